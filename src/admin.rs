@@ -1,0 +1,58 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use crate::app::Vitals;
+use crate::destination::Health;
+
+/// The routes of the listener.
+pub fn router(vitals: Arc<Vitals>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(vitals)
+}
+
+/// The JSON body tells of outages that do not make us unready; the status is for Kubernetes.
+async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+    let destinations: serde_json::Map<String, Value> = vitals
+        .courier
+        .destinations()
+        .map(|handle| (handle.name().to_string(), of(handle.destination.health())))
+        .collect();
+    let store = match vitals.ledger.health() {
+        Ok(()) => json!({"state": "up"}),
+        Err(failure) => json!({"state": "down", "reason": failure.reason.word()}),
+    };
+    let status = match (vitals.ready(), vitals.draining.is_cancelled(), vitals.started()) {
+        (true, ..) => "ready",
+        (false, true, _) => "draining",
+        (false, false, false) => "starting",
+        (false, false, true) => "store-down",
+    };
+    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({"status": status, "store": store, "destinations": destinations});
+    (code, [(header::CONTENT_TYPE, "application/json")], body.to_string())
+}
+
+fn of(health: Health) -> Value {
+    match health {
+        Health::Starting => json!({"state": "starting"}),
+        Health::Up => json!({"state": "up"}),
+        Health::Down(failure) => json!({"state": "down", "reason": failure.reason.word()}),
+    }
+}
+
+async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+    vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], vitals.metrics.page())
+}

@@ -1,0 +1,91 @@
+//! How much is let in: requests and bytes, until the work on them is over. Sheds before a body is read.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Limits;
+use crate::telemetry::metrics::Metrics;
+
+/// The bounds over all sources.
+pub struct Gate {
+    requests: Arc<Semaphore>,
+    /// In KiB: a semaphore counts at most 2^32.
+    kibibytes: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// This source has as much in flight as it may.
+    Source,
+    /// The process has.
+    Process,
+}
+
+/// One request, let in. Gives back what it took when dropped.
+pub struct Admission {
+    gate: Arc<Gate>,
+    _request: OwnedSemaphorePermit,
+    _source: OwnedSemaphorePermit,
+    bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Gate {
+    /// A gate with these limits.
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Gate> {
+        Arc::new(Gate {
+            requests: Arc::new(Semaphore::new(limits.requests)),
+            kibibytes: Arc::new(Semaphore::new(limits.bytes.div_ceil(1024))),
+            metrics,
+        })
+    }
+
+    /// Lets a request in that says it has this many bytes; they are taken only as they come.
+    ///
+    /// # Errors
+    /// There is no room, for this source or at all.
+    pub fn admit(self: &Arc<Self>, source: &Arc<Semaphore>, announced: usize) -> Result<Admission, Full> {
+        let source = Arc::clone(source).try_acquire_owned().map_err(|_| Full::Source)?;
+        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Full::Process)?;
+        if self.kibibytes.available_permits() < announced.div_ceil(1024).max(1) {
+            return Err(Full::Process);
+        }
+        self.metrics.in_flight.inc();
+        Ok(Admission { gate: Arc::clone(self), _request: request, _source: source, bytes: None })
+    }
+}
+
+impl Admission {
+    /// Takes room for this many bytes in all.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+        let has = self.bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let Some(more) = bytes.div_ceil(1024).checked_sub(has).filter(|more| *more > 0) else { return Ok(()) };
+        let more = u32::try_from(more).map_err(|_| Full::Process)?;
+        let permit = Arc::clone(&self.gate.kibibytes).try_acquire_many_owned(more).map_err(|_| Full::Process)?;
+        self.gate.metrics.in_flight_bytes.inc_by(i64::from(more) * 1024);
+        match &mut self.bytes {
+            Some(bytes) => bytes.merge(permit),
+            None => self.bytes = Some(permit),
+        }
+        Ok(())
+    }
+
+    /// Gives the room for bytes back: the body is gone, the request is not.
+    pub fn release_bytes(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.gate.metrics.in_flight_bytes.dec_by(bytes.num_permits() as i64 * 1024);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.release_bytes();
+        self.gate.metrics.in_flight.dec();
+    }
+}

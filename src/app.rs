@@ -1,0 +1,172 @@
+//! The composition root: settings become a running bridge, and in which order it starts and ends.
+//!
+//! Start: ledger (the disk must be ours), destinations (in the background, for ever), listeners. End: not ready, no new
+//! deliveries, those in flight to their outcome, destinations flushed, ledger closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Settings, Store};
+use crate::courier::Courier;
+use crate::dead_letter;
+use crate::destination::{self, Handle, Health, Opening};
+use crate::ingress::{Ingress, serve};
+use crate::ledger::{self, Ledger};
+use crate::pipeline::Pipeline;
+use crate::reason::Failure;
+use crate::telemetry::metrics::Metrics;
+use crate::{admin, config};
+
+/// What of the time to shut down is kept for closing destinations and the ledger.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// What health is judged by.
+pub struct Vitals {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The destinations.
+    pub courier: Courier,
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when shutting down.
+    pub draining: CancellationToken,
+    started: AtomicBool,
+}
+
+impl Vitals {
+    /// Ready: reached everything once, not draining, its own disk usable. An outage of what all replicas share does not
+    /// count: it would take every replica out of service, and the sender would lose our 503 + `Retry-After`.
+    pub fn ready(&self) -> bool {
+        self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
+    }
+
+    /// Whether every destination was reached at least once.
+    pub fn started(&self) -> bool {
+        if self.started.load(Ordering::Relaxed) {
+            return true;
+        }
+        let reached = self.courier.destinations().all(|handle| handle.destination.health() != Health::Starting);
+        self.started.fetch_or(reached, Ordering::Relaxed) || reached
+    }
+}
+
+/// A bridge whose ledger and destinations are open, and that does not serve yet.
+pub struct App {
+    settings: Settings,
+    vitals: Arc<Vitals>,
+}
+
+impl App {
+    /// Opens ledger and destinations. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The data directory is not ours, or a destination's settings can never work.
+    pub fn open(settings: Settings) -> Result<App, Failure> {
+        let metrics = Arc::new(Metrics::default());
+        let ledger = match settings.store {
+            Store::Memory => ledger::memory::open(settings.dedup_window),
+            Store::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
+        };
+        let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
+        let courier = Courier::new(handles.collect::<Result<Vec<_>, _>>()?);
+        let draining = CancellationToken::new();
+        let vitals = Arc::new(Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) });
+        Ok(App { settings, vitals })
+    }
+
+    /// What health is judged by.
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    /// Serves until `shutdown` resolves, then ends in order, within the time the settings give.
+    pub async fn run(self, webhooks: TcpListener, admin: TcpListener, shutdown: impl Future<Output = ()>) {
+        let App { settings, vitals } = self;
+        let work = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let pipeline = Arc::new(Pipeline {
+            ledger: Arc::clone(&vitals.ledger),
+            courier: vitals.courier.clone(),
+            routes: settings.routes,
+            dead_letters_to: settings.dead_letters_to,
+            metrics: Arc::clone(&vitals.metrics),
+        });
+        let ingress = Ingress::new(
+            pipeline,
+            settings.limits.clone(),
+            Arc::clone(&vitals.metrics),
+            work.clone(),
+            vitals.draining.clone(),
+        );
+        let ready = {
+            let vitals = Arc::clone(&vitals);
+            Arc::new(move || vitals.ready())
+        };
+        let webhooks = serve::serve(webhooks, ingress.router(settings.sources, ready), &settings.limits, stop.clone());
+        let admin = serve::serve(admin, admin::router(Arc::clone(&vitals)), &settings.limits, stop.clone());
+        let end = async {
+            shutdown.await;
+            drain(&vitals, &work, &stop, settings.shutdown_timeout).await;
+        };
+        tokio::pin!(webhooks, admin, end);
+        let serving = async { tokio::join!(webhooks, admin) };
+        tokio::join!(end, async {
+            // Connections that will not end do not hold the process: the drain has its deadline.
+            tokio::select! {
+                _ = serving => (),
+                () = stop_over(&stop) => (),
+            }
+        });
+    }
+}
+
+/// Resolves a little after `stop`: idle connections are told to end, others had their time.
+async fn stop_over(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, within: Duration) {
+    let end = Instant::now() + within;
+    tracing::info!(in_flight = work.len(), "draining");
+    vitals.draining.cancel();
+    work.close();
+    let closing = CLOSING.min(within / 2);
+    if timeout_at(end - closing, work.wait()).await.is_err() {
+        tracing::warn!(in_flight = work.len(), "still without an outcome: their senders got 503 and will try again");
+    }
+    stop.cancel();
+    join_all(vitals.courier.destinations().map(|handle| handle.destination.close(closing))).await;
+    // Closing has given every publish its outcome: those are recorded before the ledger closes.
+    let last = end.max(Instant::now() + Duration::from_secs(1));
+    let _ = timeout_at(last, work.wait()).await;
+    let _ = timeout_at(last + Duration::from_secs(1), vitals.ledger.close()).await;
+    tracing::info!("drained");
+}
+
+/// The opening of one destination, as `serve` and `check --connect` do it.
+pub fn opening(settings: &Settings, destination: &config::Destination, metrics: &Arc<Metrics>) -> Opening {
+    let mut topics = settings.topics(&destination.name);
+    if settings.dead_letters_to.as_ref() == Some(&destination.name) {
+        topics.push(dead_letter::TOPIC.to_owned());
+    }
+    Opening {
+        settings: destination.clone(),
+        topics,
+        publish_timeout: settings.publish_timeout,
+        body_limit: settings.limits.body,
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn open(settings: &Settings, destination: &config::Destination, metrics: &Arc<Metrics>) -> Result<Handle, Failure> {
+    let opened = destination::open(opening(settings, destination, metrics))?;
+    Ok(Handle::new(opened, destination, settings.publish_timeout, Arc::clone(metrics)))
+}

@@ -1,0 +1,122 @@
+//! `hookbridge send`: signs samples or your own JSON and posts them; prints what came back.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::ServeArgs;
+use crate::samples;
+use crate::sender::{Answers, Delivery, Plan, send};
+use crate::signature::Key;
+
+/// Arguments of `send`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Where to.
+    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/videogen")]
+    url: String,
+    /// Only samples of this event, such as `file.analysis_completed`; without it all 18 in turn.
+    #[arg(long, conflicts_with = "body")]
+    event: Option<String>,
+    /// Your own JSON instead of samples: a file, or `-` for standard input.
+    #[arg(long, value_name = "FILE|-")]
+    body: Option<String>,
+    /// How many deliveries; without it one of each sample.
+    #[arg(long, short = 'n', value_name = "N")]
+    count: Option<u64>,
+    /// Deliveries a second; without it as fast as they are answered.
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// The share of deliveries, from 0 to 1, that repeat the one before with the same webhook-id.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    duplicates: f64,
+    /// Most requests at once.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    connections: usize,
+    /// The webhook-id of the first delivery; later ones get a number behind it. Without it, a random one.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where the secret comes from.
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Exit 0 if every delivery was answered 200.
+pub fn run(args: &Args) -> ExitCode {
+    let key = match super::signing_key(&args.serve) {
+        Ok(key) => key,
+        Err(code) => return code,
+    };
+    super::block_on(async {
+        let answers = send_all(args, &key).await?;
+        print(args, &answers);
+        anyhow::ensure!(
+            answers.good == answers.all,
+            "{} of {} were not taken",
+            answers.all - answers.good,
+            answers.all
+        );
+        Ok(())
+    })
+}
+
+async fn send_all(args: &Args, key: &Key) -> anyhow::Result<Answers> {
+    anyhow::ensure!((0.0..=1.0).contains(&args.duplicates), "--duplicates takes a share from 0 to 1");
+    let bodies = bodies(args)?;
+    let count = args.count.unwrap_or(bodies.len() as u64);
+    let prefix = args.id.clone().unwrap_or_else(|| format!("msg_{:016x}", rand::random::<u64>()));
+    let mut number = 0;
+    let deliveries = (0..count).map(|index| {
+        let repeat = index > 0 && rand::random::<f64>() < args.duplicates;
+        if index > 0 && !repeat {
+            number += 1;
+        }
+        let id = if number == 0 { prefix.clone() } else { format!("{prefix}_{number}") };
+        let body = bodies[(number % bodies.len() as u64) as usize].clone();
+        Delivery { id, body }
+    });
+    let plan = Plan { url: args.url.clone(), connections: args.connections, rate: args.rate };
+    send(&plan, key, deliveries).await
+}
+
+fn bodies(args: &Args) -> anyhow::Result<Vec<String>> {
+    if let Some(path) = &args.body {
+        let text = match path.as_str() {
+            "-" => std::io::read_to_string(std::io::stdin()),
+            path => std::fs::read_to_string(path),
+        };
+        return Ok(vec![text.with_context(|| format!("cannot read {path}"))?]);
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let all = samples::samples(rand::random::<u32>().into(), now);
+    let chosen: Vec<String> = all
+        .iter()
+        .filter(|sample| args.event.as_deref().is_none_or(|event| event == sample.name))
+        .map(|sample| sample.body.clone())
+        .collect();
+    let names = || all.iter().map(|sample| sample.name).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(!chosen.is_empty(), "no sample of that event; there are: {}", names());
+    Ok(chosen)
+}
+
+fn print(args: &Args, answers: &Answers) {
+    let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
+    let (p50, p99) = (milliseconds(answers.quantile(0.5)), milliseconds(answers.quantile(0.99)));
+    if args.json {
+        let counts = &answers.counts;
+        println!(
+            "{}",
+            json!({"sent": answers.all, "ok": answers.good, "answers": counts, "p50_ms": p50, "p99_ms": p99})
+        );
+        return;
+    }
+    for (said, count) in &answers.counts {
+        println!("{count:>8}  {said}");
+    }
+    println!("{:>8}  sent; time to answer p50 {p50} ms, p99 {p99} ms", answers.all);
+}

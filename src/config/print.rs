@@ -1,0 +1,181 @@
+//! The effective settings in the file's own form, without anything secret: what `check --print` shows.
+
+use serde_json::{Map, Value, json};
+
+use super::{BrokerUrl, Destination, Mode, Settings, Source, Store, Topology, units, url};
+use crate::route::{Rule, Unrouted};
+use crate::signature::Key;
+
+impl Settings {
+    /// Every setting as YAML, keys and passwords masked.
+    pub fn print(&self) -> String {
+        let mut text = String::new();
+        write(&mut text, &self.tree(), 0);
+        text
+    }
+
+    fn tree(&self) -> Value {
+        let duration = units::write_duration;
+        let named = |all: Vec<(String, Value)>| Value::Object(all.into_iter().collect::<Map<_, _>>());
+        let (fallback, _) = &self.routes.fallback;
+        json!({
+            "sources": named(self.sources.iter().map(|source| (source.name.to_string(), of_source(source))).collect()),
+            "destinations": named(self.destinations.iter().map(|to| (to.name.to_string(), of_destination(to))).collect()),
+            "routes": self.routes.rules.iter().map(of_rule).collect::<Vec<_>>(),
+            "unrouted": match &self.routes.unrouted {
+                Unrouted::Topic(topic) => json!({"destination": &**fallback, "topic": &**topic}),
+                Unrouted::Ignore => json!("ignore"),
+                Unrouted::DeadLetter => json!("dead-letter"),
+            },
+            "ack": "published",
+            "store": match self.store { Store::Memory => "memory", Store::Embedded => "embedded" },
+            "data": self.data.display().to_string(),
+            "dedup": {"window": duration(self.dedup_window)},
+            "dead_letters": self.dead_letters_to.as_ref().map_or_else(|| json!({}), |to| json!({"to": &**to})),
+            "listen": self.listen.to_string(),
+            "admin": match &self.admin.token {
+                Some(token) => json!({"listen": self.admin.listen.to_string(), "token": token.to_string()}),
+                None => json!({"listen": self.admin.listen.to_string()}),
+            },
+            "limits": {
+                "body": units::write_size(self.limits.body),
+                "header_bytes": units::write_size(self.limits.header_bytes),
+                "headers": self.limits.headers,
+                "read_timeout": duration(self.limits.read_timeout),
+                "request_timeout": duration(self.limits.request_timeout),
+                "connections": self.limits.connections,
+                "requests": self.limits.requests,
+                "bytes": units::write_size(self.limits.bytes),
+            },
+            "publish": {"timeout": duration(self.publish_timeout)},
+            "shutdown": {"timeout": duration(self.shutdown_timeout)},
+        })
+    }
+}
+
+impl BrokerUrl {
+    /// The addresses as they may be shown: without users and passwords.
+    pub fn shown(&self) -> Vec<String> {
+        match self {
+            BrokerUrl::Nats(all) | BrokerUrl::Amqp(all) => all.iter().map(|one| url::masked(one.expose())).collect(),
+            BrokerUrl::Kafka(all) => vec![format!("kafka://{}", all.join(","))],
+            BrokerUrl::File(directory) => vec![format!("file:{}", directory.display())],
+        }
+    }
+}
+
+fn of_source(source: &Source) -> Value {
+    let keys = source.keys.iter().map(|key| match key {
+        Key::Shared(_) => "[secret]",
+        Key::Public(_) => "[public key]",
+    });
+    json!({
+        "secrets": keys.collect::<Vec<_>>(),
+        "path": source.path,
+        "uri": &*source.uri,
+        "type_prefix": source.type_prefix,
+        "tolerance": units::write_duration(source.tolerance),
+        "legacy_headers": source.legacy_headers,
+        "attributes": source.attributes.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "events": source.events,
+        "fields": {"event": source.fields.event, "time": source.fields.time, "subject": source.fields.subject},
+        "in_flight": source.in_flight,
+    })
+}
+
+fn of_destination(destination: &Destination) -> Value {
+    let mut tree = json!({
+        "url": destination.url.shown(),
+        "mode": match destination.mode { Mode::Binary => "binary", Mode::Structured => "structured" },
+        "forward_signature": destination.forward_signature,
+        "in_flight": destination.in_flight,
+        "in_flight_bytes": units::write_size(destination.in_flight_bytes),
+    });
+    let path = |path: &std::path::PathBuf| json!(path.display().to_string());
+    let (tls, auth) = (&destination.tls, &destination.auth);
+    let group = |all: Vec<(&str, Option<Value>)>| {
+        let given: Map<_, _> = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        (!given.is_empty()).then_some(Value::Object(given))
+    };
+    let secret = |secret: &super::Secret| json!(secret.to_string());
+    let broker = !matches!(destination.url, BrokerUrl::File(_));
+    let topology = match destination.topology {
+        Topology::Ensure => "ensure",
+        Topology::Verify => "verify",
+    };
+    let more = [
+        ("stream", matches!(destination.url, BrokerUrl::Nats(_)).then(|| json!(destination.stream))),
+        ("exchange", matches!(destination.url, BrokerUrl::Amqp(_)).then(|| json!(destination.exchange))),
+        ("partitions", matches!(destination.url, BrokerUrl::Kafka(_)).then(|| json!(destination.partitions))),
+        ("topology", broker.then(|| json!(topology))),
+        (
+            "tls",
+            group(vec![
+                ("ca", tls.ca.as_ref().map(path)),
+                ("cert", tls.cert.as_ref().map(path)),
+                ("key", tls.key.as_ref().map(path)),
+            ]),
+        ),
+        (
+            "auth",
+            group(vec![
+                ("token", auth.token.as_ref().map(secret)),
+                ("nkey", auth.nkey.as_ref().map(secret)),
+                ("creds", auth.creds.as_ref().map(path)),
+            ]),
+        ),
+        (
+            "properties",
+            group(destination.properties.iter().map(|(name, value)| (name.as_str(), Some(secret(value)))).collect()),
+        ),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            tree[name] = value;
+        }
+    }
+    tree
+}
+
+fn of_rule(rule: &Rule) -> Value {
+    let to = rule.to.iter().map(|to| {
+        let mut target = json!({"destination": &*to.destination, "topic": to.topic.to_string()});
+        if let Some(key) = &to.key {
+            target["key"] = json!(key.to_string());
+        }
+        target
+    });
+    let mut tree = json!({"match": rule.pattern.to_string(), "to": to.collect::<Vec<_>>()});
+    if let Some(when) = &rule.when {
+        tree["when"] = json!({"pointer": when.pointer, "in": when.values});
+    }
+    tree
+}
+
+/// Block style for mappings, flow style (JSON, which YAML holds) for lists and scalars. A `$` is escaped, so that what is
+/// printed can be read again.
+fn write(text: &mut String, value: &Value, indent: usize) {
+    let Value::Object(members) = value else { return };
+    for (name, value) in members {
+        text.push_str(&" ".repeat(indent));
+        text.push_str(name);
+        text.push(':');
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push('\n');
+                write(text, value, indent + 2);
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                text.push('\n');
+                for item in items {
+                    text.push_str(&format!("{}- {}\n", " ".repeat(indent + 2), flow(item)));
+                }
+            }
+            other => text.push_str(&format!(" {}\n", flow(other))),
+        }
+    }
+}
+
+fn flow(value: &Value) -> String {
+    value.to_string().replace("${", "$${")
+}

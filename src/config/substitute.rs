@@ -1,0 +1,151 @@
+//! `${NAME}` and `${file:PATH}` in values that were parsed already: what they stand for can never become structure.
+//!
+//! `$${` is a literal `${`; a `$` before anything else is itself. What is put in is not looked at again.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+
+/// The environment: `std::env::var_os`, or a table in tests.
+pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
+
+/// Puts variables and files into a text.
+///
+/// # Errors
+/// Names the variable or the file, never a value.
+pub(super) fn substitute(text: &str, environment: &Environment<'_>) -> Result<String, String> {
+    fill(text, |name, _| value(name, environment))
+}
+
+/// The same in a URL: what stands before its `@` (a user or a password) is percent-encoded, unless it is already.
+///
+/// # Errors
+/// As [`substitute`].
+pub(super) fn substitute_url(text: &str, environment: &Environment<'_>) -> Result<String, String> {
+    fill(text, |name, rest| {
+        let value = value(name, environment)?;
+        // The rest of this address: up to the path, or the next address.
+        let address = rest.split(['/', ',']).next().unwrap_or_default();
+        Ok(if address.contains('@') { percent_encode(&value) } else { value })
+    })
+}
+
+fn fill(text: &str, value: impl Fn(&str, &str) -> Result<String, String>) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        if rest[..start].ends_with('$') {
+            filled.push_str(&rest[..start - 1]);
+            filled.push_str("${");
+            rest = &rest[start + 2..];
+            continue;
+        }
+        filled.push_str(&rest[..start]);
+        let inside = &rest[start + 2..];
+        let end = inside.find('}').ok_or("a `${` without its `}`; write `$${` for a literal `${`")?;
+        rest = &inside[end + 1..];
+        filled.push_str(&value(&inside[..end], rest)?);
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
+    if let Some(path) = name.strip_prefix("file:") {
+        return read_file(path).map_err(|fault| format!("the file `{path}` {fault}"));
+    }
+    let legal = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !legal {
+        return Err("expected `${NAME}` or `${file:PATH}`; write `$${` for a literal `${`".into());
+    }
+    let value = environment(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
+    value.into_string().map_err(|_| format!("the environment variable `{name}` is not UTF-8"))
+}
+
+/// A file's text without the newline at its end, which editors and `echo` add.
+///
+/// # Errors
+/// What is wrong with it, to stand after its name.
+pub(super) fn read_file(path: &str) -> Result<String, String> {
+    /// Nothing that stands in a setting is larger.
+    const MOST: u64 = 1 << 20;
+    let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
+    let length = fs::metadata(path).map_err(unreadable)?.len();
+    if length > MOST {
+        return Err("is larger than 1 MiB".into());
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
+    Ok(text)
+}
+
+fn percent_encode(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte);
+    let bytes = value.as_bytes();
+    let encoded_already = value.contains('%')
+        && bytes.iter().enumerate().all(|(index, byte)| {
+            plain(*byte)
+                || (*byte == b'%'
+                    && bytes.get(index + 1..index + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)))
+        });
+    if encoded_already {
+        return value.into();
+    }
+    let mut encoded = String::with_capacity(value.len());
+    for byte in bytes {
+        if plain(*byte) {
+            encoded.push(char::from(*byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// An environment made of pairs, for tests and for commands that make their own.
+pub fn environment_of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> impl Fn(&str) -> Option<OsString> {
+    let table: BTreeMap<String, OsString> =
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), OsString::from(value))).collect();
+    move |name| table.get(name).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_put_in_once() {
+        let environment = environment_of([("A", "${B}"), ("B", "b"), ("C", "x: y\n- z")]);
+        let filled = |text: &str| substitute(text, &environment);
+        assert_eq!(filled("1${A}2${B}3").as_deref(), Ok("1${B}2b3"));
+        assert_eq!(filled("$${A}").as_deref(), Ok("${A}"));
+        assert_eq!(filled("$A $ $$ a$").as_deref(), Ok("$A $ $$ a$"));
+        assert_eq!(filled("${C}").as_deref(), Ok("x: y\n- z"));
+        assert_eq!(filled("${D}"), Err("the environment variable `D` is not set".into()));
+        assert!(filled("${A").is_err());
+        assert!(filled("${}").is_err());
+        assert!(filled("${A:-b}").is_err());
+    }
+
+    #[test]
+    fn files_lose_the_newline_at_their_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "one\ntwo\r\n").unwrap();
+        let path = file.path().display();
+        assert_eq!(substitute(&format!("${{file:{path}}}!"), &|_| None).as_deref(), Ok("one\ntwo!"));
+        let missing = substitute("${file:/nowhere/at/all}", &|_| None).unwrap_err();
+        assert_eq!(missing, "the file `/nowhere/at/all` cannot be read: entity not found");
+    }
+
+    #[test]
+    fn passwords_are_percent_encoded_in_urls() {
+        let environment = environment_of([("P", "p@s/s,w%"), ("E", "p%40s"), ("H", "host"), ("V", "a/b")]);
+        let filled = |text: &str| substitute_url(text, &environment).unwrap();
+        assert_eq!(filled("amqp://u:${P}@${H}:5672/${V}"), "amqp://u:p%40s%2Fs%2Cw%25@host:5672/a/b");
+        assert_eq!(filled("amqp://u:${E}@h"), "amqp://u:p%40s@h");
+        assert_eq!(filled("nats://${H},u@${H}"), "nats://host,u@host");
+    }
+}

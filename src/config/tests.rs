@@ -1,0 +1,172 @@
+//! What a file, an environment and flags lead to: settings, or mistakes at their places.
+
+use std::io::Write as _;
+
+use super::*;
+
+mod mistakes;
+mod precedence;
+mod secrets;
+
+const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER_KEY: &str = "whsec_yx0oskn8bFTxPzSrt6gpI3FCn+yeUHeDgYXHmoJBd3A=";
+
+/// A variable for every test, so that files need not hold a key.
+const VARIABLES: [(&str, &str); 4] =
+    [("KEY", KEY), ("OTHER", OTHER_KEY), ("BAD", "hunter2hunter2"), ("PASSWORD", "hunter2@x")];
+
+fn load_text(text: &str, flags: Flags, environment: &Environment<'_>) -> Result<Loaded, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().to_owned();
+    let loaded = load(&Flags { config: Some(path.clone()), ..flags }, environment);
+    loaded.map_err(|mistakes| mistakes.to_string().replace(&path.display().to_string(), "f"))
+}
+
+fn load_file(text: &str) -> Result<Loaded, String> {
+    load_text(text, Flags::default(), &environment_of(VARIABLES))
+}
+
+/// A good file with a source and a NATS destination, and what a test adds.
+fn good(more: &str) -> Loaded {
+    let text = format!(
+        "sources: {{videogen: {{secrets: \"${{KEY}}\"}}}}\ndestinations: {{stream: {{url: \"nats://h\"}}}}\n{more}"
+    );
+    load_file(&text).unwrap()
+}
+
+/// The example of the design, as a user would copy it.
+const EXAMPLE: &str = r#"
+sources:
+  videogen:
+    secrets: ["${VIDEOGEN_SIGNING_SECRET}", "${file:NEXT}"]
+    path: /webhooks/videogen          # these are the defaults
+    uri: https://api.videogen.io
+    tolerance: 300s
+    legacy_headers: false
+    attributes: {env: prod}
+destinations:
+  stream: {url: "nats://nats:4222", stream: EVENTS, mode: binary, topology: ensure}
+  rabbit: {url: "amqps://user:${RABBIT_PASSWORD}@rabbit:5671/prod", exchange: events}
+  kafka:  {url: "kafka://k1:9092,k2:9092", partitions: 12, properties: {security.protocol: SASL_SSL}}
+routes:
+  - match: "file.*"
+    to: [stream, {destination: kafka, topic: "videogen.{event}", key: "{subject}"}]
+  - match: "tool_execution.**"
+    when: {pointer: /toolType, in: [GENERATE_IMAGE]}
+    to: [rabbit]
+  - match: "**"
+    to: [stream]
+unrouted: unrouted
+ack: published
+store: embedded
+dedup: {window: 7d}
+listen: "0.0.0.0:8080"
+admin: {listen: "127.0.0.1:9464"}
+"#;
+
+#[test]
+fn the_example_of_the_design_is_right() {
+    let next = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(next.path(), format!("{OTHER_KEY}\n")).unwrap();
+    let text = EXAMPLE.replace("NEXT", &next.path().display().to_string());
+    let environment = environment_of([("VIDEOGEN_SIGNING_SECRET", KEY), ("RABBIT_PASSWORD", "hunter2")]);
+    let Loaded { settings, warnings } = load_text(&text, Flags::default(), &environment).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(settings.sources[0].keys.len(), 2);
+    assert_eq!(*settings.sources[0].attributes, [("env".to_owned(), "prod".to_owned())]);
+    assert_eq!(settings.destinations[2].url, BrokerUrl::Kafka(vec!["k1:9092".into(), "k2:9092".into()]));
+    let rabbit = BrokerUrl::Amqp(vec![Secret::new("amqps://user:hunter2@rabbit:5671/prod")]);
+    assert_eq!(settings.destinations[1].url, rabbit);
+    assert_eq!(settings.routes.rules.len(), 3);
+    assert_eq!(
+        settings.topics("kafka"),
+        [
+            "unrouted",
+            "videogen.file.analysis_completed",
+            "videogen.file.analysis_failed",
+            "videogen.file.download_ready",
+            "videogen.file.playback_ready",
+        ]
+    );
+    assert_eq!(
+        settings.topics("rabbit"),
+        ["tool_execution.cancelled", "tool_execution.failed", "tool_execution.succeeded", "unrouted"]
+    );
+    // All 18, as the condition may refuse tool executions; and those of file.* have two parts or three.
+    assert_eq!(settings.topics("stream").len(), 19);
+    assert_eq!(settings.topics("nowhere"), Vec::<String>::new());
+}
+
+#[test]
+fn a_destination_alone_takes_everything() {
+    let settings = good("").settings;
+    assert_eq!(settings.routes.rules.len(), 1);
+    assert_eq!(settings.topics("stream").len(), 19);
+    assert_eq!(*settings.routes.fallback.0, *"stream");
+    assert_eq!((settings.listen.port(), settings.admin.listen.port()), (8080, 9464));
+    assert_eq!(settings.limits.body, 8 << 20);
+    assert_eq!(settings.sources[0].path, "/webhooks/videogen");
+    assert_eq!(settings.sources[0].type_prefix, "io.videogen.");
+}
+
+#[test]
+fn unrouted_topics_are_only_where_they_can_be_needed() {
+    let topics = |more: &str, name: &str| good(more).settings.topics(name);
+    let fixed = "routes: [{match: '**', to: [{destination: stream, topic: all}]}]";
+    assert_eq!(topics(fixed, "stream"), ["all"]);
+    let partly = "routes: [{match: 'file.*', to: [{destination: stream, topic: all}]}]\nunrouted: rest";
+    assert_eq!(topics(partly, "stream"), ["all", "rest"]);
+    assert_eq!(topics(&partly.replace("rest", "ignore"), "stream"), ["all"]);
+    let shadowed = "routes: [{match: 'file.*', to: [{destination: stream, topic: files}]}, {match: 'file.**', to: [stream]}]\nunrouted: ignore";
+    assert_eq!(topics(shadowed, "stream"), ["file.upload.completed", "file.upload.failed", "files"]);
+    let parts = "routes: [{match: '**', to: [{destination: stream, topic: 'x.{partition:2}.{subject}'}]}]";
+    assert_eq!(topics(parts, "stream"), ["x.0.*", "x.1.*"]);
+}
+
+#[test]
+fn what_is_surely_not_meant_is_a_warning() {
+    let warnings = |more: &str| good(more).warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>();
+    let after = "routes: [{match: '**', to: [stream]}, {match: 'file.*', to: []}]";
+    assert_eq!(warnings(after), ["this route can never match: one before it takes every event"]);
+    let typo = "routes: [{match: 'files.*', to: [stream]}]";
+    assert_eq!(warnings(typo), ["`files.*` matches no event that a source knows; did you mean `file`?"]);
+    let late = "limits: {request_timeout: 20s}";
+    assert_eq!(warnings(late), ["VideoGen gives up after 15 s: a later answer is not seen"]);
+    let twice = "routes: [{match: '**', to: [stream, stream]}]";
+    assert_eq!(warnings(twice), ["the same destination and topic twice in one route"]);
+    assert_eq!(warnings("routes: [{match: '**', to: []}]"), ["no route leads to the destination `stream`"]);
+}
+
+#[test]
+fn a_source_of_another_sender() {
+    let text = "sources: {shop: {secrets: \"${KEY} ${OTHER}\", events: [order.paid], fields: {subject: /data/order}}}
+destinations: {files: {url: 'file:out'}}
+unrouted: {destination: files, topic: rest}";
+    let settings = load_file(text).unwrap().settings;
+    let shop = &settings.sources[0];
+    assert_eq!(
+        (&*shop.name, &*shop.path, &*shop.uri, &*shop.type_prefix),
+        ("shop", "/webhooks/shop", "/webhooks/shop", "shop.")
+    );
+    assert_eq!(shop.keys.len(), 2);
+    assert_eq!((shop.fields.event.as_str(), shop.fields.subject.as_slice()), ("type", &["/data/order".to_owned()][..]));
+    assert_eq!(settings.topics("files"), ["order.paid", "rest"]);
+    assert_eq!(settings.destinations[0].mode, Mode::Structured);
+}
+
+#[test]
+fn what_is_printed_can_be_read() {
+    let text = "sources: {videogen: {secrets: \"${KEY}\", attributes: {env: '$${x}'}}}
+destinations:
+  stream: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
+  kafka: {url: 'kafka://k', properties: {sasl.password: \"${BAD}\"}}
+routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka, topic: t, key: '{subject}'}]}]
+admin: {token: \"${OTHER}\"}";
+    let printed = load_file(text).unwrap().settings.print();
+    assert!(!printed.contains("hunter2") && !printed.contains("whsec_"), "{printed}");
+    assert!(printed.contains("nats://[secret]@h"), "{printed}");
+    let again = printed.replace("\"secrets\":[\"[secret]\"]", "").replace("[\"[secret]\"]", &format!("[\"{KEY}\"]"));
+    let again = load_file(&again.replace("[secret]@", "")).unwrap().settings.print();
+    assert_eq!(again, printed.replace("[secret]@", ""));
+}

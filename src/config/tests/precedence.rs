@@ -1,0 +1,110 @@
+//! File < environment < flags.
+
+use super::*;
+
+fn flags() -> Flags {
+    Flags::default()
+}
+
+fn only(pairs: &[(&str, &str)], flags: &Flags) -> Result<Settings, String> {
+    let loaded = load(flags, &environment_of(pairs.iter().copied()));
+    loaded.map(|loaded| loaded.settings).map_err(|mistakes| mistakes.to_string())
+}
+
+#[test]
+fn flags_alone_are_enough() {
+    let given = Flags { to: Some(Secret::new("nats://127.0.0.1:4222")), secret: vec![Secret::new(KEY)], ..flags() };
+    let settings = only(&[], &given).unwrap();
+    assert_eq!(&*settings.destinations[0].name, "nats");
+    assert_eq!(&*settings.sources[0].name, "videogen");
+    assert_eq!(settings.store, Store::Embedded);
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let both = format!("{KEY}  {OTHER_KEY}");
+    let pairs = [
+        ("HOOKBRIDGE_SECRET", both.as_str()),
+        ("HOOKBRIDGE_TO", "kafka://h"),
+        ("HOOKBRIDGE_STORE", "memory"),
+        ("HOOKBRIDGE_DATA", "d"),
+        ("HOOKBRIDGE_ADMIN", "127.0.0.1:1"),
+        ("HOOKBRIDGE_LISTEN", ""),
+        ("HOOKBRIDGE_ACK", "published"),
+        ("HOOKBRIDGE_ADMIN_TOKEN", "token"),
+    ];
+    let settings = only(&pairs, &flags()).unwrap();
+    assert_eq!(settings.sources[0].keys.len(), 2);
+    assert_eq!(settings.destinations[0].url.kind(), Kind::Kafka);
+    assert_eq!((settings.store, settings.data), (Store::Memory, "d".into()));
+    assert_eq!((settings.admin.listen.port(), settings.listen.port()), (1, 8080));
+    assert_eq!(settings.admin.token, Some(Secret::new("token")));
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file() {
+    let text = "sources: {videogen: {secrets: \"${KEY}\", tolerance: 60s}}
+destinations: {nats: {url: 'nats://file', stream: S}}
+listen: 127.0.0.1:1
+admin: {listen: 127.0.0.1:11, token: from-file}
+data: file";
+    let environment = environment_of([
+        ("KEY", KEY),
+        ("HOOKBRIDGE_TO", "nats://variable"),
+        ("HOOKBRIDGE_LISTEN", "127.0.0.1:2"),
+        ("HOOKBRIDGE_ADMIN", "127.0.0.1:12"),
+        ("HOOKBRIDGE_SECRET", OTHER_KEY),
+        ("HOOKBRIDGE_ADMIN_TOKEN", "from-variable"),
+    ]);
+    let given = Flags { to: Some(Secret::new("nats://flag")), listen: Some("127.0.0.1:3".into()), ..flags() };
+    let settings = load_text(text, given, &environment).unwrap().settings;
+    assert_eq!(settings.listen.port(), 3);
+    assert_eq!(settings.admin.listen.port(), 12);
+    assert_eq!(settings.data, PathBuf::from("file"));
+    assert_eq!(settings.admin.token, Some(Secret::new("from-variable")));
+    assert_eq!(settings.destinations.len(), 1);
+    assert_eq!(settings.destinations[0].url, BrokerUrl::Nats(vec![Secret::new("nats://flag")]));
+    assert_eq!(settings.destinations[0].stream, "S");
+    assert_eq!(settings.sources[0].keys.len(), 2, "the variable's key is added to the file's");
+    assert_eq!(settings.sources[0].tolerance, Duration::from_secs(60));
+}
+
+#[test]
+fn keys_of_flags_stand_for_those_of_the_environment() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{KEY}\n{OTHER_KEY}\n")).unwrap();
+    let given = Flags { secret_file: vec![file.path().to_owned()], secret: vec![Secret::new(KEY)], ..flags() };
+    let environment = environment_of([("HOOKBRIDGE_SECRET", OTHER_KEY)]);
+    assert_eq!(keys_given(&given, &environment).unwrap().len(), 3);
+    assert_eq!(keys_given(&flags(), &environment).unwrap(), [Secret::new(OTHER_KEY)]);
+    assert_eq!(keys_given(&flags(), &|_| None).unwrap(), []);
+}
+
+#[test]
+fn the_file_can_be_named_by_the_environment() {
+    let missing = only(&[("HOOKBRIDGE_CONFIG", "/nowhere/f.yaml")], &flags()).unwrap_err();
+    assert_eq!(missing, "/nowhere/f.yaml: the file cannot be read: entity not found");
+}
+
+#[test]
+fn nothing_given_says_what_to_give() {
+    assert_eq!(
+        only(&[], &flags()).unwrap_err(),
+        "settings: the source `videogen` has no secret, so nothing can be verified: give --secret, HOOKBRIDGE_SECRET, \
+         or `secrets` in the file (--config)\n\
+         settings: there is no destination: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)"
+    );
+}
+
+#[test]
+fn mistakes_name_the_flag_or_the_variable() {
+    let given = Flags { listen: Some("8080".into()), to: Some(Secret::new("htp://h")), ..flags() };
+    assert_eq!(
+        only(&[("HOOKBRIDGE_SECRET", ""), ("HOOKBRIDGE_ACK", "stored")], &given).unwrap_err(),
+        "--to: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\n\
+         HOOKBRIDGE_SECRET: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\n\
+         settings: there is no destination: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)\n\
+         --listen: `8080`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\n\
+         HOOKBRIDGE_ACK: `stored` is not available yet in this version: use `published`"
+    );
+}

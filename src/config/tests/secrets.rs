@@ -1,0 +1,116 @@
+//! Nothing secret in any message or `Debug`, and no value that becomes structure.
+
+use super::*;
+
+#[test]
+fn a_value_cannot_become_structure() {
+    let odd = "x\nack: stored\nlisten: [1]\n\"} , {: y";
+    let environment = environment_of([("KEY", KEY), ("ODD", odd), ("TAB", "a: b")]);
+    let text = "sources: {videogen: {secrets: \"${KEY}\"}}
+destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', other: '${TAB}'}}}\ndata: ${TAB}";
+    let settings = load_text(text, Flags::default(), &environment).unwrap().settings;
+    let value = |index: usize| settings.destinations[0].properties[index].1.expose();
+    assert_eq!((value(0), value(1)), (odd, "a: b"));
+    assert_eq!(settings.data, PathBuf::from("a: b"));
+    assert_eq!(settings.listen.port(), 8080);
+}
+
+#[test]
+fn names_of_settings_are_never_filled_in() {
+    let environment = environment_of([("KEY", KEY), ("NAME", "listen")]);
+    let message = load_text("${NAME}: 1.2.3.4:5", Flags::default(), &environment).unwrap_err();
+    assert!(message.starts_with("f:1:1: unknown setting: expected one of"), "{message}");
+}
+
+/// A secret in every place where a careless hand may put one.
+#[test]
+fn no_message_holds_a_secret() {
+    const SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunter2";
+    let places = [
+        "sources: SECRET",
+        "sources: {SECRET: {}}",
+        "sources: {videogen: SECRET}",
+        "sources: {videogen: {SECRET: 1}}",
+        "sources: {videogen: {secrets: {SECRET: 1}}}",
+        "sources: {videogen: {secrets: [[SECRET]]}}",
+        "sources: {videogen: {secrets: {a: SECRET}}}",
+        "sources: {videogen: {secrets: SECRET!}}",
+        "sources: {videogen: {secrets: SECRET, secrets: SECRET}}",
+        "sources: {videogen: {secrets: 'SECRET}}",
+        "sources: {videogen: {path: SECRET, uri: '', tolerance: SECRET, legacy_headers: SECRET, payload: SECRET}}",
+        "sources: {videogen: {events: [SECRET, 'a b'], in_flight: SECRET, attributes: {SECRET: SECRET}}}",
+        "destinations: {d: {url: SECRET}}",
+        "destinations: {d: {url: 'nats://SECRET:x@h:y'}}",
+        "destinations: {d: {url: 'amqp://u:SECRET,@h'}}",
+        "destinations: {d: {url: 'nats://h', properties: {SECRET: SECRET}}}",
+        "destinations: {d: {url: 'nats://h', auth: SECRET}}",
+        "destinations: {d: {url: 'nats://h', auth: {token: [SECRET]}}}",
+        "destinations: {d: {url: 'nats://h', auth: {creds: SECRET}, tls: {cert: SECRET}, mode: SECRET}}",
+        "destinations: {d: {url: 'nats://h'}}\nroutes: [{match: SECRET..x, to: [SECRET, {destination: d, topic: '{SECRET}'}]}]",
+        "destinations: {d: {url: 'nats://h'}}\nunrouted: {destination: SECRET, topic: SECRET.*}",
+        "routes: SECRET",
+        "routes: [SECRET]",
+        "routes: [{match: [SECRET]}]",
+        "ack: SECRET",
+        "store: SECRET",
+        "store: 'redis://:SECRET@h'",
+        "listen: SECRET",
+        "admin: {token: 'SECRET ä'}",
+        "admin: {token: [SECRET]}",
+        "limits: {body: SECRET}",
+        "limits: SECRET",
+        "dedup: {window: SECRET}",
+        "dead_letters: {to: SECRET}",
+        "SECRET",
+        "- SECRET",
+        "a: *SECRET",
+        "a: !SECRET x",
+        "%SECRET",
+        "? [SECRET]\n: 1",
+        "{SECRET",
+        "a: \"SECRET\\q\"",
+        "when: {SECRET: [}",
+        "data: ''\nSECRET: x",
+        "\"SECRET",
+        "<<: SECRET",
+        "a: &SECRET b: c",
+        "@SECRET",
+        "sources: &a [*a, SECRET]",
+    ];
+    for place in places {
+        let literal = load_file(&place.replace("SECRET", SECRET));
+        let environment = environment_of([("S", SECRET)]);
+        let filled = load_text(&place.replace("SECRET", "${S}"), Flags::default(), &environment);
+        for message in [format!("{literal:?}"), literal.unwrap_err(), format!("{filled:?}"), filled.unwrap_err()] {
+            assert!(!message.contains("hunter2"), "{place}: {message}");
+        }
+    }
+}
+
+#[test]
+fn settings_show_no_secret() {
+    let text = "sources: {videogen: {secrets: [\"${KEY}\", \"${OTHER}\"]}}
+destinations:
+  n: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
+  r: {url: \"amqp://u:${PASSWORD}@h,i\"}
+  k: {url: 'kafka://h', properties: {sasl.password: \"${BAD}\"}}
+routes: [{match: '**', to: [n, r, k]}]
+admin: {token: \"${BAD}\"}";
+    let Loaded { settings, warnings } = load_file(text).unwrap();
+    let shown = format!("{settings:?} {settings:#?} {warnings:?} {}", settings.print());
+    for secret in ["hunter2", &KEY[6..14], &OTHER_KEY[6..14]] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    let BrokerUrl::Amqp(urls) = &settings.destinations[1].url else { panic!("not AMQP") };
+    let urls: Vec<_> = urls.iter().map(Secret::expose).collect();
+    assert_eq!(urls, ["amqp://u:hunter2%40x@h", "amqp://u:hunter2%40x@i"]);
+}
+
+#[test]
+fn flags_show_no_secret() {
+    let flags =
+        Flags { to: Some(Secret::new("nats://hunter2@h")), secret: vec![Secret::new("hunter2")], ..Flags::default() };
+    assert!(!format!("{flags:?}").contains("hunter2"));
+    let raw = raw::read("sources: {videogen: {secrets: hunter2}}\nadmin: {token: hunter2}").unwrap();
+    assert!(!format!("{raw:?}").contains("hunter2"));
+}

@@ -1,0 +1,208 @@
+//! `--to` and `url`: kind and addresses. No message shows any of it, as it may hold a password.
+
+use std::path::PathBuf;
+
+use super::{BrokerUrl, Secret};
+
+const EXPECTED: &str = "expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR";
+const COMMA: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F)";
+
+/// Reads one or several addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.
+///
+/// # Errors
+/// What is wrong, without the text.
+pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
+    let [first, ..] = texts else { return Err(EXPECTED.into()) };
+    if let Some(path) = first.trim().strip_prefix("file:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return match (path.is_empty(), texts.len()) {
+            (true, _) => Err("expected file: and a directory, such as file:events".into()),
+            (false, 1) => Ok(BrokerUrl::File(PathBuf::from(path))),
+            _ => Err("a file destination has one directory".into()),
+        };
+    }
+    let mut addresses: Vec<Address> = Vec::new();
+    for text in texts {
+        groups(text, &mut addresses)?;
+    }
+    let scheme = addresses.first().map(|address| address.scheme.clone()).unwrap_or_default();
+    let kind = |scheme: &str| match scheme {
+        "nats" | "tls" => "nats",
+        "amqp" | "amqps" => "amqp",
+        "kafka" => "kafka",
+        _ => "",
+    };
+    if kind(&scheme).is_empty() {
+        return Err(EXPECTED.into());
+    }
+    if addresses.iter().any(|address| kind(&address.scheme) != kind(&scheme)) {
+        return Err("all addresses of a destination must be of one kind".into());
+    }
+    match kind(&scheme) {
+        "kafka" => addresses.iter().map(Address::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
+        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(Address::url).collect())),
+        _ if addresses.iter().any(|address| !address.path.is_empty()) => Err("a NATS address has no path".into()),
+        _ => Ok(BrokerUrl::Nats(addresses.iter().map(Address::url).collect())),
+    }
+}
+
+struct Address {
+    scheme: String,
+    user: String,
+    host: String,
+    path: String,
+}
+
+impl Address {
+    fn url(&self) -> Secret {
+        let at = if self.user.is_empty() { "" } else { "@" };
+        Secret::new(format!("{}://{}{at}{}{}", self.scheme, self.user, self.host, self.path))
+    }
+
+    fn kafka(&self) -> Result<String, String> {
+        if !self.user.is_empty() {
+            return Err("a kafka:// address holds no user: set `properties` sasl.username and sasl.password".into());
+        }
+        if !self.path.is_empty() {
+            return Err("a kafka:// address has no path".into());
+        }
+        let has_port = self.host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        Ok(if has_port { self.host.clone() } else { format!("{}:9092", self.host) })
+    }
+}
+
+/// Splits at commas; what has no scheme of its own takes scheme, user and path of the address it follows.
+fn groups(text: &str, addresses: &mut Vec<Address>) -> Result<(), String> {
+    let start = addresses.len();
+    let mut group = start;
+    for part in text.split(',') {
+        let part = part.trim();
+        let (scheme, rest) = match part.split_once("://") {
+            Some((scheme, rest)) => {
+                group = addresses.len();
+                (scheme.to_ascii_lowercase(), rest)
+            }
+            None if addresses.len() > start => (addresses[group].scheme.clone(), part),
+            None => return Err(EXPECTED.into()),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        check_host(host)?;
+        let legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !legal(user) || user.contains('@') || !legal(path) {
+            return Err(format!("it holds a character that must be percent-encoded {COMMA}"));
+        }
+        let path = if path == "/" && scheme != "amqp" && scheme != "amqps" { "" } else { path };
+        let inherited = |own: &str, of: fn(&Address) -> &String| match addresses.get(group) {
+            Some(first) if own.is_empty() => of(first).clone(),
+            _ => own.to_owned(),
+        };
+        let user = inherited(user, |address| &address.user);
+        let inherited_path = inherited(path, |address| &address.path);
+        if !path.is_empty() {
+            // The path stands after the last address of its list.
+            for earlier in addresses[group..].iter_mut().filter(|earlier| earlier.path.is_empty()) {
+                earlier.path = path.into();
+            }
+        }
+        addresses.push(Address { scheme, user, host: host.into(), path: inherited_path });
+    }
+    Ok(())
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| "an address in brackets must be IPv6")?;
+            ("v6", port.strip_prefix(':').or((!port.is_empty()).then_some("?")))
+        }
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
+    };
+    if name.is_empty() {
+        return Err("a host is missing".into());
+    }
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
+        return Err(format!("a host holds a character that no host has {COMMA}"));
+    }
+    match port {
+        Some(port) if port.parse::<u16>().map_or(true, |port| port == 0) => {
+            Err(format!("a port is not a number from 1 to 65535 {COMMA}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An address as it may be shown: without user and password, and without what follows a `?`.
+pub(super) fn masked(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split('?').next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://[secret]@{host}{path}"),
+        None => format!("{scheme}://{authority}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<String>, String> {
+        Ok(match parse(&[text.to_owned()])? {
+            BrokerUrl::Nats(all) | BrokerUrl::Amqp(all) => all.iter().map(|url| url.expose().to_owned()).collect(),
+            BrokerUrl::Kafka(all) => all,
+            BrokerUrl::File(path) => vec![path.display().to_string()],
+        })
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, all) in [
+            ("nats://a:4222,b:4222", &["nats://a:4222", "nats://b:4222"][..]),
+            ("nats://a,nats://b", &["nats://a", "nats://b"]),
+            ("nats://u:p@a,b", &["nats://u:p@a", "nats://u:p@b"]),
+            ("tls://t@[::1]:4222/", &["tls://t@[::1]:4222"]),
+            ("kafka://k1:9093,k2", &["k1:9093", "k2:9092"]),
+            ("kafka://[::1]", &["[::1]:9092"]),
+            ("amqps://u:p@a:5671,b:5671/prod?x=1", &["amqps://u:p@a:5671/prod?x=1", "amqps://u:p@b:5671/prod?x=1"]),
+            ("amqp://a/x, amqp://b/y", &["amqp://a/x", "amqp://b/y"]),
+            ("amqp://a/%2f", &["amqp://a/%2f"]),
+            ("file:a/b", &["a/b"]),
+            ("file:///a/b", &["/a/b"]),
+        ] {
+            assert_eq!(read(text).unwrap(), all, "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_show_nothing() {
+        for text in [
+            "",
+            "nats://",
+            "http://hunter2",
+            "hunter2",
+            "nats://a:hunter2",
+            "amqp://u:hun,ter2@h",
+            "amqp://u:hunter2@h:0",
+            "kafka://u:hunter2@h",
+            "nats://a,kafka://b",
+            "nats://a/hunter2",
+            "file:",
+            "amqp://u:hun ter2@h",
+            "nats://hun/ter2@h",
+            "amqp://u:hun@ter2@h",
+            "nats://[hunter2]",
+            "kafka://a/hunter2",
+            "nats://[::1]4222",
+        ] {
+            let message = read(text).unwrap_err();
+            assert!(!message.contains("hun") && !message.contains("ter2"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn masked_addresses_hold_no_password() {
+        assert_eq!(masked("amqps://u:p@h:5671/prod?k=v"), "amqps://[secret]@h:5671/prod");
+        assert_eq!(masked("nats://h"), "nats://h");
+    }
+}

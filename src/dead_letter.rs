@@ -1,0 +1,58 @@
+//! A dead letter as an event, for stores that keep none: `dead_letters.to` names the destination.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::destination::Message;
+use crate::event::{Event, Signed};
+use crate::ledger::DeadLetter;
+use crate::protocol::Target;
+use crate::route::Planned;
+
+/// The topic that dead letters go to.
+pub const TOPIC: &str = "dead-letters";
+
+/// The message that carries a dead letter: a CloudEvent of type `io.hookbridge.dead_letter` whose data hold reason,
+/// headers and the original bytes (`body`, or `body_base64` where they are not UTF-8).
+pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> Planned {
+    let delivery = &letter.delivery;
+    let mut data = json!({
+        "source": &*delivery.key.source,
+        "webhook_id": &*delivery.key.id,
+        "event": letter.event,
+        "reason": letter.failure.reason.word(),
+        "detail": letter.failure.detail,
+        "targets": [&*target.0],
+        "headers": delivery.kept_headers(),
+    });
+    match std::str::from_utf8(&delivery.body) {
+        Ok(body) => data["body"] = Value::from(body),
+        Err(_) => data["body_base64"] = Value::from(STANDARD.encode(&delivery.body)),
+    }
+    let event = Event {
+        // One delivery may leave a letter for each of several targets: the broker must not take them for copies.
+        id: format!("{}:{}", delivery.key.id, target.0).into(),
+        source_name: delivery.key.source.clone(),
+        source: format!("urn:hookbridge:source:{}", delivery.key.source).into(),
+        name: "dead_letter".into(),
+        known: true,
+        kind: "io.hookbridge.dead_letter".into(),
+        subject: Some(delivery.key.id.to_string()),
+        time: jiff::Timestamp::from_second(delivery.timestamp).unwrap_or_default().to_string(),
+        partitionkey: None,
+        traceparent: delivery.traceparent.clone(),
+        tracestate: delivery.tracestate.clone(),
+        urlexpiry: None,
+        attributes: Arc::new([]),
+        signed: Signed { timestamp: delivery.timestamp.to_string(), signature: delivery.signature.clone() },
+        data: data.to_string().into(),
+    };
+    Planned {
+        target: Target::new(destination, TOPIC),
+        destination: destination.clone(),
+        message: Ok(Message { event: Arc::new(event), topic: TOPIC.into(), key: None }),
+    }
+}

@@ -1,0 +1,108 @@
+//! The directory: made, locked against a second process, every file in it whole.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::log;
+use crate::reason::{Failure, Reason};
+
+/// The ending of a topic's file.
+pub(super) const EXTENSION: &str = "ndjson";
+
+/// Device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// A directory that is this process's to write to, as long as this lives.
+pub(super) struct Directory {
+    path: PathBuf,
+    lock_path: PathBuf,
+    lock_identity: Identity,
+    /// Held open for its lock, which the system drops with the process.
+    lock: File,
+}
+
+/// Which file this is.
+pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The word for what the system said.
+pub(super) fn failure(doing: &str, error: &io::Error) -> Failure {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let reason = match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Reason::Full,
+        _ => Reason::Io,
+    };
+    Failure::new(reason, format!("{doing}: {error}"))
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+impl Directory {
+    /// Makes the directory where it is missing, locks it, and cuts torn last lines.
+    pub(super) fn prepare(path: &Path) -> Result<Self, Failure> {
+        let named = |doing: &'static str| {
+            move |error: io::Error| failure(&format!("cannot {doing} {}", path.display()), &error)
+        };
+        make(path).map_err(named("make the directory"))?;
+        let lock_path = path.join(".lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(named("write into"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                Failure::new(Reason::Io, format!("{} is in use by another process", path.display()))
+            }
+            TryLockError::Error(error) => named("lock")(error),
+        })?;
+        for entry in fs::read_dir(path).map_err(named("list"))? {
+            let file = entry.map_err(named("list"))?.path();
+            if file.extension().is_some_and(|extension| extension == EXTENSION) && file.is_file() {
+                log::Log::open(&file).map_err(|error| failure(&format!("cannot open {}", file.display()), &error))?;
+            }
+        }
+        let lock_identity = identity(&lock.metadata().map_err(named("read"))?);
+        Ok(Directory { path: path.to_owned(), lock_path, lock_identity, lock })
+    }
+
+    /// Whether the path still leads to what was locked: somebody may have moved or deleted it.
+    pub(super) fn is_there(&self) -> bool {
+        fs::metadata(&self.lock_path).is_ok_and(|metadata| identity(&metadata) == self.lock_identity)
+    }
+
+    /// Whether the disk takes anything now. The lock's own file serves, as it holds nothing.
+    pub(super) fn try_write(&self) -> io::Result<()> {
+        let written = self.lock.write_all_at(&[0; 4096], 0).and_then(|()| self.lock.sync_data());
+        self.lock.set_len(0)?;
+        written
+    }
+
+    /// What there is, for an operator.
+    pub(super) fn describe(&self) -> io::Result<String> {
+        let (mut files, mut bytes) = (0, 0);
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
+                files += 1;
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(format!("{}: can be written, {files} topics, {bytes} bytes", self.path.display()))
+    }
+}
+
+/// Makes a directory and those above it, durable before this returns.
+fn make(path: &Path) -> io::Result<()> {
+    let absolute = std::path::absolute(path)?;
+    let missing: Vec<_> = absolute.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(&absolute)?;
+    for made in missing.iter().rev() {
+        sync(made.parent().unwrap_or(Path::new("/")))?;
+    }
+    // An earlier process may have died between making it and this.
+    absolute.parent().map_or(Ok(()), |parent| sync(parent).or(Ok(())))
+}

@@ -1,0 +1,149 @@
+//! An event as a NATS message: subject, headers, body.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Destination, Mode};
+use crate::destination::{Message, cloudevents};
+use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+
+/// What is handed to the client library.
+pub(super) struct Outgoing {
+    pub(super) subject: Arc<str>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Longest id that goes into `Nats-Msg-Id` as it is: the server keeps every one of its window in memory.
+const LONGEST_ID: usize = 128;
+
+/// Carries the event as the destination's settings say. The body is not copied in binary mode.
+pub(super) fn outgoing(settings: &Destination, message: &Message) -> Outgoing {
+    let event = &*message.event;
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, value(&message_id(event, &message.topic)));
+    headers.insert(NATS_EXPECTED_STREAM, value(&settings.stream));
+    let body = match settings.mode {
+        Mode::Binary => {
+            for (name, text) in event.attributes() {
+                if let Some(name) = attribute_header(name) {
+                    headers.insert(name, value(&cloudevents::percent_encode(text)));
+                }
+            }
+            headers.insert(HeaderName::from_static("ce-datacontenttype"), value(DATA_CONTENT_TYPE));
+            event.data.clone()
+        }
+        Mode::Structured => {
+            headers.insert(HeaderName::from_static("content-type"), value(STRUCTURED_CONTENT_TYPE));
+            cloudevents::structured(event)
+        }
+    };
+    if settings.forward_signature {
+        headers.insert(HeaderName::from_static("webhook-id"), value(&event.id));
+        headers.insert(HeaderName::from_static("webhook-timestamp"), value(&event.signed.timestamp));
+        headers.insert(HeaderName::from_static("webhook-signature"), value(&event.signed.signature));
+    }
+    Outgoing { subject: Arc::clone(&message.topic), headers, body }
+}
+
+/// `{source}/{id}/{subject of the publish}`: one for each target, so that a second target on the same stream is no
+/// duplicate of the first. The id is escaped (also `/`, so that two ids never make the same text), and hashed where it
+/// is long.
+fn message_id(event: &Event, subject: &str) -> String {
+    let id = cloudevents::percent_encode(&event.id);
+    let id: Cow<'_, str> = if id.len() > LONGEST_ID {
+        let hash = Sha256::digest(event.id.as_bytes());
+        format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).into()
+    } else if id.contains('/') {
+        id.replace('/', "%2F").into()
+    } else {
+        id
+    };
+    format!("{}/{id}/{subject}", cloudevents::percent_encode(&event.source_name))
+}
+
+/// The library panics on a line break in a value. None gets here from HTTP headers; whatever does is escaped.
+fn value(text: &str) -> HeaderValue {
+    text.parse().unwrap_or_else(|_| HeaderValue::from(&*cloudevents::percent_encode(text)))
+}
+
+/// `ce-` and the attribute's name; without an allocation for those that every event has.
+fn attribute_header(name: &str) -> Option<HeaderName> {
+    Some(HeaderName::from_static(match name {
+        "specversion" => "ce-specversion",
+        "id" => "ce-id",
+        "source" => "ce-source",
+        "type" => "ce-type",
+        "time" => "ce-time",
+        "subject" => "ce-subject",
+        "partitionkey" => "ce-partitionkey",
+        "traceparent" => "ce-traceparent",
+        "tracestate" => "ce-tracestate",
+        "urlexpiry" => "ce-urlexpiry",
+        other => return format!("ce-{other}").parse().ok(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Signed;
+
+    fn event(id: &str) -> Event {
+        Event {
+            id: id.into(),
+            source_name: "videogen".into(),
+            source: "https://api.videogen.io".into(),
+            name: "file.ready".into(),
+            known: true,
+            kind: "io.videogen.file.ready".into(),
+            subject: Some("file 1%".into()),
+            time: "2026-01-01T00:00:00Z".into(),
+            partitionkey: None,
+            traceparent: None,
+            tracestate: None,
+            urlexpiry: None,
+            attributes: Arc::new([("env".into(), "pröd\r\nx: y".into())]),
+            signed: Signed { timestamp: "1".into(), signature: "v1,a v1,b".into() },
+            data: Bytes::from_static(b"{ \"a\": 1 }"),
+        }
+    }
+
+    #[test]
+    fn ids_are_legal_and_differ() {
+        let id = |id: &str, subject: &str| message_id(&event(id), subject);
+        assert_eq!(id("msg_1", "file.ready"), "videogen/msg_1/file.ready");
+        assert_eq!(id("a b\n", "s"), "videogen/a%20b%0A/s");
+        assert_ne!(id("a/b", "c"), id("a", "b/c"));
+        assert_ne!(id("a%2Fb", "c"), id("a/b", "c"));
+        let (long, other) = (id(&"x".repeat(60_000), "s"), id(&"x".repeat(60_001), "s"));
+        assert_ne!(long, other);
+        assert!(long.len() < 100 && long.starts_with("videogen/sha256:"), "{long}");
+    }
+
+    #[test]
+    fn no_value_ends_the_line() {
+        let message = Message { event: Arc::new(event("1")), topic: "file.ready".into(), key: None };
+        let mut settings = crate::destination::nats::tests::settings("nats://127.0.0.1:1");
+        settings.forward_signature = true;
+        let sent = outgoing(&settings, &message);
+        let header = |name: &str| sent.headers.get(name).map(|value| value.as_str().to_string());
+        assert_eq!(header("ce-env").as_deref(), Some("pr%C3%B6d%0D%0Ax:%20y"));
+        assert_eq!(header("ce-subject").as_deref(), Some("file%201%25"));
+        assert_eq!(header("ce-datacontenttype").as_deref(), Some("application/json"));
+        assert_eq!(header("webhook-signature").as_deref(), Some("v1,a v1,b"));
+        assert_eq!(header("Nats-Msg-Id").as_deref(), Some("videogen/1/file.ready"));
+        assert_eq!(sent.body.as_ptr(), message.event.data.as_ptr());
+
+        settings.mode = Mode::Structured;
+        let sent = outgoing(&settings, &message);
+        assert_eq!(sent.headers.get("content-type").map(HeaderValue::as_str), Some("application/cloudevents+json"));
+        assert!(sent.headers.get("ce-id").is_none());
+        assert!(sent.body.starts_with(b"{\"specversion\":\"1.0\""));
+    }
+}

@@ -1,0 +1,254 @@
+//! The stream: made or checked, and described.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::api::{Refusal, ask, streams_of};
+use super::{Connection, Shared, subjects};
+use crate::config::Topology;
+use crate::reason::{Failure, Reason};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// What a new stream keeps.
+const MAX_AGE: Duration = DAY.saturating_mul(7);
+const MAX_BYTES: u64 = 10 << 30;
+/// Where nothing near `MAX_BYTES` is allowed: with less, a stream is not worth having.
+const LEAST_BYTES: u64 = 16 << 20;
+const WINDOW: Duration = Duration::from_secs(2 * 3600);
+const LEAST_WINDOW: Duration = Duration::from_secs(60);
+const REPLICAS: u64 = 3;
+/// How often a stream that others change meanwhile is read again.
+const ROUNDS: usize = 8;
+/// What headers may add to a body.
+const HEADERS: u64 = 8 << 10;
+
+/// Makes the stream, or adds the subjects it lacks; with `topology: verify` only looks.
+pub(super) async fn ensure(shared: &Shared, connection: &Connection) -> Result<(), Failure> {
+    let (name, topics) = (&shared.settings.stream, &shared.topics);
+    let verify = shared.settings.topology == Topology::Verify;
+    // Another replica may change it between our reading and writing, and there is no compare-and-set: so read again.
+    for _ in 0..ROUNDS {
+        let changed = match info(connection, name).await? {
+            None if verify => return Err(Failure::new(Reason::Topology, format!("stream {name} does not exist"))),
+            None => create(shared, connection).await,
+            Some(found) => {
+                let missing = subjects::missing(&subjects_of(&found), topics);
+                if missing.is_empty() {
+                    return Ok(());
+                }
+                if verify {
+                    let why = format!("stream {name} does not take {}", missing.join(", "));
+                    return Err(Failure::new(Reason::Topology, why));
+                }
+                add(name, connection, found, &missing).await
+            }
+        };
+        match changed {
+            Ok(()) => {}
+            // Made by another replica meanwhile, a little differently.
+            Err(refusal) if refusal.code() == 10058 => {}
+            Err(refusal) if refusal.denied() => {
+                let why = format!("stream {name} does not take every topic, and this user may not change it");
+                return Err(Failure::new(Reason::NotAuthorized, why));
+            }
+            Err(refusal) => return Err(explain(shared, connection, refusal).await),
+        }
+    }
+    Err(Failure::new(Reason::Topology, format!("stream {name} is being changed by others")))
+}
+
+/// Describes server and stream, a line for each thing an operator should know.
+pub(super) async fn probe(shared: &Shared, connection: &Connection) -> Result<Vec<String>, Failure> {
+    let (name, topics) = (&shared.settings.stream, &shared.topics);
+    let server = connection.client.server_info();
+    let cluster = server.cluster.map_or(String::new(), |cluster| format!(", cluster {cluster}"));
+    let mut lines = vec![format!("NATS {} ({}{cluster})", server.version, server.server_name)];
+    let largest = shared.body_limit as u64 + HEADERS;
+    if (server.max_payload as u64) < largest {
+        lines.push(format!(
+            "warning: the server's max_payload is {} bytes, but bodies of up to {} are accepted: larger ones become dead letters",
+            server.max_payload, shared.body_limit
+        ));
+    }
+    let found = info(connection, name).await?;
+    let missing = subjects::missing(&found.as_ref().map(subjects_of).unwrap_or_default(), topics);
+    for topic in &missing {
+        overlap(connection, name, topic).await?;
+    }
+    match found {
+        None if shared.settings.topology == Topology::Verify => {
+            return Err(Failure::new(Reason::Topology, format!("stream {name} does not exist")));
+        }
+        None => lines.push(format!("stream {name} does not exist yet")),
+        Some(found) => {
+            if !missing.is_empty() && shared.settings.topology == Topology::Verify {
+                let why = format!("stream {name} does not take {}", missing.join(", "));
+                return Err(Failure::new(Reason::Topology, why));
+            }
+            lines.push(format!("stream {name}: {} messages", found["state"]["messages"]));
+            if !missing.is_empty() {
+                lines.push(format!("stream {name} does not take {} yet", missing.join(", ")));
+            }
+            let warnings = warnings(&found["config"], largest);
+            lines.extend(warnings.into_iter().map(|warning| format!("warning: stream {name}: {warning}")));
+        }
+    }
+    Ok(lines)
+}
+
+/// What makes a stream less safe than it could be.
+fn warnings(config: &Value, largest: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    let text = |key: &str| config[key].as_str().unwrap_or_default().to_string();
+    if text("storage") == "memory" {
+        found.push("memory storage: a restart of the server loses it".into());
+    }
+    if text("discard") != "new" {
+        found.push("discard old: when it is full, events that were acknowledged are deleted".into());
+    }
+    if text("retention") != "limits" {
+        found.push(format!("retention {}: ids of events that were consumed are forgotten", text("retention")));
+    }
+    if config["num_replicas"].as_u64().unwrap_or(1) < 2 {
+        found.push("one replica: what a server had not yet synced is lost with it".into());
+    }
+    let window = config["duplicate_window"].as_u64().unwrap_or(0);
+    if window < nanoseconds(WINDOW) {
+        found.push(format!("duplicate_window is {} s: retries after it are stored again", window / 1_000_000_000));
+    }
+    let age = config["max_age"].as_u64().unwrap_or(0);
+    if age > 0 && age < nanoseconds(WINDOW) {
+        found.push(format!("max_age is {} s: slow workers lose events", age / 1_000_000_000));
+    }
+    let size = config["max_msg_size"].as_i64().unwrap_or(-1);
+    if size >= 0 && (size as u64) < largest {
+        found.push(format!("max_msg_size is {size}: larger events become dead letters"));
+    }
+    found
+}
+
+async fn info(connection: &Connection, name: &str) -> Result<Option<Value>, Failure> {
+    match ask(connection, &format!("STREAM.INFO.{name}"), &Value::Null).await {
+        Ok(found) => Ok(Some(found)),
+        Err(refusal) if refusal.code() == 10059 => Ok(None),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+fn subjects_of(info: &Value) -> Vec<String> {
+    let subjects = info["config"]["subjects"].as_array().into_iter().flatten();
+    subjects.filter_map(Value::as_str).map(String::from).collect()
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
+}
+
+/// Makes the stream with the best settings that the server allows.
+async fn create(shared: &Shared, connection: &Connection) -> Result<(), Refusal> {
+    let name = &shared.settings.stream;
+    let mut replicas = if connection.client.server_info().cluster.is_some() { REPLICAS } else { 1 };
+    let (mut bytes, mut window) = (MAX_BYTES, WINDOW);
+    loop {
+        let config = json!({
+            "name": name,
+            "subjects": subjects::missing(&[], &shared.topics),
+            "storage": "file",
+            "retention": "limits",
+            "discard": "new",
+            "max_age": nanoseconds(MAX_AGE),
+            "max_bytes": bytes,
+            "max_msgs": -1,
+            "max_msg_size": -1,
+            "max_msgs_per_subject": -1,
+            "max_consumers": -1,
+            "duplicate_window": nanoseconds(window),
+            "num_replicas": replicas,
+            "allow_direct": true,
+        });
+        let refusal = match ask(connection, &format!("STREAM.CREATE.{name}"), &config).await {
+            Ok(_) => {
+                let hours = window.as_secs_f64() / 3600.0;
+                tracing::info!(destination = %shared.settings.name, stream = name, replicas, bytes, hours, "stream made");
+                if (replicas, bytes, window) != (REPLICAS, MAX_BYTES, WINDOW) {
+                    tracing::warn!(
+                        destination = %shared.settings.name, stream = name, replicas, bytes, hours,
+                        "the server allows less than the recommended {REPLICAS} replicas, {MAX_BYTES} bytes, 2 hours"
+                    );
+                }
+                return Ok(());
+            }
+            Err(refusal) => refusal,
+        };
+        match refusal.code() {
+            // A server that is away comes back; a stream of one replica would stay one. So wait for it.
+            10005 | 10074 if replicas > 1 && !refusal.text().contains("offline") => replicas = 1,
+            // Account, server or storage limits.
+            10002 | 10023 | 10047 | 10122 if bytes / 2 >= LEAST_BYTES => bytes /= 2,
+            10002 | 10023 | 10047 | 10122 if replicas > 1 => (replicas, bytes) = (1, MAX_BYTES),
+            10052 if refusal.text().contains("duplicates window") && window / 2 >= LEAST_WINDOW => window /= 2,
+            _ => return Err(refusal),
+        }
+    }
+}
+
+/// Adds subjects, and changes nothing else. A subject that a new one covers goes, as a stream must not name it twice.
+async fn add(name: &str, connection: &Connection, mut found: Value, missing: &[String]) -> Result<(), Refusal> {
+    let mut subjects = subjects_of(&found);
+    subjects.retain(|old| !missing.iter().any(|new| subjects::covers(new, old)));
+    subjects.extend_from_slice(missing);
+    found["config"]["subjects"] = json!(subjects);
+    ask(connection, &format!("STREAM.UPDATE.{name}"), &found["config"]).await?;
+    tracing::info!(stream = name, added = missing.join(", "), "subjects added to the stream");
+    Ok(())
+}
+
+/// A refusal in the operator's words: which stream has the subject already.
+async fn explain(shared: &Shared, connection: &Connection, refusal: Refusal) -> Failure {
+    if refusal.code() == 10065 {
+        for topic in &shared.topics {
+            if let Err(failure) = overlap(connection, &shared.settings.stream, topic).await {
+                return failure;
+            }
+        }
+    }
+    refusal.into()
+}
+
+/// Fails where another stream takes the topic, or part of it.
+async fn overlap(connection: &Connection, name: &str, topic: &str) -> Result<(), Failure> {
+    let Ok(streams) = streams_of(connection, topic).await else { return Ok(()) };
+    match streams.iter().find(|other| *other != name) {
+        Some(other) => Err(Failure::new(Reason::Topology, format!("stream {other} takes {topic} already"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_less_safe_is_told() {
+        let good = json!({
+            "storage": "file", "discard": "new", "retention": "limits", "num_replicas": 3, "max_msg_size": -1,
+            "duplicate_window": nanoseconds(WINDOW), "max_age": nanoseconds(MAX_AGE),
+        });
+        assert_eq!(warnings(&good, 1000), Vec::<String>::new());
+        for (key, value, word) in [
+            ("storage", json!("memory"), "memory"),
+            ("discard", json!("old"), "discard"),
+            ("retention", json!("workqueue"), "workqueue"),
+            ("num_replicas", json!(1), "replica"),
+            ("duplicate_window", json!(120_000_000_000_u64), "120 s"),
+            ("max_age", json!(3_600_000_000_000_u64), "max_age"),
+            ("max_msg_size", json!(999), "max_msg_size"),
+        ] {
+            let mut config = good.clone();
+            config[key] = value;
+            let found = warnings(&config, 1000);
+            assert!(found.len() == 1 && found[0].contains(word), "{key}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Unit tests of the queue and the table, without a server.
+
+use super::message::Outgoing;
+use super::*;
+use crate::config::{BrokerUrl, Secret};
+
+pub(super) fn settings(url: &str) -> config::Destination {
+    config::Destination::new("stream", BrokerUrl::Nats(vec![Secret::new(url)]))
+}
+
+fn outgoing(subject: &str) -> Outgoing {
+    Outgoing { subject: subject.into(), headers: async_nats::HeaderMap::new(), body: bytes::Bytes::new() }
+}
+
+fn reason(outcome: &Outcome) -> (&'static str, Option<Reason>) {
+    match outcome {
+        Outcome::Confirmed => ("confirmed", None),
+        Outcome::Again(failure) => ("again", Some(failure.reason)),
+        Outcome::Unknown(failure) => ("unknown", Some(failure.reason)),
+        Outcome::Never(failure) => ("never", Some(failure.reason)),
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_tells_queued_from_sent() {
+    let pending = Pending::new(Duration::from_secs(60));
+    assert_eq!(pending.submit(outgoing("a")).unwrap_err().reason, Reason::Unreachable);
+    pending.connected(1);
+    let mut answers: Vec<_> = (0..4).map(|_| pending.submit(outgoing("a")).unwrap()).collect();
+    let first = pending.work().await;
+    pending.sent(first.token, 1);
+    let second = pending.work().await;
+    pending.sent(second.token, 1);
+    let third = pending.work().await;
+    assert!(first.token < second.token && second.token < third.token);
+    pending.resolve(second.token, Outcome::Confirmed);
+    pending.disconnected(Reason::Unreachable.into());
+    // Handed over after its connection ended: the library may send it by the next one.
+    pending.sent(third.token, 1);
+    let mut ended = Vec::new();
+    for answer in answers.drain(..) {
+        ended.push(reason(&answer.await.unwrap()));
+    }
+    assert_eq!(
+        ended,
+        [
+            ("unknown", Some(Reason::ConnectionLost)),
+            ("confirmed", None),
+            ("unknown", Some(Reason::ConnectionLost)),
+            ("again", Some(Reason::Unreachable)),
+        ]
+    );
+    assert_eq!(pending.len(), 0);
+    pending.connected(2);
+    assert!(pending.work().now_or_never().is_none(), "what was answered is not sent later");
+}
+
+#[tokio::test]
+async fn unanswered_publishes_leave_the_table() {
+    let pending = Pending::new(Duration::ZERO);
+    pending.connected(1);
+    for _ in 0..10_000 {
+        let sent = pending.submit(outgoing("a")).unwrap();
+        let work = pending.work().await;
+        pending.sent(work.token, 1);
+        let queued = pending.submit(outgoing("a")).unwrap();
+        pending.expire();
+        assert_eq!(pending.len(), 0);
+        assert_eq!(reason(&sent.await.unwrap()), ("unknown", Some(Reason::Timeout)));
+        assert_eq!(reason(&queued.await.unwrap()), ("again", Some(Reason::Timeout)));
+        assert!(pending.work().now_or_never().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_denied_subject_ends_its_own_only() {
+    let pending = Pending::new(Duration::from_secs(60));
+    pending.connected(1);
+    let answers = ["a", "b", "a"].map(|subject| pending.submit(outgoing(subject)).unwrap());
+    for _ in 0..2 {
+        let work = pending.work().await;
+        pending.sent(work.token, 1);
+    }
+    pending.denied("a", &Reason::NotAuthorized.into());
+    let [first, second, third] = answers;
+    assert_eq!(reason(&first.await.unwrap()), ("again", Some(Reason::NotAuthorized)));
+    assert!(second.now_or_never().is_none(), "another subject");
+    assert!(third.now_or_never().is_none(), "not sent yet");
+}
+
+#[tokio::test]
+async fn closing_takes_nothing_new_and_waits() {
+    let pending = Pending::new(Duration::from_secs(60));
+    pending.connected(1);
+    let answer = pending.submit(outgoing("a")).unwrap();
+    pending.close();
+    assert_eq!(pending.submit(outgoing("a")).unwrap_err().reason, Reason::Closing);
+    let token = pending.work().await.token;
+    let (_, ()) = tokio::join!(pending.idle(), async {
+        pending.sent(token, 1);
+        pending.resolve(token, Outcome::Confirmed);
+    });
+    assert_eq!(answer.await.unwrap(), Outcome::Confirmed);
+}

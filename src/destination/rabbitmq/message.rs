@@ -1,0 +1,213 @@
+//! An event as AMQP 0.9.1 carries it: the `cloudEvents_` headers that reach an AMQP 1.0 consumer as a binary CloudEvent.
+
+use std::hash::{BuildHasher, RandomState};
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::config::Mode;
+use crate::destination::{Message, cloudevents};
+use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::reason::{Failure, Reason};
+
+const PREFIX: &str = "cloudEvents_";
+const PERSISTENT: u8 = 2;
+
+/// A message, ready to be handed to lapin.
+pub(super) struct Encoded {
+    pub(super) routing_key: ShortString,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Bytes,
+    /// What headers and properties weigh on the wire, roughly: they must fit into one frame.
+    pub(super) header_bytes: usize,
+    /// What a returned message is known by.
+    pub(super) tag: u64,
+}
+
+/// How messages of one destination are made.
+pub(super) struct Encoder {
+    pub(super) mode: Mode,
+    pub(super) forward_signature: bool,
+    hasher: RandomState,
+}
+
+impl Encoder {
+    pub(super) fn new(mode: Mode, forward_signature: bool) -> Self {
+        Encoder { mode, forward_signature, hasher: RandomState::new() }
+    }
+
+    /// # Errors
+    /// A name that AMQP cannot carry.
+    pub(super) fn encode(&self, message: &Message) -> Result<Encoded, Failure> {
+        let event = &*message.event;
+        let routing_key = short(&message.topic).ok_or(Reason::IllegalName)?;
+        let mut headers = Headers::default();
+        let (content_type, body) = match self.mode {
+            Mode::Binary => {
+                for (name, value) in event.attributes() {
+                    headers.add(&format!("{PREFIX}{name}"), value)?;
+                }
+                (DATA_CONTENT_TYPE, event.data.clone())
+            }
+            Mode::Structured => (STRUCTURED_CONTENT_TYPE, cloudevents::structured(event)),
+        };
+        if self.forward_signature {
+            headers.add("webhook-id", &event.id)?;
+            headers.add("webhook-timestamp", &event.signed.timestamp)?;
+            headers.add("webhook-signature", &event.signed.signature)?;
+        }
+        let mut properties = BasicProperties::default()
+            .with_app_id("hookbridge".into())
+            .with_content_type(content_type.into())
+            .with_delivery_mode(PERSISTENT);
+        // Properties hold 255 bytes; what is longer is in the headers, or in a structured body, all the same.
+        let message_id = short(&event.id);
+        let tag = self.tag(message_id.as_ref(), &routing_key);
+        if let Some(id) = message_id {
+            properties = properties.with_message_id(id);
+        }
+        if let Some(kind) = short(&event.kind) {
+            properties = properties.with_type(kind);
+        }
+        if let Some(seconds) = seconds(event) {
+            properties = properties.with_timestamp(seconds);
+        }
+        let header_bytes = headers.bytes + PROPERTIES_AT_MOST;
+        Ok(Encoded { routing_key, properties: properties.with_headers(headers.table), body, header_bytes, tag })
+    }
+
+    /// What a message is known by when the broker returns it: no two with one tag are in flight on a channel. An id too
+    /// long for the property counts as none, so of those there is only one at a time for each topic.
+    pub(super) fn tag(&self, message_id: Option<&ShortString>, routing_key: &ShortString) -> u64 {
+        self.hasher.hash_one((message_id.map_or("", ShortString::as_str), routing_key.as_str()))
+    }
+}
+
+/// Five properties of at most 256 bytes, and some numbers.
+const PROPERTIES_AT_MOST: usize = 1344;
+
+#[derive(Default)]
+struct Headers {
+    table: FieldTable,
+    bytes: usize,
+}
+
+impl Headers {
+    fn add(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        // Its length before the name, its type and its length before the value.
+        self.bytes += 1 + name.len() + 1 + 4 + value.len();
+        self.table.insert(short(name).ok_or(Reason::IllegalName)?, AMQPValue::LongString(value.into()));
+        Ok(())
+    }
+}
+
+/// `ShortString::from` panics above 255 bytes; this is the only way in which names get into one.
+pub(super) fn short(text: &str) -> Option<ShortString> {
+    ShortString::try_new(text).ok()
+}
+
+fn seconds(event: &Event) -> Option<u64> {
+    event.time.parse::<jiff::Timestamp>().ok()?.as_second().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::Signed;
+
+    fn message(id: &str, kind: &str, topic: &str) -> Message {
+        let event = Event {
+            id: id.into(),
+            source_name: "videogen".into(),
+            source: "https://api.videogen.io".into(),
+            name: "file.ready".into(),
+            known: true,
+            kind: kind.into(),
+            subject: Some("größe".into()),
+            time: "2026-11-23T12:00:00.5Z".into(),
+            partitionkey: Some("key".into()),
+            traceparent: None,
+            tracestate: None,
+            urlexpiry: None,
+            attributes: Arc::new([("env".into(), "prod".into())]),
+            signed: Signed { timestamp: "1795435200".into(), signature: "v1,c2ln".into() },
+            data: Bytes::from_static(b"{ \"a\" : 1 }"),
+        };
+        Message { event: Arc::new(event), topic: topic.into(), key: None }
+    }
+
+    fn header(encoded: &Encoded, name: &str) -> Option<String> {
+        let headers = encoded.properties.headers().as_ref()?.inner().get(name)?.clone();
+        let AMQPValue::LongString(value) = headers else { panic!("{name} is not a long string") };
+        Some(value.to_string())
+    }
+
+    #[test]
+    fn binary() {
+        let encoded =
+            Encoder::new(Mode::Binary, false).encode(&message("msg_1", "io.videogen.file.ready", "file.ready"));
+        let encoded = encoded.unwrap();
+        let properties = &encoded.properties;
+        assert_eq!(&*encoded.body, b"{ \"a\" : 1 }", "the very bytes");
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "msg_1");
+        assert_eq!(properties.kind().as_ref().unwrap().as_str(), "io.videogen.file.ready");
+        assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
+        assert_eq!(properties.app_id().as_ref().unwrap().as_str(), "hookbridge");
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        assert_eq!(*properties.timestamp(), Some(1_795_435_200));
+        for (name, value) in [
+            ("specversion", "1.0"),
+            ("id", "msg_1"),
+            ("source", "https://api.videogen.io"),
+            ("type", "io.videogen.file.ready"),
+            ("subject", "größe"),
+            ("time", "2026-11-23T12:00:00.5Z"),
+            ("partitionkey", "key"),
+            ("env", "prod"),
+        ] {
+            assert_eq!(header(&encoded, &format!("cloudEvents_{name}")).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(header(&encoded, "cloudEvents_datacontenttype"), None, "the content-type property carries it");
+        assert_eq!(header(&encoded, "webhook-signature"), None);
+    }
+
+    #[test]
+    fn structured_with_the_signature() {
+        let encoded = Encoder::new(Mode::Structured, true).encode(&message("msg_1", "t", "file.ready")).unwrap();
+        assert_eq!(encoded.properties.content_type().as_ref().unwrap().as_str(), "application/cloudevents+json");
+        let body: serde_json::Value = serde_json::from_slice(&encoded.body).unwrap();
+        assert_eq!(body["id"], "msg_1");
+        assert_eq!(header(&encoded, "cloudEvents_id"), None);
+        assert_eq!(header(&encoded, "webhook-id").as_deref(), Some("msg_1"));
+        assert_eq!(header(&encoded, "webhook-timestamp").as_deref(), Some("1795435200"));
+        assert_eq!(header(&encoded, "webhook-signature").as_deref(), Some("v1,c2ln"));
+    }
+
+    #[test]
+    fn no_length_panics() {
+        let encoder = Encoder::new(Mode::Binary, true);
+        for bytes in [0, 1, 254, 255, 256, 257, 4096, 65_536, 8 << 20] {
+            let text = "x".repeat(bytes);
+            let encoded = encoder.encode(&message(&text, &text, "file.ready")).unwrap();
+            assert_eq!(encoded.properties.message_id().is_some(), bytes <= 255);
+            assert_eq!(encoded.properties.kind().is_some(), bytes <= 255);
+            assert_eq!(header(&encoded, "cloudEvents_id"), Some(text.clone()));
+            assert!(encoded.header_bytes > 2 * bytes);
+            let named = encoder.encode(&message("msg_1", "t", &text));
+            assert_eq!(named.is_ok(), bytes <= 255);
+        }
+    }
+
+    #[test]
+    fn a_tag_is_id_and_topic() {
+        let encoder = Encoder::new(Mode::Binary, false);
+        let tag = |id: &str, topic: &str| encoder.encode(&message(id, "t", topic)).unwrap().tag;
+        assert_eq!(tag("msg_1", "a.b"), tag("msg_1", "a.b"));
+        assert_ne!(tag("msg_1", "a.b"), tag("msg_1", "a.c"));
+        assert_ne!(tag("msg_1", "a.b"), tag("msg_2", "a.b"));
+        assert_eq!(tag(&"x".repeat(256), "a.b"), tag(&"y".repeat(300), "a.b"), "one at a time");
+    }
+}

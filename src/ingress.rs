@@ -1,0 +1,207 @@
+//! The webhook listener: limits, then the signature, then the pipeline in a task of its own.
+//!
+//! What is not a verified delivery costs little and changes nothing (G8): no ledger entry, no publish, no unbounded
+//! memory.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{MethodRouter, any, get};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Admission, Gate};
+use crate::config::{Limits, Source};
+use crate::delivery::{Delivery, DeliveryKey};
+use crate::pipeline::{Answer, Pipeline};
+use crate::reason::Reason;
+use crate::signature::{self, Head};
+use crate::telemetry::metrics::{Metrics, OfSource};
+use answer::{Reply, Trouble};
+
+mod answer;
+mod body;
+pub mod serve;
+
+/// What every request shares.
+pub struct Ingress {
+    pipeline: Arc<Pipeline>,
+    gate: Arc<Gate>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    /// Deliveries being worked on; they outlive their requests.
+    work: TaskTracker,
+    draining: CancellationToken,
+}
+
+/// What the requests of one source share.
+struct OfOne {
+    ingress: Arc<Ingress>,
+    source: Source,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Ingress {
+    /// The part of the listener that all sources share. Once `draining` is cancelled, deliveries get 503.
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        work: TaskTracker,
+        draining: CancellationToken,
+    ) -> Arc<Ingress> {
+        let gate = Gate::new(&limits, Arc::clone(&metrics));
+        Arc::new(Ingress { pipeline, gate, limits, metrics, work, draining })
+    }
+
+    /// The routes of the listener: one path a source, `/healthz`, and 404 for all else.
+    pub fn router(self: &Arc<Self>, sources: Vec<Source>, ready: Arc<dyn Fn() -> bool + Send + Sync>) -> Router {
+        let health = move || {
+            let ready = ready();
+            async move { if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
+        };
+        let mut router = Router::new().route("/healthz", get(health));
+        for source in sources {
+            let path = source.path.clone();
+            let in_flight = Arc::new(Semaphore::new(source.in_flight));
+            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, in_flight });
+            let only_post: MethodRouter = any(receive).with_state(one);
+            router = router.route(&path, only_post);
+        }
+        let unknown = || async { Reply::from(Trouble::NotFound).into_response(None) };
+        router.fallback(unknown).layer(axum::middleware::from_fn(answer::identify))
+    }
+}
+
+async fn receive(State(one): State<Arc<OfOne>>, request: Request) -> Response {
+    let started = Instant::now();
+    let ingress = &one.ingress;
+    let (parts, mut body) = request.into_parts();
+    let mut taken = false;
+    let reply = if parts.method == axum::http::Method::POST {
+        one.take(parts.headers, &mut body, &mut taken, started).await
+    } else {
+        Err(Trouble::MethodNotAllowed)
+    };
+    if !taken && reply.as_ref().is_err_and(|trouble| *trouble != Trouble::TooSlow) {
+        // Read on, so that the sender sees the answer and the connection can be used again.
+        body::discard(&mut body, ingress.limits.body).await;
+    }
+    let source = &*one.source.name;
+    let reply = Reply::from(reply);
+    reply.count(&ingress.metrics, source);
+    ingress.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    reply.into_response(Some(source))
+}
+
+impl OfOne {
+    async fn take(
+        self: &Arc<Self>,
+        headers: HeaderMap,
+        body: &mut Body,
+        taken: &mut bool,
+        started: Instant,
+    ) -> Result<(Answer, String), Trouble> {
+        let Ingress { gate, limits, draining, work, .. } = &*self.ingress;
+        let deadline = started + limits.request_timeout;
+        check_headers(&headers, limits)?;
+        let announced = body::announced(&headers, limits.body)?;
+        let _working = work.token(); // shutting down waits for what passed this line
+        if draining.is_cancelled() {
+            return Err(Trouble::Unavailable(Reason::Closing));
+        }
+        let admission = gate.admit(&self.in_flight, announced.unwrap_or(0)).map_err(Trouble::Full)?;
+        let head = signature::head(&headers, self.source.legacy_headers).map_err(Trouble::Malformed)?;
+        *taken = true;
+        let (bytes, admission) =
+            body::read(body, announced, limits, admission, started).await.inspect_err(|trouble| {
+                *taken = matches!(trouble, Trouble::TooSlow);
+            })?;
+        self.verify(&head, &bytes)?;
+        let id = head.id.clone();
+        let delivery = delivery(&self.source.name, head, headers, bytes);
+        let answer = self.work(delivery, admission, deadline).await;
+        Ok((answer, id))
+    }
+
+    /// Signature and time. Both are looked at, so that a good signature with a bad time can be told from a forgery.
+    fn verify(&self, head: &Head, body: &[u8]) -> Result<(), Trouble> {
+        let metrics = &self.ingress.metrics;
+        let label = || OfSource { source: self.source.name.to_string() };
+        let now = Timestamp::now().as_second();
+        let timely = head.timely(now, self.source.tolerance.as_secs());
+        let signed = head.signed(&self.source.keys, body);
+        if let (Err(refusal), Ok(())) = (timely, signed) {
+            metrics.clock_refusals.get_or_create(&label()).inc();
+            let seconds = now.saturating_sub(head.timestamp);
+            tracing::warn!(
+                source = %self.source.name, webhook_id = %head.id, offset_seconds = seconds, reason = %refusal,
+                "a good signature with a bad time: check this machine's clock"
+            );
+        }
+        timely.and(signed).map_err(Trouble::Refused)?;
+        metrics.last_delivery.get_or_create(&label()).set(now as f64);
+        metrics.clock_offset.get_or_create(&label()).set(now - head.timestamp);
+        Ok(())
+    }
+
+    /// The work runs in a task of its own; the request only waits for it.
+    async fn work(self: &Arc<Self>, delivery: Delivery, admission: Admission, deadline: Instant) -> Answer {
+        let one = Arc::clone(self);
+        let (tell, told) = oneshot::channel();
+        self.ingress.work.spawn(async move {
+            let pipeline = &one.ingress.pipeline;
+            let answer = pipeline.accept(&one.source, delivery, admission, deadline).await;
+            if tell.send(answer).is_err() {
+                one.ingress.metrics.late.get_or_create(&OfSource { source: one.source.name.to_string() }).inc();
+            }
+        });
+        match timeout_at(deadline, told).await {
+            Ok(answer) => answer.unwrap_or(Answer::Unavailable(Reason::Failed)),
+            Err(_) => Answer::Unavailable(Reason::Timeout),
+        }
+    }
+}
+
+fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Trouble> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers.len() > limits.headers || bytes > limits.header_bytes {
+        return Err(Trouble::HeadersTooLarge);
+    }
+    let encodings = headers.get_all(header::CONTENT_ENCODING);
+    if encodings.iter().any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        return Err(Trouble::Encoded);
+    }
+    Ok(())
+}
+
+fn delivery(source: &Arc<str>, head: Head, headers: HeaderMap, body: bytes::Bytes) -> Delivery {
+    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+    let traceparent = text("traceparent").filter(|text| is_traceparent(text)).map(str::to_owned);
+    Delivery {
+        key: DeliveryKey { source: Arc::clone(source), id: head.id.into() },
+        timestamp: head.timestamp,
+        signature: head.signature,
+        tracestate: traceparent.as_ref().and_then(|_| text("tracestate")).map(str::to_owned),
+        traceparent,
+        headers,
+        body,
+    }
+}
+
+/// W3C Trace Context: version, 32 hex digits, 16 hex digits, flags.
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length| {
+        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let mut parts = text.split('-');
+    let mut next = |length| parts.next().is_some_and(|part| hex(part, length));
+    next(2) && next(32) && next(16) && next(2)
+}

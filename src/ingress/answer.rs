@@ -1,0 +1,222 @@
+//! What is answered: the only place where outcomes become statuses (RFC 9457 problems for those that are not 200).
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::admission::Full;
+use crate::pipeline::Answer;
+use crate::reason::Reason;
+use crate::signature::Refusal;
+use crate::telemetry::metrics::{Answered, Metrics, Refused};
+
+/// Why a request is not a delivery, or not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    NotFound,
+    MethodNotAllowed,
+    HeadersTooLarge,
+    Encoded,
+    TooLarge,
+    TooSlow,
+    Full(Full),
+    Malformed(Refusal),
+    Refused(Refusal),
+    Unavailable(Reason),
+}
+
+/// An answer with all that it says.
+pub(super) enum Reply {
+    Done { status: &'static str, id: String },
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Reply {
+    fn from(trouble: Trouble) -> Self {
+        Reply::Trouble(trouble)
+    }
+}
+
+impl From<Result<(Answer, String), Trouble>> for Reply {
+    fn from(result: Result<(Answer, String), Trouble>) -> Self {
+        let (answer, id) = match result {
+            Ok(done) => done,
+            Err(trouble) => return Reply::Trouble(trouble),
+        };
+        let status = match answer {
+            Answer::Accepted => "accepted",
+            Answer::Duplicate => "duplicate",
+            Answer::DeadLettered => "dead-lettered",
+            Answer::Ignored => "ignored",
+            Answer::Unavailable(reason) => return Reply::Trouble(Trouble::Unavailable(reason)),
+        };
+        Reply::Done { status, id }
+    }
+}
+
+/// Status, short word, title, detail, and seconds for `Retry-After`.
+type Problem = (StatusCode, &'static str, &'static str, &'static str, Option<u32>);
+
+impl Trouble {
+    /// The word for it in metrics and in the problem's type.
+    fn word(self) -> &'static str {
+        self.problem().1
+    }
+
+    fn problem(self) -> Problem {
+        use StatusCode as S;
+        match self {
+            Trouble::NotFound => (S::NOT_FOUND, "not_found", "Not found", "No source has this path.", None),
+            Trouble::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", "Deliveries are POSTed.", None)
+            }
+            Trouble::HeadersTooLarge => (
+                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                "Headers too large",
+                "There are more header lines or bytes than limits.headers and limits.header_bytes allow.",
+                None,
+            ),
+            Trouble::Encoded => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "content_encoding",
+                "Content encoding not supported",
+                "The signature is over the bytes as sent: send the body without content-encoding.",
+                None,
+            ),
+            Trouble::TooLarge => (
+                S::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "Body too large",
+                "The body is over the limit; limits.body raises it.",
+                None,
+            ),
+            Trouble::TooSlow => (
+                S::REQUEST_TIMEOUT,
+                "body_too_slow",
+                "Body too slow",
+                "The body did not arrive within limits.read_timeout.",
+                None,
+            ),
+            Trouble::Full(Full::Source) => (
+                S::TOO_MANY_REQUESTS,
+                "source_full",
+                "Too many requests",
+                "This source has as many deliveries in flight as its in_flight allows.",
+                Some(2),
+            ),
+            Trouble::Full(Full::Process) => (
+                S::SERVICE_UNAVAILABLE,
+                "process_full",
+                "Too much in flight",
+                "As many requests or bytes are in flight as limits.requests and limits.bytes allow.",
+                Some(2),
+            ),
+            Trouble::Malformed(refusal) => (
+                S::BAD_REQUEST,
+                word(refusal),
+                "Not a Standard Webhooks delivery",
+                "One of webhook-id, webhook-timestamp and webhook-signature is missing, repeated or malformed.",
+                None,
+            ),
+            Trouble::Refused(refusal) => (
+                S::UNAUTHORIZED,
+                word(refusal),
+                "Not verified",
+                "The signature does not verify with this source's secrets, or the timestamp is outside the tolerance.",
+                None,
+            ),
+            Trouble::Unavailable(reason) => {
+                (S::SERVICE_UNAVAILABLE, reason.word(), "Not safe yet", reason.about(), Some(retry_after(reason)))
+            }
+        }
+    }
+}
+
+/// Seconds. A sender's own schedule usually waits longer.
+fn retry_after(reason: Reason) -> u32 {
+    match reason {
+        Reason::Busy | Reason::InFlight | Reason::Closing => 2,
+        _ => 5,
+    }
+}
+
+fn word(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::DuplicateHeader => "duplicate_header",
+        Refusal::MissingHeader => "missing_header",
+        Refusal::InvalidId => "invalid_id",
+        Refusal::InvalidTimestamp => "invalid_timestamp",
+        Refusal::TooOld => "timestamp_too_old",
+        Refusal::TooNew => "timestamp_too_new",
+        Refusal::NoMatch => "no_matching_signature",
+    }
+}
+
+impl Reply {
+    pub(super) fn count(&self, metrics: &Metrics, source: &str) {
+        let outcome = match self {
+            Reply::Done { status, .. } => status,
+            Reply::Trouble(trouble) => {
+                let label = Refused { source: source.into(), reason: trouble.word() };
+                metrics.refusals.get_or_create(&label).inc();
+                if trouble.problem().0 == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" }
+            }
+        };
+        metrics.deliveries.get_or_create(&Answered { source: source.into(), outcome }).inc();
+    }
+
+    pub(super) fn into_response(self, source: Option<&str>) -> Response {
+        match self {
+            Reply::Done { status, id } => {
+                let body = json!({"status": status, "id": id}).to_string();
+                ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+            }
+            Reply::Trouble(trouble) => {
+                let (status, word, title, detail, retry_after) = trouble.problem();
+                // The forger learns nothing from the type of a refused signature.
+                let word = if status == StatusCode::UNAUTHORIZED { "not_verified" } else { word };
+                let problem = json!({
+                    "type": format!("urn:hookbridge:problem:{word}"), "title": title, "status": status.as_u16(),
+                    "detail": detail,
+                });
+                tracing::debug!(source, status = status.as_u16(), reason = trouble.word(), "not accepted");
+                let mut response = (status, problem.to_string()).into_response();
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+                if let Some(seconds) = retry_after {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                }
+                if status == StatusCode::METHOD_NOT_ALLOWED {
+                    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+                }
+                if status == StatusCode::REQUEST_TIMEOUT {
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
+        }
+    }
+}
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// Gives every answer an `x-request-id`: the client's, if it is short and visible, else one of ours.
+pub(super) async fn identify(request: Request<Body>, next: Next) -> Response {
+    static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let given = request.headers().get(REQUEST_ID).cloned();
+    let given = given.filter(|id| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic));
+    let mut response = next.run(request).await;
+    let ours = || {
+        let id = format!("{:016x}{:08x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
+    };
+    response.headers_mut().insert(REQUEST_ID, given.unwrap_or_else(ours));
+    response
+}

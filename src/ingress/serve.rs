@@ -1,0 +1,136 @@
+//! Connections: HTTP/1.1 and HTTP/2, bounded in number, in the time a head may take, and in the size of a head.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::config::Limits;
+
+/// How long a head may take, and an idle connection may stay.
+const HEAD: Duration = Duration::from_secs(30);
+/// Most header lines that hyper takes if nothing is said.
+const HYPERS_HEADERS: usize = 100;
+/// Pings that find dead HTTP/2 connections.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves a router until `stop` is cancelled, then lets requests end.
+///
+/// A connection that cannot be accepted (no descriptors left) is not the end: it waits a little and goes on.
+pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let builder = Arc::new(builder(limits));
+    let connections = TaskTracker::new();
+    loop {
+        let accept = async {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return None };
+            match listener.accept().await {
+                Ok((stream, _)) => Some((permit, stream)),
+                Err(error) => {
+                    tracing::warn!(%error, "no connection accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    None
+                }
+            }
+        };
+        let accepted = tokio::select! {
+            accepted = accept => accepted,
+            () = stop.cancelled() => break,
+        };
+        let Some((permit, stream)) = accepted else { continue };
+        let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(&builder, stream, router, &stop).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Twice what we answer 431 ourselves for: hyper's own 431 is bare.
+    let head = (limits.header_bytes * 2).max(16 * 1024);
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(head);
+    if limits.headers >= HYPERS_HEADERS {
+        // Only then: a number of one's own costs an allocation for each request.
+        http1.max_headers(limits.headers * 2);
+    }
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(256);
+    http2.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+    builder
+}
+
+async fn connection(builder: &Builder<TokioExecutor>, stream: TcpStream, router: Router, stop: &CancellationToken) {
+    let _ = stream.set_nodelay(true); // only slower without
+    let requests = Arc::new(Requests::default());
+    let counted = Arc::clone(&requests);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, requests) = (router.clone(), Arc::clone(&counted));
+        async move {
+            requests.begun.fetch_add(1, Ordering::Relaxed);
+            let _ends = Ends(requests);
+            router.oneshot(request).await
+        }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = requests.idle() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Counts the requests of a connection: hyper's own timer does not run before a connection's first byte, nor on an idle
+/// HTTP/2 connection, and silent connections must not use up the room.
+#[derive(Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// Counts a request's end, however it ends.
+struct Ends(Arc<Requests>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Requests {
+    /// Resolves when there was no request for [`HEAD`], or a little longer.
+    async fn idle(&self) {
+        let mut before = None;
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            if before == Some(begun) && self.ended.load(Ordering::Relaxed) == begun {
+                return;
+            }
+            before = Some(begun);
+            tokio::time::sleep(HEAD).await;
+        }
+    }
+}

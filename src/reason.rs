@@ -1,0 +1,89 @@
+//! Why something was not done: one closed set of words.
+//!
+//! The same word stands in the log, in the metric's label, in the problem's detail and in the dead letter, so that an
+//! operator can search for it everywhere. A new word is added here and nowhere else.
+
+use std::borrow::Cow;
+use std::fmt;
+
+macro_rules! reasons {
+    ($($variant:ident $word:literal $about:literal,)*) => {
+        /// Why a delivery was not accepted, or a publish not confirmed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $(#[doc = $about] $variant,)* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The word that stands for it everywhere.
+            pub fn word(self) -> &'static str { match self { $(Reason::$variant => $word,)* } }
+
+            /// One sentence for an operator, without anything secret.
+            pub fn about(self) -> &'static str { match self { $(Reason::$variant => $about,)* } }
+
+            /// The reason that a word stands for.
+            pub fn from_word(word: &str) -> Option<Reason> { match word { $($word => Some(Reason::$variant),)* _ => None } }
+        }
+    };
+}
+
+reasons! {
+    Unreachable "unreachable" "the broker is not connected",
+    ConnectionLost "connection_lost" "the connection ended before the broker confirmed",
+    Timeout "timeout" "the broker did not confirm in time",
+    Busy "busy" "as much is in flight to this destination as its limit allows",
+    Blocked "blocked" "the broker blocks publishers (memory or disk alarm)",
+    Unroutable "unroutable" "the broker has no stream, topic or queue for this name",
+    NotAuthorized "not_authorized" "the broker refuses this user",
+    Topology "topology" "what exists on the broker does not fit the configuration",
+    Full "full" "the stream, topic or queue is full",
+    Refused "refused" "the broker refused the message",
+    Io "io" "the disk refused the write",
+    Closing "closing" "this process is shutting down",
+    TooLarge "too_large" "the message is larger than the broker takes",
+    IllegalName "illegal_name" "the name made for this event is not legal on the broker",
+    NotUtf8 "not_utf8" "the body is not UTF-8 text",
+    NotJson "not_json" "the body is not JSON",
+    NotAnObject "not_an_object" "the body is JSON, but not an object",
+    NoEventName "no_event_name" "the body has no usable event name",
+    Unrouted "unrouted" "no route matches and the configuration sends such events to the dead letters",
+    InFlight "in_flight" "another copy of this delivery is being published",
+    Store "store" "the ledger cannot be written or read",
+    NoDeadLetters "no_dead_letters" "the store `memory` keeps no dead letters",
+    Failed "failed" "the work on this delivery ended unexpectedly",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A [`Reason`] and what the broker or the system said, for the log. Never holds a body, a URL with credentials or a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The word.
+    pub reason: Reason,
+    /// What the other side said.
+    pub detail: Cow<'static, str>,
+}
+
+impl Failure {
+    /// A failure with what the other side said.
+    pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Failure { reason, detail: detail.into() }
+    }
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Failure::new(reason, reason.about())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}

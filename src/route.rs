@@ -1,0 +1,224 @@
+//! Routing: which targets an event goes to. An ordered list of rules; the first match wins.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::Kind;
+use crate::destination::Message;
+use crate::event::Event;
+use crate::protocol::Target;
+use crate::reason::{Failure, Reason};
+use crate::template::Template;
+
+/// The rules, and what happens to events that none of them takes.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// In order.
+    pub rules: Vec<Rule>,
+    /// Events that no rule matches, and names that no topology was made for.
+    pub unrouted: Unrouted,
+    /// Where [`Unrouted::Topic`] is, for events that no rule matches.
+    pub fallback: (Arc<str>, Kind),
+}
+
+/// What happens to events that no rule takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unrouted {
+    /// They go to this topic.
+    Topic(Arc<str>),
+    /// They are acknowledged and counted.
+    Ignore,
+    /// They become dead letters.
+    DeadLetter,
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// On the event's name.
+    pub pattern: Pattern,
+    /// On the data.
+    pub when: Option<When>,
+    /// Where to; empty: acknowledged and ignored.
+    pub to: Vec<To>,
+}
+
+/// One target of a rule.
+#[derive(Clone, Debug)]
+pub struct To {
+    /// The destination's name.
+    pub destination: Arc<str>,
+    /// Its kind, for the naming rules.
+    pub kind: Kind,
+    /// The topic's name.
+    pub topic: Template,
+    /// The record key, if not the `partitionkey`.
+    pub key: Option<Template>,
+}
+
+/// A pattern on an event's name: `*` stands for one part, `**` for any number of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Vec<String>);
+
+impl Pattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// A part is empty, or mixes text and `*`.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
+        for part in &parts {
+            if part.is_empty() {
+                return Err("a part between dots is empty".into());
+            }
+            if part.contains('*') && part != "*" && part != "**" {
+                return Err(format!("{part:?} mixes text and '*': '*' stands for one whole part, '**' for any number"));
+            }
+        }
+        Ok(Pattern(parts))
+    }
+
+    /// Whether it matches every name.
+    pub fn is_everything(&self) -> bool {
+        self.0.iter().any(|part| part == "**") && self.0.iter().all(|part| part == "**")
+    }
+
+    /// Whether a name matches.
+    pub fn matches(&self, name: &str) -> bool {
+        fn go(pattern: &[String], name: &[&str]) -> bool {
+            match pattern.split_first() {
+                None => name.is_empty(),
+                Some((part, rest)) if part == "**" => {
+                    rest.is_empty() || (0..=name.len()).any(|skip| go(rest, &name[skip..]))
+                }
+                Some((part, rest)) => {
+                    name.split_first().is_some_and(|(first, others)| (part == "*" || part == first) && go(rest, others))
+                }
+            }
+        }
+        let name: Vec<&str> = name.split('.').collect();
+        go(&self.0, &name)
+    }
+}
+
+/// As it is written in the configuration.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// A condition on the data: the value at a JSON pointer (RFC 6901) is one of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct When {
+    /// The pointer.
+    pub pointer: String,
+    /// The values.
+    pub values: Vec<Value>,
+}
+
+impl When {
+    fn holds(&self, data: &Value) -> bool {
+        data.pointer(&self.pointer).is_some_and(|value| self.values.contains(value))
+    }
+}
+
+/// Where an event goes.
+#[derive(Debug)]
+pub enum Plan {
+    /// To these targets.
+    To(Vec<Planned>),
+    /// Nowhere; acknowledged.
+    Ignore,
+    /// To the dead letters.
+    DeadLetter(Reason),
+}
+
+/// A target, and what is published to it; or why nothing ever can be.
+#[derive(Debug)]
+pub struct Planned {
+    /// What facts speak of.
+    pub target: Target,
+    /// The destination's name.
+    pub destination: Arc<str>,
+    /// The message, or why its name is not legal there.
+    pub message: Result<Message, Failure>,
+}
+
+impl Routes {
+    /// Where an event goes. Pure: the same event and rules give the same plan.
+    pub fn plan(&self, event: &Arc<Event>) -> Plan {
+        let mut data = None; // parsed once, and only if a condition asks
+        let rule = self.rules.iter().find(|rule| {
+            rule.pattern.matches(&event.name)
+                && rule.when.as_ref().is_none_or(|when| {
+                    when.holds(data.get_or_insert_with(|| serde_json::from_slice(&event.data).unwrap_or(Value::Null)))
+                })
+        });
+        let Some(rule) = rule else {
+            let (destination, _) = &self.fallback;
+            return match &self.unrouted {
+                Unrouted::Ignore => Plan::Ignore,
+                Unrouted::DeadLetter => Plan::DeadLetter(Reason::Unrouted),
+                Unrouted::Topic(topic) => Plan::To(vec![planned(destination, Ok(topic.to_string()), None, event)]),
+            };
+        };
+        let mut all: Vec<Planned> = Vec::with_capacity(rule.to.len());
+        for to in &rule.to {
+            let unknown = to.topic.names_event() && !event.known;
+            let topic = match &self.unrouted {
+                Unrouted::Ignore if unknown => continue,
+                Unrouted::DeadLetter if unknown => return Plan::DeadLetter(Reason::Unrouted),
+                Unrouted::Topic(topic) if unknown => Ok(topic.to_string()),
+                _ => to.topic.topic(event, to.kind),
+            };
+            let planned = planned(&to.destination, topic, to.key.as_ref(), event);
+            if !all.iter().any(|other| other.target == planned.target) {
+                all.push(planned);
+            }
+        }
+        if all.is_empty() { Plan::Ignore } else { Plan::To(all) }
+    }
+}
+
+fn planned(
+    destination: &Arc<str>,
+    topic: Result<String, String>,
+    key: Option<&Template>,
+    event: &Arc<Event>,
+) -> Planned {
+    match topic {
+        Ok(topic) => Planned {
+            target: Target::new(destination, &topic),
+            destination: destination.clone(),
+            message: Ok(Message { event: event.clone(), topic: topic.into(), key: key.and_then(|key| key.key(event)) }),
+        },
+        Err(detail) => Planned {
+            target: Target::new(destination, ""),
+            destination: destination.clone(),
+            message: Err(Failure::new(Reason::IllegalName, detail)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars() {
+        let matches = |pattern: &str, name: &str| Pattern::parse(pattern).unwrap().matches(name);
+        assert!(matches("file.*", "file.playback_ready"));
+        assert!(!matches("file.*", "file.upload.completed"));
+        assert!(!matches("file.*", "file"));
+        assert!(matches("file.**", "file.upload.completed"));
+        assert!(matches("file.**", "file"));
+        assert!(matches("**", "anything.at.all"));
+        assert!(matches("**.failed", "file.upload.failed"));
+        assert!(!matches("**.failed", "file.upload.completed"));
+        assert!(Pattern::parse("file.a*").is_err());
+        assert!(Pattern::parse("file..x").is_err());
+    }
+}

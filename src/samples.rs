@@ -1,0 +1,188 @@
+//! One sample of each of VideoGen's events, in the shape that its API describes: what `send` and `demo` send, and what
+//! tests are tried on.
+
+use serde_json::{Value, json};
+
+use crate::normalize::VIDEOGEN_EVENTS;
+
+/// A delivery's body, before it is signed.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The event's name.
+    pub name: &'static str,
+    /// The resource that it is about: what becomes the CloudEvents `subject`.
+    pub subject: String,
+    /// The body.
+    pub body: String,
+}
+
+/// How long the signed URLs inside work, in seconds.
+pub const URLS_WORK_FOR: i64 = 3600;
+
+/// One sample of each event. `number` makes the resources' ids; `occurred_at` is in unix seconds.
+pub fn samples(number: u64, occurred_at: i64) -> Vec<Sample> {
+    VIDEOGEN_EVENTS.into_iter().map(|name| sample(name, number, occurred_at)).collect()
+}
+
+/// A sample of one of [`VIDEOGEN_EVENTS`]; any other name becomes a file's event of that name.
+pub fn sample(name: &'static str, number: u64, occurred_at: i64) -> Sample {
+    let made = Make { name, number, at: occurred_at };
+    let (subject, body) = match name.split('.').next() {
+        Some("tool_execution") => made.tool_execution(),
+        Some("workflow_run") => made.workflow_run(),
+        Some("project_export") => made.project_export(),
+        Some("assistant_message") => made.assistant_message(),
+        _ => made.file(),
+    };
+    Sample { name, subject, body: body.to_string() }
+}
+
+struct Make {
+    name: &'static str,
+    number: u64,
+    at: i64,
+}
+
+impl Make {
+    fn id(&self, kind: &str) -> String {
+        format!("vg_{kind}_{:08}", self.number)
+    }
+
+    fn succeeded(&self) -> bool {
+        self.name.ends_with(".succeeded")
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("https://cdn.videogen.invalid/{}/{name}?signature=sample", self.id("file"))
+    }
+
+    fn expires(&self) -> i64 {
+        self.at + URLS_WORK_FOR
+    }
+
+    /// Set only on a failure.
+    fn error(&self) -> Value {
+        if !self.name.ends_with("failed") {
+            return Value::Null;
+        }
+        json!({
+            "message": "The account has too few credits.",
+            "code": "insufficient_credits",
+            "requirement": { "type": "credits", "details": { "needed": "40" } },
+            "internalErrorCode": null,
+        })
+    }
+
+    fn with_error(&self, mut body: Value) -> Value {
+        if self.name.ends_with("failed") {
+            body["error"] = self.error();
+        }
+        body
+    }
+
+    fn tool_execution(&self) -> (String, Value) {
+        let id = self.id("tool");
+        let mut body =
+            json!({ "event": self.name, "toolExecutionId": id, "occurredAt": self.at, "toolType": "GENERATE_IMAGE" });
+        if self.succeeded() {
+            body["results"] = json!([{
+                "fileId": self.id("file"),
+                "type": "IMAGE",
+                "downloadUrl": self.url("image.png"),
+                "downloadUrlExpiresAt": self.expires(),
+                "thumbnailUrl": self.url("thumbnail.png"),
+                "thumbnailUrlExpiresAt": self.expires() + 60,
+                "file": self.file_info("IMAGE"),
+            }]);
+        }
+        (id, self.with_error(body))
+    }
+
+    fn workflow_run(&self) -> (String, Value) {
+        let id = self.id("work");
+        let when = |value: Value| if self.succeeded() { value } else { Value::Null };
+        let body = json!({
+            "event": self.name,
+            "workflowRunId": id,
+            "occurredAt": self.at,
+            "workflowType": "SCRIPT_TO_VIDEO",
+            "projectId": self.id("proj"),
+            "projectUrl": format!("https://app.videogen.invalid/project/{}", self.id("proj")),
+            "exportId": when(self.id("expo").into()),
+            "downloadUrl": when(self.url("video.mp4").into()),
+            "downloadUrlExpiresAt": when(self.expires().into()),
+            "thumbnailUrl": when(self.url("thumbnail.jpg").into()),
+            "thumbnailUrlExpiresAt": when((self.expires() + 60).into()),
+            "exportFileId": when(self.id("file").into()),
+        });
+        (id, self.with_error(body))
+    }
+
+    fn project_export(&self) -> (String, Value) {
+        let id = self.id("expo");
+        let file = if self.succeeded() { self.id("file").into() } else { Value::Null };
+        let body = json!({
+            "event": self.name,
+            "exportId": id,
+            "projectId": self.id("proj"),
+            "occurredAt": self.at,
+            "exportFileId": file,
+        });
+        (id, self.with_error(body))
+    }
+
+    fn assistant_message(&self) -> (String, Value) {
+        let id = self.id("mesg");
+        let status = self.name.rsplit('.').next();
+        let content = if self.succeeded() { json!("Here is a plan for your video…") } else { Value::Null };
+        let body = json!({
+            "event": self.name,
+            "messageId": id,
+            "occurredAt": self.at,
+            "message": {
+                "messageId": id,
+                "role": "assistant",
+                "status": status,
+                "content": content,
+                "attachments": [{ "fileId": self.id("file"), "displayName": "brief.pdf" }],
+                "workflowSuggestions": [],
+                "actions": [{ "actionId": self.id("actn"), "kind": "APPROVE_PLAN", "label": "Go", "requiresApp": false }],
+                "generation": null,
+                "error": self.error(),
+                "createdAt": self.at - 30,
+            },
+        });
+        (id, body)
+    }
+
+    fn file(&self) -> (String, Value) {
+        let id = self.id("file");
+        let body = json!({ "event": self.name, "fileId": id, "occurredAt": self.at, "file": self.file_info("VIDEO") });
+        (id, self.with_error(body))
+    }
+
+    fn file_info(&self, kind: &str) -> Value {
+        let mut file = json!({
+            "fileId": self.id("file"),
+            "scope": "PROJECT",
+            "type": kind,
+            "displayName": "Sample – “größer”",
+            "durationSeconds": 12.5,
+        });
+        let source = |name: &str, bytes: i64| json!({ "status": "ready", "url": self.url(name), "expiresAt": self.expires(), "width": 1920, "height": 1080, "fileBytes": bytes });
+        match self.name {
+            "file.playback_ready" => file["hlsSource"] = source("video.m3u8", 4_096),
+            "file.download_ready" => file["downloadSource"] = source("video.mp4", 5_242_880),
+            "file.analysis_completed" => {
+                let words = ["Hello", "from", "a", "sample"];
+                let word = |(at, word): (usize, &&str)| json!({ "startSeconds": at as f64 * 0.5, "endSeconds": at as f64 * 0.5 + 0.4, "word": word });
+                let spoken: Vec<_> = words.iter().enumerate().map(word).collect();
+                file["description"] = json!("A sample.");
+                file["transcript"] = json!({ "words": spoken, "languageCode": "en" });
+                file["transcriptText"] = json!(words.join(" "));
+            }
+            _ => {}
+        }
+        file
+    }
+}

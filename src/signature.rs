@@ -1,0 +1,249 @@
+//! Standard Webhooks signatures: one pure function that `serve` and `hookbridge verify` share.
+//!
+//! The seven rules are those at the top of `tests/vectors.json`; where the specification is silent they are the strict
+//! choice. Nothing here reads a clock or touches the network.
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
+use ed25519_dalek::VerifyingKey;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::HeaderMap;
+use sha2::Sha256;
+use std::fmt;
+
+/// Rule 1: padding of a secret may be missing; anything else is strict.
+const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// How many `v1a` items are tried: each costs a curve operation, and senders use at most 11 (Svix).
+const MOST_PUBLIC_KEY_ITEMS: usize = 32;
+
+/// What deliveries may be signed with. `Debug` shows only the kind.
+#[derive(Clone)]
+pub enum Key {
+    /// `v1`: HMAC-SHA256, 24 to 64 bytes.
+    Shared(Hmac<Sha256>),
+    /// `v1a`: Ed25519.
+    Public(VerifyingKey),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Key::Shared(_) => "Key::Shared",
+            Key::Public(_) => "Key::Public",
+        })
+    }
+}
+
+/// Why a configured key cannot be used. The words are those of `vectors.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Nothing after the prefix: with an empty key anyone can sign.
+    #[error("secret_empty")]
+    Empty,
+    /// Not base64, a private signing key, or not a public key.
+    #[error("secret_invalid")]
+    Invalid,
+    /// Under 24 bytes.
+    #[error("secret_too_short")]
+    TooShort,
+    /// Over 64 bytes.
+    #[error("secret_too_long")]
+    TooLong,
+}
+
+impl KeyFault {
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            KeyFault::Empty => "the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)",
+            KeyFault::Invalid => {
+                "the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key"
+            }
+            KeyFault::TooShort => "the secret is shorter than 24 bytes: use the one the sender issued, whole",
+            KeyFault::TooLong => "the secret is longer than 64 bytes: use the one the sender issued, alone",
+        }
+    }
+}
+
+impl Key {
+    /// Reads a configured key: `whsec_…`, `whpk_…` or bare base64.
+    ///
+    /// # Errors
+    /// Anything that is not exactly that; the fault never holds the text.
+    pub fn parse(text: &str) -> Result<Key, KeyFault> {
+        let text = text.trim();
+        let (public, encoded) = match (text.strip_prefix("whpk_"), text.strip_prefix("whsec_")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ if text.starts_with("whsk_") => return Err(KeyFault::Invalid),
+            _ => (false, text),
+        };
+        if encoded.is_empty() {
+            return Err(KeyFault::Empty);
+        }
+        let bytes = SECRET_BASE64.decode(encoded).map_err(|_| KeyFault::Invalid)?;
+        if public {
+            let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyFault::Invalid)?;
+            return VerifyingKey::from_bytes(&bytes).map(Key::Public).map_err(|_| KeyFault::Invalid);
+        }
+        match bytes.len() {
+            0 => Err(KeyFault::Empty),
+            1..24 => Err(KeyFault::TooShort),
+            24..=64 => Hmac::new_from_slice(&bytes).map(Key::Shared).map_err(|_| KeyFault::Invalid),
+            _ => Err(KeyFault::TooLong),
+        }
+    }
+}
+
+/// Why a delivery is refused. The words are those of `vectors.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// One of the three headers occurs more than once.
+    #[error("duplicate_header")]
+    DuplicateHeader,
+    /// One of the three headers is absent or empty.
+    #[error("missing_header")]
+    MissingHeader,
+    /// The id is not 1 to 255 bytes of visible ASCII, or holds a full stop.
+    #[error("invalid_id")]
+    InvalidId,
+    /// Not the canonical decimal form of an integer in 0 .. 2^63-1.
+    #[error("invalid_timestamp")]
+    InvalidTimestamp,
+    /// Older than the tolerance.
+    #[error("timestamp_too_old")]
+    TooOld,
+    /// Further ahead than the tolerance.
+    #[error("timestamp_too_new")]
+    TooNew,
+    /// No item verifies under any key.
+    #[error("no_matching_signature")]
+    NoMatch,
+}
+
+impl Refusal {
+    /// Every refusal there is.
+    pub const ALL: [Refusal; 7] = [
+        Refusal::DuplicateHeader,
+        Refusal::MissingHeader,
+        Refusal::InvalidId,
+        Refusal::InvalidTimestamp,
+        Refusal::TooOld,
+        Refusal::TooNew,
+        Refusal::NoMatch,
+    ];
+}
+
+/// The three headers, read and well-formed, not yet verified.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The `webhook-id`.
+    pub id: String,
+    /// Unix seconds.
+    pub timestamp: i64,
+    /// The timestamp as received: that text was signed.
+    pub timestamp_text: String,
+    /// The signature header as received.
+    pub signature: String,
+}
+
+/// Reads the three headers (rules 2 and 3, up to the timestamp's form).
+///
+/// # Errors
+/// They are repeated, missing or malformed.
+pub fn head(headers: &HeaderMap, legacy: bool) -> Result<Head, Refusal> {
+    const STANDARD_NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    const LEGACY_NAMES: [&str; 3] = ["svix-id", "svix-timestamp", "svix-signature"];
+    let use_legacy = legacy
+        && !STANDARD_NAMES.iter().any(|name| headers.contains_key(*name))
+        && LEGACY_NAMES.iter().all(|name| headers.contains_key(*name));
+    let names = if use_legacy { LEGACY_NAMES } else { STANDARD_NAMES };
+    if names.iter().any(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+        return Err(Refusal::DuplicateHeader);
+    }
+    let [id, timestamp, signature] = names.map(|name| headers.get(name).map_or(&[][..], |value| value.as_bytes()));
+    if [id, timestamp, signature].iter().any(|value| value.is_empty()) {
+        return Err(Refusal::MissingHeader);
+    }
+    if id.len() > 255 || !id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.') {
+        return Err(Refusal::InvalidId);
+    }
+    let canonical = timestamp.iter().all(u8::is_ascii_digit) && (timestamp.len() == 1 || timestamp[0] != b'0');
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let timestamp_text = text(timestamp);
+    let timestamp = timestamp_text.parse().ok().filter(|_| canonical).ok_or(Refusal::InvalidTimestamp)?;
+    Ok(Head { id: text(id), timestamp, timestamp_text, signature: text(signature) })
+}
+
+impl Head {
+    /// Rule 3: the edge of the tolerance is accepted, both ways.
+    ///
+    /// # Errors
+    /// The timestamp is too old or too new.
+    pub fn timely(&self, now: i64, tolerance: u64) -> Result<(), Refusal> {
+        let within = now.abs_diff(self.timestamp) <= tolerance;
+        match (within, self.timestamp < now) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Refusal::TooOld),
+            (false, false) => Err(Refusal::TooNew),
+        }
+    }
+
+    /// Rules 4 to 6: whether any item of the signature header verifies under any key.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn signed(&self, keys: &[Key], body: &[u8]) -> Result<(), Refusal> {
+        let items = || self.signature.split(' ').filter_map(|item| item.split_once(','));
+        let values = |wanted: &'static str| {
+            items()
+                .filter_map(move |(version, value)| (version == wanted).then(|| STANDARD.decode(value).ok()).flatten())
+        };
+        let shared = keys.iter().filter_map(|key| match key {
+            Key::Shared(hmac) => Some(hmac),
+            Key::Public(_) => None,
+        });
+        for hmac in shared {
+            let mut hmac = hmac.clone();
+            for part in [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body] {
+                hmac.update(part);
+            }
+            if values("v1").any(|value| hmac.clone().verify_slice(&value).is_ok()) {
+                return Ok(());
+            }
+        }
+        let public: Vec<_> = keys
+            .iter()
+            .filter_map(|key| match key {
+                Key::Public(key) => Some(key),
+                Key::Shared(_) => None,
+            })
+            .collect();
+        if public.is_empty() {
+            return Err(Refusal::NoMatch);
+        }
+        let message = [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body].concat();
+        let genuine = values("v1a").take(MOST_PUBLIC_KEY_ITEMS).any(|value| {
+            ed25519_dalek::Signature::from_slice(&value)
+                .is_ok_and(|signature| public.iter().any(|key| key.verify_strict(&message, &signature).is_ok()))
+        });
+        if genuine { Ok(()) } else { Err(Refusal::NoMatch) }
+    }
+}
+
+/// Signs as a sender does: the value of a `webhook-signature` header with one `v1` item. For `send` and `demo`.
+///
+/// Returns `None` for a public key, which cannot sign.
+pub fn sign(key: &Key, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
+    let Key::Shared(hmac) = key else { return None };
+    let mut hmac = hmac.clone();
+    for part in [id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body] {
+        hmac.update(part);
+    }
+    Some(format!("v1,{}", STANDARD.encode(hmac.finalize().into_bytes())))
+}

@@ -1,0 +1,134 @@
+//! Every metric, once. Labels come from closed sets: the configuration's names, and the words of [`Reason`] and
+//! [`Refusal`](crate::signature::Refusal).
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::destination::Outcome;
+use crate::reason::Reason;
+
+type Labelled<L> = Family<L, Counter>;
+
+/// A source.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfSource {
+    /// Its name.
+    pub source: String,
+}
+
+/// A source and how its delivery was answered.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Answered {
+    /// The source's name.
+    pub source: String,
+    /// `accepted`, `duplicate`, `dead-lettered`, `ignored`, `refused` or `unavailable`.
+    pub outcome: &'static str,
+}
+
+/// A source and why its delivery was not accepted.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Refused {
+    /// The source's name; empty where the request named none.
+    pub source: String,
+    /// A closed set of words.
+    pub reason: &'static str,
+}
+
+/// A destination and how a publish to it ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Published {
+    /// The destination's name.
+    pub destination: String,
+    /// `confirmed`, `again`, `unknown` or `never`.
+    pub outcome: &'static str,
+    /// A word of [`Reason`]; empty for `confirmed`.
+    pub reason: &'static str,
+}
+
+/// A destination.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfDestination {
+    /// Its name.
+    pub destination: String,
+}
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ty = $make:expr, $registered:literal $(($unit:expr))?, $help:literal;)*) => {
+        /// Every metric of the process; names begin with `hookbridge_`.
+        pub struct Metrics { registry: Registry, $(#[doc = $help] pub $name: $kind,)* }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("hookbridge");
+                $(let $name: $kind = $make; metrics!(@register registry $name $registered $help $($unit)?);)*
+                Metrics { registry, $($name,)* }
+            }
+        }
+    };
+    (@register $registry:ident $name:ident $registered:literal $help:literal) => {
+        $registry.register($registered, $help, $name.clone());
+    };
+    (@register $registry:ident $name:ident $registered:literal $help:literal $unit:expr) => {
+        $registry.register_with_unit($registered, $help, $unit, $name.clone());
+    };
+}
+
+metrics! {
+    deliveries: Labelled<Answered> = Family::default(), "deliveries", "Deliveries by source and answer";
+    refusals: Labelled<Refused> = Family::default(), "refusals", "Requests not accepted, by reason";
+    clock_refusals: Labelled<OfSource> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
+    body_differs: Labelled<OfSource> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
+    publishes: Labelled<Published> = Family::default(), "publishes", "Publishes by destination and outcome";
+    late: Labelled<OfSource> = Family::default(), "late_outcomes", "Deliveries whose work ended after their request was answered";
+    request_seconds: Histogram = seconds(), "request" (Unit::Seconds), "Time from a request's head to its answer";
+    publish_seconds: Family<OfDestination, Histogram, fn() -> Histogram> = Family::new_with_constructor(seconds), "publish" (Unit::Seconds), "Time from publish to outcome";
+    settle_seconds: Histogram = seconds(), "settle" (Unit::Seconds), "Time to make an outcome durable";
+    in_flight: Gauge = Gauge::default(), "in_flight", "Deliveries being worked on";
+    in_flight_bytes: Gauge = Gauge::default(), "in_flight" (Unit::Bytes), "Bytes of bodies in memory";
+    publishing: Family<OfDestination, Gauge> = Family::default(), "publishes_in_flight", "Publishes without an outcome";
+    up: Family<OfDestination, Gauge> = Family::default(), "destination_up", "Whether the destination is connected and fits";
+    connects: Labelled<OfDestination> = Family::default(), "destination_connects", "Times a destination was connected";
+    kafka_queue: Family<OfDestination, Gauge> = Family::default(), "kafka_queue_messages", "Messages in the Kafka producer's queues and in flight";
+    kafka_queue_bytes: Family<OfDestination, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
+    kafka_brokers: Family<OfDestination, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
+    kafka_round_trip: Family<OfDestination, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
+    kafka_replaced: Labelled<OfDestination> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error";
+    ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
+    last_delivery: Family<OfSource, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
+    clock_offset: Family<OfSource, Gauge<i64, AtomicI64>> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
+}
+
+/// 0.1 ms to 210 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 22))
+}
+
+impl Metrics {
+    /// The page that Prometheus reads (OpenMetrics text).
+    pub fn page(&self) -> String {
+        let mut page = String::new();
+        match encode(&mut page, &self.registry) {
+            Ok(()) => page,
+            Err(_) => String::new(), // writing to a String does not fail
+        }
+    }
+
+    /// Counts a publish's end.
+    pub fn published(&self, destination: &str, outcome: &Outcome) {
+        let (outcome, reason): (_, Option<Reason>) = match outcome {
+            Outcome::Confirmed => ("confirmed", None),
+            Outcome::Again(failure) => ("again", Some(failure.reason)),
+            Outcome::Unknown(failure) => ("unknown", Some(failure.reason)),
+            Outcome::Never(failure) => ("never", Some(failure.reason)),
+        };
+        let reason = reason.map_or("", Reason::word);
+        self.publishes.get_or_create(&Published { destination: destination.into(), outcome, reason }).inc();
+    }
+}

@@ -1,0 +1,223 @@
+//! What every destination does while its broker is well.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use hookbridge::config::{Mode, Topology};
+use hookbridge::destination::{Health, Outcome};
+use hookbridge::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use hookbridge::reason::Reason;
+
+use super::bench::{BODY_LIMIT, Bench, all, outcome, publish_all, publish_until_confirmed};
+use super::{Ending, Stored, Subject};
+use crate::support::event::{event, event_of};
+use crate::support::wait::{SOON, until};
+
+fn attributes(event: &Event) -> BTreeMap<String, String> {
+    event.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn same_json(one: &[u8], other: &[u8]) -> bool {
+    let parse = |json| serde_json::from_slice::<serde_json::Value>(json).expect("JSON");
+    parse(one) == parse(other)
+}
+
+fn ids(stored: &[Stored]) -> Vec<String> {
+    stored.iter().map(Stored::id).collect()
+}
+
+/// Confirmed: all attributes and the very bytes are there at once.
+pub async fn confirmed_can_be_read_back<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    let sent = event("msg_1");
+    let mut keyed = bench.message("a", event("msg_2"));
+    keyed.key = Some("of the route".into());
+    // One after the other: there is no order between keys.
+    for message in [bench.message("a", sent.clone()), keyed] {
+        all(&publish_all(&handle, [message]).await, Ending::Confirmed);
+    }
+    let stored = bench.stored("a").await;
+    assert_eq!(ids(&stored), ["msg_1", "msg_2"]);
+    let (found, data) = stored[0].event();
+    assert_eq!(found, attributes(&sent));
+    if S::DIFFERENCES.always_structured {
+        assert!(same_json(&data, &sent.data));
+    } else {
+        assert_eq!(stored[0].content_type, DATA_CONTENT_TYPE);
+        assert_eq!(data, sent.data);
+    }
+    if S::DIFFERENCES.keeps_key {
+        assert_eq!(stored[0].key, sent.partitionkey);
+        assert_eq!(stored[1].key.as_deref(), Some("of the route"));
+    }
+}
+
+/// Structured mode: one JSON object without insignificant whitespace.
+pub async fn structured_can_be_read_back<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready_with(&["a"], |opening| opening.settings.mode = Mode::Structured).await;
+    let sent = event("msg_1");
+    all(&publish_all(&handle, [bench.message("a", sent.clone())]).await, Ending::Confirmed);
+    let stored = bench.stored("a").await;
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].content_type, STRUCTURED_CONTENT_TYPE);
+    let (found, data) = stored[0].event();
+    assert_eq!(found, attributes(&sent));
+    assert!(same_json(&data, &sent.data));
+    assert!(data.len() < sent.data.len() && !stored[0].body.contains(&b'\n'));
+}
+
+/// `forward_signature` adds what a worker needs to verify the very bytes again; without it nothing goes along.
+pub async fn signature_goes_along<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    for forward in [false, true] {
+        let topic = if forward { "with" } else { "without" };
+        let handle = bench.ready_with(&[topic], |opening| opening.settings.forward_signature = forward).await;
+        let sent = event("msg_1");
+        all(&publish_all(&handle, [bench.message(topic, sent.clone())]).await, Ending::Confirmed);
+        let stored = bench.stored(topic).await;
+        assert_eq!(stored.len(), 1);
+        let expected = forward && !S::DIFFERENCES.always_structured;
+        for (name, value) in
+            [("webhook-timestamp", &sent.signed.timestamp), ("webhook-signature", &sent.signed.signature)]
+        {
+            assert_eq!(stored[0].headers.get(name), expected.then_some(value), "{name}, forward: {forward}");
+        }
+        handle.destination.close(SOON).await;
+    }
+}
+
+/// Calls in order are stored in order, for one key and without waiting for one another.
+pub async fn order_is_kept_under_load<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    let sent: Vec<_> = (0..2000).map(|number| format!("msg_{number}")).collect();
+    all(&publish_all(&handle, sent.iter().map(|id| bench.message("a", event(id)))).await, Ending::Confirmed);
+    assert_eq!(ids(&bench.stored("a").await), sent);
+}
+
+/// A second copy of an event is confirmed, and stored only where the broker does not deduplicate.
+pub async fn same_id_twice<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    let message = bench.message("a", event("msg_1"));
+    all(&publish_all(&handle, [message.clone(), message]).await, Ending::Confirmed);
+    assert_eq!(bench.stored("a").await.len(), if S::DIFFERENCES.dedups { 1 } else { 2 });
+}
+
+/// The same event goes to two topics of one destination: deduplication is per target.
+pub async fn two_topics_get_a_copy_each<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a", "b"]).await;
+    let messages = ["a", "b"].map(|topic| bench.message(topic, event("msg_1")));
+    all(&publish_all(&handle, messages).await, Ending::Confirmed);
+    for topic in ["a", "b"] {
+        assert_eq!(ids(&bench.stored(topic).await), ["msg_1"], "{topic}");
+    }
+}
+
+/// A topic that nothing was made for is not taken (where topics have to be made), and harms no other publish.
+pub async fn unknown_topic<S: Subject>() {
+    let bench = Bench::<S>::own().await;
+    let handle = bench.ready(&["a"]).await;
+    let messages = (0..30)
+        .map(|number| bench.message(if number % 3 == 0 { "nowhere" } else { "a" }, event(&format!("msg_{number}"))));
+    let outcomes = publish_all(&handle, messages).await;
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let expected = if number % 3 == 0 { S::DIFFERENCES.unknown_topic } else { Ending::Confirmed };
+        assert_eq!(Ending::from(outcome), expected, "{number}: {outcome:?}");
+    }
+    assert_eq!(bench.stored("a").await.len(), 20);
+}
+
+/// While a topic refuses, nothing is told confirmed; afterwards it is taken. What was `Again` is not there.
+pub async fn refused_then_taken<S: Subject>() {
+    let bench = Bench::<S>::own().await;
+    let handle = bench.ready(&["a", "b"]).await;
+    let make = |topic: &str, id: &str| bench.message(topic, event(id));
+    all(&publish_all(&handle, [make("a", "msg_before")]).await, Ending::Confirmed);
+    bench.subject.refuse(&bench.scope, &bench.topic("a")).await;
+    let refused = publish_all(&handle, (0..20).map(|number| make("a", &format!("refused_{number}")))).await;
+    all(&refused, S::DIFFERENCES.refused);
+    all(&publish_all(&handle, [make("b", "msg_beside")]).await, Ending::Confirmed);
+    bench.subject.accept(&bench.scope, &bench.topic("a")).await;
+    publish_until_confirmed(&handle, &make("a", "msg_after")).await;
+    let stored = ids(&bench.stored("a").await);
+    assert!(stored.contains(&"msg_after".to_owned()));
+    if S::DIFFERENCES.refused == Ending::Again {
+        assert!(!stored.iter().any(|id| id.starts_with("refused_")), "{stored:?}");
+    }
+}
+
+/// What is larger than the broker takes is `Never`, and those beside it are not harmed.
+pub async fn too_large_is_never<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    let largest = S::DIFFERENCES.largest.unwrap_or(BODY_LIMIT);
+    let events = [event("msg_1"), event_of("msg_2", largest), event_of("msg_3", largest + 1), event("msg_4")];
+    let outcomes = publish_all(&handle, events.map(|event| bench.message("a", event))).await;
+    let third = if S::DIFFERENCES.largest.is_some() { Ending::Never } else { Ending::Confirmed };
+    let expected = [Ending::Confirmed, Ending::Confirmed, third, Ending::Confirmed];
+    assert_eq!(outcomes.iter().map(Ending::from).collect::<Vec<_>>(), expected, "{outcomes:?}");
+    if let Outcome::Never(failure) = &outcomes[2] {
+        assert_eq!(failure.reason, Reason::TooLarge);
+    }
+    let there = bench.stored("a").await;
+    assert_eq!(there.len(), expected.iter().filter(|ending| **ending == Ending::Confirmed).count());
+    assert!(same_json(&there[1].event().1, &event_of("msg_2", largest).data));
+}
+
+/// A publish goes on when nobody waits for it.
+pub async fn nobody_waits_and_still_published<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    drop(handle.publish(bench.message("a", event("msg_1"))));
+    until("stored", SOON, async || (bench.stored("a").await.len() == 1).then_some(())).await;
+}
+
+/// Everything that was accepted before `close` has its outcome when that returns; nothing is accepted afterwards.
+pub async fn close_flushes<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    let confirms: Vec<_> =
+        (0..500).map(|number| handle.publish(bench.message("a", event(&format!("msg_{number}"))))).collect();
+    handle.destination.close(SOON).await;
+    assert_eq!(bench.stored("a").await.len(), 500, "there when close returns");
+    let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
+    all(&outcomes, Ending::Confirmed);
+    match outcome(handle.publish(bench.message("a", event("msg_late")))).await {
+        Outcome::Again(failure) => assert_eq!(failure.reason, Reason::Closing),
+        other => panic!("{other:?}"),
+    }
+    handle.destination.close(SOON).await; // a second time does no harm
+}
+
+/// `topology: verify` makes nothing: with what it needs missing it is down, and publishes are `Again`.
+pub async fn verify_makes_nothing<S: Subject>() {
+    if !S::DIFFERENCES.has_topology {
+        return;
+    }
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.open_with(&["a"], |opening| opening.settings.topology = Topology::Verify);
+    let failure = handle.destination.ensure().await.expect_err("there is nothing yet");
+    assert!(matches!(failure.reason, Reason::Topology | Reason::Unroutable), "{failure}");
+    assert_eq!(Ending::from(&outcome(handle.publish(bench.message("a", event("msg_1")))).await), Ending::Again);
+    assert_ne!(handle.destination.health(), Health::Up);
+    let making = bench.ready(&["a"]).await;
+    making.destination.close(SOON).await;
+    assert_eq!(bench.stored("a").await, []);
+    publish_until_confirmed(&handle, &bench.message("a", event("msg_1"))).await;
+    assert_eq!(handle.destination.ensure().await, Ok(()));
+}
+
+/// `probe` reaches the broker, `ensure` can be repeated.
+pub async fn probe_tells<S: Subject>() {
+    let bench = Bench::<S>::shared().await;
+    let handle = bench.ready(&["a"]).await;
+    assert!(!handle.destination.probe().await.expect("it is well").is_empty());
+    for _ in 0..2 {
+        assert_eq!(handle.destination.ensure().await, Ok(()));
+    }
+}

@@ -1,0 +1,119 @@
+//! NATS: read with the library's own consumer. A topic that refuses has as many messages as its stream allows it.
+
+use std::collections::BTreeMap;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, consumer, stream};
+use futures_util::StreamExt as _;
+use hookbridge::config::{self, BrokerUrl, Secret};
+
+use super::{Differences, Ending, Stored, Subject, subject};
+use crate::support::brokers::{Broker, Kind, With};
+
+/// Never shared: each stream reserves its 10 GiB, and it starts in no time.
+pub struct Nats(Broker);
+
+impl Nats {
+    async fn stream(&self, scope: &str) -> Option<stream::Stream> {
+        let client = async_nats::connect(self.0.url()).await.expect("a connection");
+        jetstream::new(client).get_stream(scope).await.ok()
+    }
+
+    async fn per_subject(&self, scope: &str, most: i64) {
+        let mut stream = self.stream(scope).await.expect("the stream");
+        let mut config = stream.info().await.expect("its settings").config.clone();
+        config.max_messages_per_subject = most;
+        config.discard_new_per_subject = most > 0;
+        let client = async_nats::connect(self.0.url()).await.expect("a connection");
+        jetstream::new(client).update_stream(&config).await.expect("other settings");
+    }
+}
+
+impl Subject for Nats {
+    const DIFFERENCES: Differences = Differences {
+        always_structured: false,
+        keeps_key: false,
+        dedups: true,
+        largest: None,
+        unknown_topic: Ending::Again,
+        refused: Ending::Again,
+        can_pause: true,
+        has_topology: true,
+    };
+
+    async fn own() -> Self {
+        // The default of 1 MiB is less than the bridge takes.
+        Nats(Broker::start_with(Kind::Nats, With { conf: "max_payload: 16MB\n", ..With::default() }))
+    }
+
+    fn settings(&self, scope: &str) -> config::Destination {
+        subject::settings(scope, BrokerUrl::Nats(vec![Secret::new(self.0.url())]))
+    }
+
+    async fn stored(&self, scope: &str, topic: &str) -> Vec<Stored> {
+        let Some(stream) = self.stream(scope).await else { return Vec::new() };
+        let all = consumer::pull::Config {
+            filter_subject: topic.to_owned(),
+            ack_policy: consumer::AckPolicy::None,
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(all).await.expect("a consumer");
+        let count = consumer.cached_info().num_pending as usize;
+        let messages = consumer.messages().await.expect("messages");
+        messages.take(count).map(|message| stored(message.expect("a message").message)).collect().await
+    }
+
+    async fn kill(&self) {
+        self.0.kill();
+    }
+
+    async fn start_again(&self) {
+        self.0.start_again();
+    }
+
+    async fn pause(&self) {
+        self.0.pause();
+    }
+
+    async fn resume(&self) {
+        self.0.resume();
+    }
+
+    async fn refuse(&self, scope: &str, _topic: &str) {
+        self.per_subject(scope, 1).await;
+    }
+
+    async fn accept(&self, scope: &str, _topic: &str) {
+        self.per_subject(scope, -1).await;
+    }
+}
+
+fn stored(message: async_nats::Message) -> Stored {
+    let mut stored = Stored { body: message.payload, ..Stored::default() };
+    for (name, value) in flat(&message.headers.unwrap_or_default()) {
+        match name.strip_prefix("ce-") {
+            Some("datacontenttype") => stored.content_type = value,
+            Some(attribute) => drop(stored.attributes.insert(attribute.to_owned(), decode(&value))),
+            None if name == "content-type" => stored.content_type = value,
+            None => drop(stored.headers.insert(name, value)),
+        }
+    }
+    stored
+}
+
+fn flat(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let one = |values: &[async_nats::HeaderValue]| values.iter().map(|value| value.as_str()).collect::<String>();
+    headers.iter().map(|(name, values)| (name.to_string(), one(values))).collect()
+}
+
+/// Percent-decoding, as a worker does it.
+fn decode(value: &str) -> String {
+    assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{value:?}");
+    let mut parts = value.split('%');
+    let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        out.push(u8::from_str_radix(&part[..2], 16).expect("two hexadecimal digits"));
+        out.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(out).expect("UTF-8")
+}

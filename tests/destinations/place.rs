@@ -1,0 +1,83 @@
+//! A destination as the whole program is given it: a URL for `--to`, and what workers read there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hookbridge::config::BrokerUrl;
+use tempfile::TempDir;
+
+use super::{Stored, Subject};
+use crate::support::program::{Program, SECRET};
+
+/// The stream that `--to nats://…` takes; elsewhere topics stand alone.
+const SCOPE: &str = "EVENTS";
+
+/// A destination of the test's own, and a directory for the program.
+pub struct Place<S> {
+    /// The destination.
+    pub subject: S,
+    directory: TempDir,
+}
+
+impl<S: Subject> Place<S> {
+    /// Has one.
+    pub async fn new() -> Self {
+        Place { subject: S::own().await, directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// What `--to` is given.
+    pub fn url(&self) -> String {
+        match self.subject.settings(SCOPE).url {
+            BrokerUrl::Nats(urls) | BrokerUrl::Amqp(urls) => urls[0].expose().to_owned(),
+            BrokerUrl::Kafka(servers) => format!("kafka://{}", servers.join(",")),
+            BrokerUrl::File(directory) => format!("file:{}", directory.display()),
+        }
+    }
+
+    /// The program's data directory.
+    pub fn data(&self) -> String {
+        self.directory().join("data").display().to_string()
+    }
+
+    /// A directory for the test's own files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The program, publishing there; each call has the same data directory.
+    pub fn serve(&self) -> Program {
+        Program::serve(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()])
+    }
+
+    /// What is in a topic, oldest first.
+    pub async fn stored(&self, topic: &str) -> Vec<Stored> {
+        self.subject.stored(SCOPE, topic).await
+    }
+
+    /// How often each id is in a topic.
+    pub async fn counts(&self, topic: &str) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for stored in self.stored(topic).await {
+            *counts.entry(stored.id()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// Runs each case over each destination.
+macro_rules! whole_program {
+    (@cases $subject:ty; $($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            super::$name(suite::place::Place::<$subject>::new().await).await;
+        })*
+    };
+    ($cases:tt; $($destination:ident: $subject:ty;)*) => {
+        $(mod $destination {
+            use super::*;
+            suite::place::whole_program! { @all $subject; $cases }
+        })*
+    };
+    (@all $subject:ty; { $($name:ident)* }) => { suite::place::whole_program! { @cases $subject; $($name)* } };
+}
+pub(crate) use whole_program;

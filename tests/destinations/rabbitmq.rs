@@ -1,0 +1,145 @@
+//! RabbitMQ: read by taking messages off the queue, so what was read is kept. A topic that refuses is a classic queue
+//! without room, as quorum queues take some more than their limit.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use hookbridge::config::{self, BrokerUrl, Secret};
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ConnectionProperties};
+use parking_lot::Mutex;
+
+use super::{Differences, Ending, Stored, Subject, subject};
+use crate::support::brokers::{Broker, Kind};
+
+pub struct Rabbitmq {
+    broker: Holder,
+}
+
+enum Holder {
+    Own(Broker),
+    Shared(&'static Broker),
+}
+
+/// What was taken off the queues of all brokers, by address and queue.
+static READ: Mutex<BTreeMap<(String, String), Vec<Stored>>> = Mutex::new(BTreeMap::new());
+
+impl Rabbitmq {
+    fn broker(&self) -> &Broker {
+        match &self.broker {
+            Holder::Own(broker) => broker,
+            Holder::Shared(broker) => broker,
+        }
+    }
+
+    /// The connection must be held as long as the channel.
+    async fn channel(&self) -> (Connection, Channel) {
+        let connection =
+            Connection::connect(self.broker().url(), ConnectionProperties::default()).await.expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        (connection, channel)
+    }
+}
+
+/// RabbitMQ 3.10 writes the registry of its quorum queues every three minutes only: a queue younger than that comes back
+/// from a crash without its log and for ever without a leader. That is not what is tried here, so it is written at once.
+pub fn keep_registry(broker: &Broker) {
+    let sync = "[dets:sync(Table) || Table <- dets:all()]";
+    broker.tool(&["eval", &format!("spawn(fun Again() -> {sync}, timer:sleep(100), Again() end).")]);
+}
+
+impl Subject for Rabbitmq {
+    const DIFFERENCES: Differences = Differences {
+        always_structured: false,
+        keeps_key: false,
+        dedups: false,
+        largest: None,
+        unknown_topic: Ending::Again,
+        refused: Ending::Unknown,
+        can_pause: true,
+        has_topology: true,
+    };
+
+    async fn own() -> Self {
+        let broker = Broker::start(Kind::Rabbitmq);
+        keep_registry(&broker);
+        Rabbitmq { broker: Holder::Own(broker) }
+    }
+
+    async fn shared() -> Self {
+        static SHARED: OnceLock<Broker> = OnceLock::new();
+        Rabbitmq { broker: Holder::Shared(SHARED.get_or_init(|| Broker::start(Kind::Rabbitmq))) }
+    }
+
+    fn settings(&self, scope: &str) -> config::Destination {
+        subject::settings(scope, BrokerUrl::Amqp(vec![Secret::new(self.broker().url())]))
+    }
+
+    async fn stored(&self, _scope: &str, topic: &str) -> Vec<Stored> {
+        let (_connection, channel) = self.channel().await;
+        let mut new = Vec::new();
+        while let Ok(Some(got)) = channel.basic_get(topic.into(), BasicGetOptions { no_ack: true }).await {
+            new.push(stored(got.delivery));
+        }
+        let mut read = READ.lock();
+        let kept = read.entry((self.broker().url().to_owned(), topic.to_owned())).or_default();
+        kept.extend(new);
+        kept.clone()
+    }
+
+    async fn kill(&self) {
+        self.broker().kill();
+    }
+
+    async fn start_again(&self) {
+        self.broker().start_again();
+        keep_registry(self.broker());
+    }
+
+    async fn pause(&self) {
+        self.broker().pause();
+    }
+
+    async fn resume(&self) {
+        self.broker().resume();
+    }
+
+    async fn refuse(&self, scope: &str, topic: &str) {
+        let (_connection, channel) = self.channel().await;
+        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue away");
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        channel.queue_declare(topic.into(), QueueDeclareOptions::durable(), arguments).await.expect("a full queue");
+        let (options, key) = (QueueBindOptions::default(), topic.into());
+        channel.queue_bind(topic.into(), scope.into(), key, options, FieldTable::default()).await.expect("bound");
+    }
+
+    async fn accept(&self, _scope: &str, topic: &str) {
+        // The destination makes it again, as its messages come back.
+        let (_connection, channel) = self.channel().await;
+        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue away");
+    }
+}
+
+fn stored(delivery: lapin::message::Delivery) -> Stored {
+    let properties = delivery.properties;
+    let mut stored = Stored { body: Bytes::from(delivery.data), ..Stored::default() };
+    if let Some(content_type) = properties.content_type() {
+        stored.content_type = content_type.to_string();
+    }
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if name.as_str() == "x-delivery-count" {
+            continue; // the queue's own
+        }
+        let AMQPValue::LongString(value) = value else { panic!("{name} is {value:?}") };
+        let value = String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8");
+        match name.as_str().strip_prefix("cloudEvents_") {
+            Some(attribute) => drop(stored.attributes.insert(attribute.to_owned(), value)),
+            None => drop(stored.headers.insert(name.to_string(), value)),
+        }
+    }
+    stored
+}

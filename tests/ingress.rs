@@ -1,0 +1,186 @@
+//! Every status of the webhook listener, over HTTP/1.1 and HTTP/2, by the whole program.
+
+mod support;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use support::program::Program;
+use support::sender::{Answer, answer, body, client, now, post, request, signature};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+struct Bridge {
+    program: Program,
+    _directory: tempfile::TempDir,
+}
+
+fn bridge(configuration: &str) -> Bridge {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hookbridge.yaml");
+    let events = directory.path().join("events");
+    let text = format!("destinations: {{files: {{url: 'file:{}'}}}}\nstore: memory\n{configuration}", events.display());
+    std::fs::write(&path, text).expect("written");
+    let program = Program::serve(&["--config", path.to_str().expect("UTF-8"), "--secret", support::program::SECRET]);
+    Bridge { program, _directory: directory }
+}
+
+async fn send(bridge: &Bridge, change: impl FnOnce(&mut HeaderMap), body: &str) -> Answer {
+    let now = now();
+    let mut headers = HeaderMap::new();
+    let signature = signature("msg_1", now, body.as_bytes());
+    headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+    headers.insert("webhook-timestamp", now.into());
+    headers.insert("webhook-signature", signature.parse().expect("a value"));
+    change(&mut headers);
+    let request = client().post(bridge.program.url("videogen")).headers(headers).body(body.to_owned());
+    answer(request).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn what_is_not_a_delivery_is_refused_and_leaves_no_trace() {
+    let bridge = bridge("");
+    let good = body("file.playback_ready", "f1");
+    let old = now() - 301;
+    type Change = Box<dyn FnOnce(&mut HeaderMap)>;
+    let without = |name: &'static str| -> Change { Box::new(move |headers| drop(headers.remove(name))) };
+    let set = |name: &'static str, value: String| -> Change {
+        Box::new(move |headers| drop(headers.insert(name, value.parse().expect("a value"))))
+    };
+    let twice = |name: &'static str| -> Change {
+        Box::new(move |headers| {
+            let value = headers[name].clone();
+            headers.append(name, value);
+        })
+    };
+    let old_signature = signature("msg_1", old, good.as_bytes());
+    let outdated: Change = Box::new(move |headers| {
+        headers.insert("webhook-timestamp", old.into());
+        headers.insert("webhook-signature", old_signature.parse().expect("a value"));
+    });
+    let cases: Vec<(&str, Change)> = vec![
+        ("400 missing_header", without("webhook-id")),
+        ("400 missing_header", without("webhook-timestamp")),
+        ("400 missing_header", without("webhook-signature")),
+        ("400 duplicate_header", twice("webhook-id")),
+        ("400 invalid_id", set("webhook-id", "a.b".into())),
+        ("400 invalid_timestamp", set("webhook-timestamp", "+5".into())),
+        ("401 not_verified", set("webhook-signature", "v1,AAAA".into())),
+        ("401 not_verified", set("webhook-id", "msg_2".into())),
+        ("401 not_verified", outdated),
+        ("415 content_encoding", set("content-encoding", "gzip".into())),
+        ("431 headers_too_large", set("x-large", "x".repeat(33 * 1024))),
+    ];
+    for (expected, change) in cases {
+        let answer = send(&bridge, change, &good).await;
+        assert_eq!(answer.word(), expected);
+        assert_eq!(answer.body["status"], answer.status, "{:?}", answer.body);
+    }
+    assert_eq!(bridge.program.metric("hookbridge_ledger_ids").await, 0.0);
+    let clock = "hookbridge_clock_refusals_total{source=\"videogen\"}";
+    assert_eq!(bridge.program.metric(clock).await, 1.0);
+    let accepted =
+        send(&bridge, |headers| drop(headers.insert("content-encoding", HeaderValue::from_static("identity"))), &good);
+    assert_eq!(accepted.await.word(), "200 accepted");
+}
+
+#[tokio::test]
+async fn paths_and_methods() {
+    let bridge = bridge("");
+    let (client, base) = (client(), format!("http://{}", bridge.program.webhooks));
+    for (method, path, status) in [
+        ("POST", "/webhooks/other", 404),
+        ("POST", "/", 404),
+        ("GET", "/webhooks/videogen", 405),
+        ("PUT", "/webhooks/videogen", 405),
+        ("GET", "/healthz", 200),
+    ] {
+        let method = method.parse().expect("a method");
+        let response = client.request(method, format!("{base}{path}")).send().await.expect("an answer");
+        assert_eq!(response.status(), status, "{path}");
+        assert!(response.headers().contains_key("x-request-id"));
+        if status != 200 {
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+        }
+        if status == 405 {
+            assert_eq!(response.headers()["allow"], "POST");
+        }
+    }
+    let given = client.get(format!("{base}/healthz")).header("x-request-id", "mine-1").send().await.expect("an answer");
+    assert_eq!(given.headers()["x-request-id"], "mine-1");
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_refused_whatever_their_length_says() {
+    let bridge = bridge("limits: {body: 4KiB}");
+    let large = "x".repeat(5000);
+    assert_eq!(send(&bridge, |_| (), &large).await.word(), "413 body_too_large");
+    // Chunked: no length is announced.
+    let chunks = futures_util::stream::iter((0..5).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1000])));
+    let request = request(&client(), &bridge.program.url("videogen"), "msg_1", b"");
+    let answer = answer(request.body(reqwest::Body::wrap_stream(chunks))).await.expect("an answer");
+    assert_eq!(answer.word(), "413 body_too_large");
+}
+
+/// Sends raw bytes and reads until the answer's head is there or the connection ends.
+async fn raw(bridge: &Bridge, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+    stream.write_all(bytes).await.expect("sent");
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.expect("in time");
+        match read.expect("read") {
+            0 => break,
+            read => answer.extend_from_slice(&buffer[..read]),
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_408() {
+    let bridge = bridge("limits: {read_timeout: 300ms}");
+    let head = format!(
+        "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
+         webhook-signature: v1,x\r\ncontent-length: 10\r\n\r\nhalf",
+        now()
+    );
+    let answer = raw(&bridge, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[tokio::test]
+async fn limits_shed_before_the_body_is_read() {
+    let bridge = bridge("limits: {bytes: 16KiB, body: 16KiB, read_timeout: 20s}\n");
+    // One that announces a body, and does not send it, holds nothing; one that sent most of it holds what it sent.
+    let mut slow = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+    let head = format!(
+        "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
+         webhook-signature: v1,x\r\ncontent-length: 15000\r\n\r\n",
+        now()
+    );
+    slow.write_all(head.as_bytes()).await.expect("sent");
+    assert_eq!(post(&bridge.program.url("videogen"), "m1", &body("file.playback_ready", "f")).await.status, 200);
+    slow.write_all(&[b'x'; 14_900]).await.expect("sent");
+    support::wait::until("the slow body is in memory", Duration::from_secs(20), async || {
+        (bridge.program.metric("hookbridge_in_flight_bytes").await >= 14_000.0).then_some(())
+    })
+    .await;
+    let refused = post(&bridge.program.url("videogen"), "m2", &"x".repeat(3000)).await;
+    assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("503 process_full", Some("2")));
+}
+
+#[tokio::test]
+async fn both_protocols() {
+    let bridge = bridge("");
+    hookbridge::tls::install_provider();
+    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+    for (client, version) in [(client(), http::Version::HTTP_11), (http2, http::Version::HTTP_2)] {
+        let id = format!("{version:?}").replace(['/', '.'], "_");
+        let body = body("file.playback_ready", "f");
+        let response = request(&client, &bridge.program.url("videogen"), &id, body.as_bytes()).send().await;
+        let response = response.expect("an answer");
+        assert_eq!((response.status().as_u16(), response.version()), (200, version));
+    }
+}

@@ -1,0 +1,69 @@
+//! Time and memory have bounds, also when the broker stands still.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hookbridge::config::Secret;
+use hookbridge::destination::Outcome;
+use hookbridge::reason::Reason;
+use hookbridge::telemetry::metrics::OfDestination;
+
+use crate::suite::Ending;
+use crate::suite::bench::{outcome, up};
+use crate::suite::kafka::read;
+use crate::suite::tally::Tally;
+use crate::support::brokers::{Broker, Kind};
+use crate::support::event::{event, message, scope};
+use crate::support::wait::{SOON, until};
+use crate::{open, opening, reason};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_broker_fills_no_memory_and_holds_up_no_close() {
+    const ROOM: usize = 20;
+    let (broker, scope) = (Broker::start(Kind::Kafka), scope());
+    let mut opening = opening(&scope, broker.url(), &["a"]);
+    opening.settings.in_flight = ROOM;
+    let (handle, topic, tally) = (open(opening), format!("{scope}.a"), Tally::default());
+    up(&handle).await;
+    let told = outcome(handle.publish(message(&topic, event("msg_before")))).await;
+    assert_eq!(told, Outcome::Confirmed);
+    tally.note("msg_before", &told);
+    broker.pause();
+    // Past the handle, which has a bound of its own.
+    let ids: Vec<_> = (0..3 * ROOM).map(|number| format!("msg_{number}")).collect();
+    let confirms: Vec<_> = ids.iter().map(|id| handle.destination.publish(message(&topic, event(id)))).collect();
+    let started = Instant::now();
+    let (at_most, grace) = (Duration::from_secs(2), Duration::from_secs(2));
+    handle.destination.close(at_most).await;
+    assert!(started.elapsed() < at_most + grace, "{:?}", started.elapsed());
+    let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
+    ids.iter().zip(&outcomes).for_each(|(id, told)| tally.note(id, told));
+    let of = |wanted| outcomes.iter().filter(|told| reason(told) == Some(wanted)).count();
+    assert_eq!((of(Reason::Busy), of(Reason::Closing)), (2 * ROOM, ROOM), "{outcomes:?}");
+    assert_eq!(tally.count(Ending::Confirmed), 1);
+    assert_eq!(Ending::from(&outcomes[0]), Ending::Unknown, "the first was sent");
+    broker.resume();
+    tally.check(&read(broker.url(), &topic), false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_become_metrics() {
+    let (broker, scope) = (Broker::shared(Kind::Kafka), scope());
+    let mut opening = opening(&scope, broker.url(), &["a"]);
+    opening.settings.properties.push(("statistics.interval.ms".into(), Secret::new("1000")));
+    let label = OfDestination { destination: opening.settings.name.to_string() };
+    let metrics = Arc::clone(&opening.metrics);
+    let handle = open(opening);
+    up(&handle).await;
+    assert_eq!(handle.publish(message(&format!("{scope}.a"), event("msg_1"))).await, Outcome::Confirmed);
+    until("statistics", SOON, async || {
+        let round_trip = metrics.kafka_round_trip.get_or_create(&label).get();
+        (metrics.kafka_brokers.get_or_create(&label).get() == 1 && round_trip > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(metrics.up.get_or_create(&label).get(), 1);
+    assert_eq!(metrics.connects.get_or_create(&label).get(), 1);
+    handle.destination.close(SOON).await;
+    assert_eq!(metrics.up.get_or_create(&label).get(), 0);
+}

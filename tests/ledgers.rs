@@ -1,0 +1,256 @@
+//! One conformance suite over every ledger. What differs is declared in [`Case`]; to add a ledger is one line at the end.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hookbridge::delivery::{Delivery, DeliveryKey};
+use hookbridge::ledger::{Claim, DeadLetter, Ledger, Record, Standing, embedded, memory};
+use hookbridge::protocol::{End, Fact, Known, Target, Ticket};
+use hookbridge::reason::{Failure, Reason};
+
+/// A ledger under test, and what it promises beyond the others.
+struct Case {
+    open: fn(&Path, Duration) -> Arc<dyn Ledger>,
+    survives_restart: bool,
+    keeps_dead_letters: bool,
+}
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const BODY: u32 = 7;
+
+fn key(id: &str) -> DeliveryKey {
+    DeliveryKey { source: "videogen".into(), id: id.into() }
+}
+
+fn targets(names: &[&str]) -> Vec<Target> {
+    names.iter().map(|name| Target::new("stream", name)).collect()
+}
+
+fn confirms(all: &[&str], confirmed: &[&str]) -> Record {
+    let facts = targets(confirmed).into_iter().map(Fact::Confirmed).collect();
+    Record { targets: targets(all), facts, dead: None, body_hash: BODY }
+}
+
+async fn claim(ledger: &dyn Ledger, id: &str) -> Claim {
+    ledger.claim(&key(id), BODY).await.expect("the store works")
+}
+
+async fn mine(ledger: &dyn Ledger, id: &str) -> (Ticket, Known) {
+    match claim(ledger, id).await {
+        Claim::Mine(ticket, known) => (ticket, known),
+        Claim::Busy(_) => panic!("{id} is busy"),
+        Claim::Closed { end, .. } => panic!("{id} is closed: {end:?}"),
+    }
+}
+
+async fn closed(ledger: &dyn Ledger, id: &str) -> Option<End> {
+    match claim(ledger, id).await {
+        Claim::Closed { end, .. } => Some(end),
+        Claim::Mine(..) | Claim::Busy(_) => None,
+    }
+}
+
+async fn record(ledger: &dyn Ledger, id: &str, ticket: Ticket, record: Record) -> Standing {
+    ledger.record(&key(id), ticket, record).await.expect("the store works")
+}
+
+async fn one_winner_of_many(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let claims = (0..200).map(|_| {
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move {
+            match claim(&*ledger, "a").await {
+                Claim::Mine(ticket, _) => {
+                    let standing = record(&*ledger, "a", ticket, confirms(&["x"], &["x"])).await;
+                    (1, standing)
+                }
+                Claim::Busy(other) => (0, other.await),
+                Claim::Closed { end, .. } => (0, Standing::Closed(end)),
+            }
+        })
+    });
+    let mut winners = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        let (won, standing) = claim.await.expect("no panic");
+        winners += won;
+        assert_eq!(standing, Standing::Closed(End::Delivered));
+    }
+    assert_eq!(winners, 1);
+    assert_eq!(closed(&*ledger, "a").await, Some(End::Delivered));
+}
+
+async fn losers_learn_why_the_winner_stopped(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let (ticket, _) = mine(&*ledger, "a").await;
+    let Claim::Busy(other) = claim(&*ledger, "a").await else { panic!("not busy") };
+    ledger.release(&key("a"), ticket, Reason::Unreachable);
+    assert_eq!(other.await, Standing::Open(Reason::Unreachable));
+    mine(&*ledger, "a").await; // and the next may try
+}
+
+async fn release_needs_the_current_ticket(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let (stale, _) = mine(&*ledger, "a").await;
+    ledger.release(&key("a"), stale, Reason::Failed);
+    let (_current, _) = mine(&*ledger, "a").await;
+    ledger.release(&key("a"), stale, Reason::Failed);
+    assert!(matches!(claim(&*ledger, "a").await, Claim::Busy(_)), "a stale release freed the claim");
+}
+
+async fn facts_of_a_stale_ticket_merge(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let (stale, _) = mine(&*ledger, "a").await;
+    ledger.release(&key("a"), stale, Reason::Timeout);
+    let (current, _) = mine(&*ledger, "a").await;
+    let standing = record(&*ledger, "a", stale, confirms(&["x", "y"], &["x"])).await;
+    assert!(matches!(standing, Standing::Open(_)));
+    let standing = record(&*ledger, "a", current, confirms(&["x", "y"], &["y"])).await;
+    assert_eq!(standing, Standing::Closed(End::Delivered));
+    // And when nobody is at it at all.
+    let (stale, _) = mine(&*ledger, "b").await;
+    ledger.release(&key("b"), stale, Reason::Timeout);
+    assert_eq!(record(&*ledger, "b", stale, confirms(&["x"], &["x"])).await, Standing::Closed(End::Delivered));
+    assert_eq!(closed(&*ledger, "b").await, Some(End::Delivered));
+}
+
+async fn a_retry_knows_what_was_confirmed(case: Case, directory: &Path) {
+    let survives = case.survives_restart;
+    let mut ledger = (case.open)(directory, WEEK);
+    let (ticket, known) = mine(&*ledger, "a").await;
+    assert_eq!(known, Known::default());
+    record(&*ledger, "a", ticket, confirms(&["x", "y"], &["x"])).await;
+    ledger.release(&key("a"), ticket, Reason::Unreachable);
+    if survives {
+        ledger.close().await;
+        drop(ledger);
+        ledger = (case.open)(directory, WEEK);
+    }
+    let (_, known) = mine(&*ledger, "a").await;
+    let confirmed: BTreeSet<Target> = targets(&["x"]).into_iter().collect();
+    assert_eq!(known.confirmed, confirmed);
+    assert_eq!(known.frozen.map(BTreeSet::from_iter), Some(targets(&["x", "y"]).into_iter().collect()));
+}
+
+async fn ends_survive_a_restart_as_declared(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    for id in ["a", "b", "c"] {
+        let (ticket, _) = mine(&*ledger, id).await;
+        if id != "c" {
+            record(&*ledger, id, ticket, confirms(&["x"], if id == "a" { &["x"] } else { &[] })).await;
+        }
+    }
+    ledger.close().await;
+    drop(ledger);
+    let ledger = (case.open)(directory, WEEK);
+    assert_eq!(closed(&*ledger, "a").await, case.survives_restart.then_some(End::Delivered));
+    mine(&*ledger, "b").await; // nothing was confirmed
+    mine(&*ledger, "c").await; // a dead process claims nothing
+}
+
+async fn ids_expire_in_elapsed_time(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, Duration::from_secs(1));
+    let (ticket, _) = mine(&*ledger, "a").await;
+    record(&*ledger, "a", ticket, confirms(&["x"], &["x"])).await;
+    assert_eq!(closed(&*ledger, "a").await, Some(End::Delivered));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while closed(&*ledger, "a").await.is_some() {
+        assert!(Instant::now() < deadline, "the id outlived its window");
+        tokio::task::yield_now().await;
+    }
+    while ledger.ids() > 0 {
+        assert!(Instant::now() < deadline, "the id was not pruned");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn another_body_is_noticed(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let (ticket, _) = mine(&*ledger, "a").await;
+    record(&*ledger, "a", ticket, confirms(&["x"], &["x"])).await;
+    for (body, same) in [(BODY, true), (BODY + 1, false)] {
+        let claim = ledger.claim(&key("a"), body).await.expect("the store works");
+        assert!(matches!(claim, Claim::Closed { same_body, .. } if same_body == same));
+    }
+}
+
+async fn nothing_to_reach_is_ignored(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    let (ticket, _) = mine(&*ledger, "a").await;
+    assert_eq!(record(&*ledger, "a", ticket, confirms(&[], &[])).await, Standing::Closed(End::Ignored));
+}
+
+async fn dead_letters_are_kept_as_declared(case: Case, directory: &Path) {
+    let ledger = (case.open)(directory, WEEK);
+    assert_eq!(ledger.keeps_dead_letters(), case.keeps_dead_letters);
+    let mut headers = http::HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().expect("a value"));
+    headers.insert("authorization", "Bearer secret".parse().expect("a value"));
+    let body = bytes::Bytes::from_static(b"\xffnot text");
+    let (signature, timestamp) = ("v1,x".into(), 1);
+    let delivery = Delivery { key: key("a"), timestamp, signature, traceparent: None, tracestate: None, headers, body };
+    let letter = DeadLetter { delivery, event: None, failure: Failure::from(Reason::NotUtf8) };
+    let (ticket, _) = mine(&*ledger, "a").await;
+    let dead = || Record {
+        targets: vec![Target::whole()],
+        facts: vec![Fact::Dead(Target::whole(), Reason::NotUtf8)],
+        dead: Some(letter.clone()),
+        body_hash: BODY,
+    };
+    let standing = ledger.record(&key("a"), ticket, dead()).await;
+    if !case.keeps_dead_letters {
+        assert_eq!(standing.expect_err("nowhere to keep it").reason, Reason::NoDeadLetters);
+        ledger.release(&key("a"), ticket, Reason::NoDeadLetters);
+        mine(&*ledger, "a").await; // not forgotten, not closed
+        return;
+    }
+    assert_eq!(standing.expect("kept"), Standing::Closed(End::DeadLettered));
+    ledger.close().await;
+    let database = rusqlite::Connection::open(directory.join("ledger.sqlite")).expect("the ledger's database");
+    let sql = "SELECT webhook_id || reason || headers, body FROM dead_letters";
+    let (text, body): (String, Vec<u8>) =
+        database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("one dead letter");
+    assert_eq!(body, b"\xffnot text");
+    assert!(text.starts_with("anot_utf8") && text.contains("content-type") && !text.contains("secret"), "{text}");
+}
+
+macro_rules! suite {
+    (@cases $case:expr; $($name:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let directory = tempfile::tempdir().expect("a directory");
+            super::$name($case, directory.path()).await;
+        })*
+    };
+    ($($ledger:ident: $case:expr;)*) => {
+        $(mod $ledger {
+            use super::*;
+            suite! { @cases $case;
+                one_winner_of_many losers_learn_why_the_winner_stopped release_needs_the_current_ticket
+                facts_of_a_stale_ticket_merge a_retry_knows_what_was_confirmed ends_survive_a_restart_as_declared
+                ids_expire_in_elapsed_time another_body_is_noticed nothing_to_reach_is_ignored
+                dead_letters_are_kept_as_declared
+            }
+        })*
+    };
+}
+
+suite! {
+    in_memory: Case { open: |_, window| memory::open(window), survives_restart: false, keeps_dead_letters: false };
+    on_disk: Case {
+        open: |directory, window| embedded::open(directory, window).expect("opens"),
+        survives_restart: true, keeps_dead_letters: true
+    };
+}
+
+#[tokio::test]
+async fn a_directory_has_one_owner() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = embedded::open(directory.path(), WEEK).expect("opens");
+    let second = embedded::open(directory.path(), WEEK).err().expect("is refused");
+    assert!(second.detail.contains("in use"), "{second}");
+    first.close().await;
+    drop(first);
+    embedded::open(directory.path(), WEEK).expect("opens again");
+}

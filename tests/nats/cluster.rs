@@ -1,0 +1,62 @@
+//! Three servers: a stream of three replicas, and one of them lost.
+
+use std::net::TcpListener;
+
+use futures_util::future::join_all;
+use hookbridge::destination::Outcome;
+
+use crate::rig::{STREAM, count, jetstream, open, opening, publish, up};
+use crate::support::brokers::{Broker, Kind, With};
+use crate::support::event::{event, message};
+use crate::support::wait::{SOON, until};
+
+/// They have to start side by side: none is ready before it has found a leader.
+fn three() -> Vec<Broker> {
+    let free: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let ports: Vec<_> = free.iter().map(|port| port.local_addr().expect("its number").port()).collect();
+    drop(free);
+    let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    let starting = ports.iter().map(|port| {
+        let conf =
+            format!("cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [ {} ] }}\n", routes.join(", "));
+        std::thread::spawn(move || Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() }))
+    });
+    let starting: Vec<_> = starting.collect();
+    starting.into_iter().map(|thread| thread.join().expect("it starts")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_server_loses_nothing() {
+    let servers = tokio::task::spawn_blocking(three).await.expect("three servers");
+    // Only one address is configured: the others are heard of.
+    let destination = open(opening(&[servers[0].url()], &["a"]));
+    up(&*destination).await;
+    let context = jetstream(servers[1].url()).await;
+    let mut stream = context.get_stream(STREAM).await.expect("the stream");
+    assert_eq!(stream.info().await.expect("its settings").config.num_replicas, 3);
+    let told = destination.probe().await.expect("it is well").join("\n");
+    assert!(told.contains("cluster test") && !told.contains("replica"), "{told}");
+
+    let send = |round: usize| {
+        let confirms =
+            (0..200).map(|number| destination.publish(message("a", event(&format!("msg_{round}_{number}")))));
+        join_all(confirms.collect::<Vec<_>>())
+    };
+    for outcome in send(0).await {
+        assert_eq!(outcome, Outcome::Confirmed);
+    }
+    let under_way = send(1);
+    servers[0].kill();
+    let mut left = vec!["after".to_owned()];
+    for (number, outcome) in under_way.await.into_iter().enumerate() {
+        if outcome != Outcome::Confirmed {
+            left.push(format!("msg_1_{number}"));
+        }
+    }
+    for id in &left {
+        let confirmed = async || (publish(&*destination, "a", id).await == Outcome::Confirmed).then_some(());
+        until("confirmed by those that remain", 2 * SOON, confirmed).await;
+    }
+    up(&*destination).await;
+    assert_eq!(count(&jetstream(servers[2].url()).await).await, 401);
+}

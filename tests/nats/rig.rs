@@ -1,0 +1,88 @@
+//! A destination for a test, and the server's own view beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use hookbridge::config::{self, BrokerUrl, Secret};
+use hookbridge::destination::{self, Destination, Health, Opening, Outcome};
+use hookbridge::reason::{Failure, Reason};
+use hookbridge::telemetry::metrics::{Metrics, OfDestination};
+
+use crate::support::event::{event, message};
+use crate::support::wait::{SOON, until};
+
+pub const STREAM: &str = "EVENTS";
+
+/// What a destination of these addresses and topics is opened with.
+pub fn opening(urls: &[&str], topics: &[&str]) -> Opening {
+    let settings = config::Destination {
+        stream: STREAM.into(),
+        ..config::Destination::new("nats", BrokerUrl::Nats(urls.iter().map(|url| Secret::new(*url)).collect()))
+    };
+    Opening {
+        settings,
+        topics: topics.iter().map(ToString::to_string).collect(),
+        publish_timeout: SOON,
+        body_limit: 8 << 20,
+        metrics: Arc::new(Metrics::default()),
+    }
+}
+
+pub fn open(opening: Opening) -> Arc<dyn Destination> {
+    destination::open(opening).expect("settings that can be opened")
+}
+
+/// Opens it for these topics and waits until it is up.
+pub async fn ready(url: &str, topics: &[&str]) -> Arc<dyn Destination> {
+    let destination = open(opening(&[url], topics));
+    up(&*destination).await;
+    destination
+}
+
+pub async fn up(destination: &dyn Destination) {
+    until("up", SOON, async || (destination.health() == Health::Up).then_some(())).await;
+}
+
+/// Waits until it is down, and gives the cause.
+pub async fn down(destination: &dyn Destination) -> Failure {
+    until("down", SOON, async || match destination.health() {
+        Health::Down(failure) => Some(failure),
+        _ => None,
+    })
+    .await
+}
+
+/// The outcome of one publish, which must come before its life is over.
+pub async fn publish(destination: &dyn Destination, topic: &str, id: &str) -> Outcome {
+    let confirm = destination.publish(message(topic, event(id)));
+    tokio::time::timeout(SOON / 2, confirm).await.expect("an outcome at once")
+}
+
+/// The reason of an `Again`.
+#[track_caller]
+pub fn again(outcome: Outcome) -> Reason {
+    match outcome {
+        Outcome::Again(failure) => failure.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The server as an administrator sees it.
+pub async fn jetstream(url: &str) -> jetstream::Context {
+    jetstream::new(async_nats::connect(url).await.expect("a connection"))
+}
+
+/// How many messages the stream holds.
+pub async fn count(context: &jetstream::Context) -> u64 {
+    let mut stream = context.get_stream(STREAM).await.expect("the stream");
+    stream.info().await.expect("its state").state.messages
+}
+
+/// Metrics `up` and `connects`.
+pub fn counted(metrics: &Metrics) -> (i64, u64) {
+    let label = OfDestination { destination: "nats".into() };
+    (metrics.up.get_or_create(&label).get(), metrics.connects.get_or_create(&label).get())
+}
+
+pub const AT_ONCE: Duration = Duration::from_secs(5);

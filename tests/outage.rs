@@ -1,0 +1,155 @@
+//! The whole program while its broker is down, killed under load, or frozen; and with two targets of which one is down.
+//! To add a broker is one line at the end.
+
+#[path = "destinations/mod.rs"]
+mod suite;
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use suite::Subject;
+use suite::place::Place;
+use support::program::{Program, SECRET};
+use support::sender::{body, client, deliver, post};
+use support::wait::until;
+
+const SOON: Duration = Duration::from_secs(90);
+
+const TOPIC: &str = "file.playback_ready";
+
+async fn starts_while_the_broker_is_down<S: Subject>(place: Place<S>) {
+    place.subject.kill().await;
+    let program = place.serve();
+    let event = body("file.playback_ready", "f1");
+    let started = Instant::now();
+    let answer = post(&program.url("videogen"), "a", &event).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.retry_after.is_some());
+    assert!(started.elapsed() < Duration::from_secs(11), "VideoGen gives up at 15 s");
+    let (status, page) = program.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(page.contains("\"status\":\"starting\""), "{page}");
+    assert_eq!(program.get("/livez").await.0, 200);
+    place.subject.start_again().await;
+    program.ready().await;
+    until("accepted", SOON, async || (post(&program.url("videogen"), "a", &event).await.status == 200).then_some(()))
+        .await;
+    assert_eq!(place.counts(TOPIC).await, BTreeMap::from([("a".into(), 1)]));
+}
+
+async fn an_outage_does_not_make_it_unready<S: Subject>(place: Place<S>) {
+    let program = place.serve();
+    program.ready().await;
+    place.subject.kill().await;
+    until("seen", SOON, async || program.get("/readyz").await.1.contains("\"down\"").then_some(())).await;
+    assert_eq!(program.get("/readyz").await.0, 200);
+    assert_eq!(post(&program.url("videogen"), "a", &body("file.playback_ready", "f1")).await.status, 503);
+    place.subject.start_again().await;
+    until("up again", SOON, async || program.get("/readyz").await.1.contains("\"up\"").then_some(())).await;
+}
+
+async fn killed_and_restarted_under_load<S: Subject>(place: Place<S>) {
+    let program = Arc::new(place.serve());
+    program.ready().await;
+    let senders = (0..8).map(|sender| {
+        let program = Arc::clone(&program);
+        tokio::spawn(async move {
+            let (client, url) = (client(), program.url("videogen"));
+            for number in 0..150 {
+                deliver(&client, &url, &format!("o_{sender}_{number}"), &body("file.playback_ready", "f")).await;
+            }
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let accepted = "hookbridge_deliveries_total{source=\"videogen\",outcome=\"accepted\"}";
+    for enough in [100.0, 500.0] {
+        until("under way", SOON, async || (program.metric(accepted).await >= enough).then_some(())).await;
+        place.subject.kill().await;
+        place.subject.start_again().await;
+    }
+    for sender in senders {
+        sender.await.expect("no panic");
+    }
+    let counts = place.counts(TOPIC).await;
+    assert_eq!(counts.len(), 1200, "lost");
+    let doubled: usize = counts.values().map(|count| count - 1).sum();
+    let unknown: f64 = {
+        let (_, page) = program.get("/metrics").await;
+        let of =
+            |line: &str| line.contains("outcome=\"unknown\"").then(|| line.rsplit(' ').next()?.parse::<f64>().ok());
+        page.lines().filter(|line| line.starts_with("hookbridge_publishes_total")).filter_map(of).flatten().sum()
+    };
+    let allowed = if S::DIFFERENCES.dedups { 0 } else { unknown as usize };
+    assert!(doubled <= allowed, "{doubled} doubled, {unknown} were unknown");
+}
+
+async fn frozen_then_thawed<S: Subject>(place: Place<S>) {
+    let program = place.serve();
+    program.ready().await;
+    let (url, event) = (program.url("videogen"), body("file.playback_ready", "f1"));
+    assert_eq!(post(&url, "warm", &event).await.word(), "200 accepted");
+    place.subject.pause().await;
+    let started = Instant::now();
+    let answer = post(&url, "a", &event).await;
+    assert_eq!(answer.word(), "503 timeout");
+    assert!(started.elapsed() < Duration::from_secs(12), "VideoGen gives up at 15 s");
+    place.subject.resume().await;
+    let word = until("taken", SOON, async || {
+        let answer = post(&url, "a", &event).await;
+        (answer.status == 200).then(|| answer.word())
+    })
+    .await;
+    let unknown = program.log().contains("\"outcome\":\"unknown\"");
+    // The late confirm is remembered, unless the client had to give the connection up.
+    assert!(unknown || word == "200 duplicate", "{word}");
+    let count = place.counts(TOPIC).await["a"];
+    assert!(count == 1 || (unknown && !S::DIFFERENCES.dedups), "published {count} times");
+}
+
+async fn a_retry_goes_only_to_the_target_that_was_down<S: Subject>(place: Place<S>) {
+    let (events, configuration) = (place.directory().join("second"), place.directory().join("hookbridge.yaml"));
+    let text = |routes: &str| {
+        format!(
+            "destinations:\n  files: {{url: 'file:{}'}}\n  broker: {{url: '{}'}}\n{routes}data: '{}'\n",
+            events.display(),
+            place.url(),
+            place.data()
+        )
+    };
+    let both = text("routes: [{match: '**', to: [files, broker]}]\n");
+    let files_only = text("routes: [{match: '**', to: [files]}]\n");
+    std::fs::write(&configuration, both).expect("written");
+    let path = configuration.to_str().expect("UTF-8").to_owned();
+    let mut program = Program::serve(&["--config", &path, "--secret", SECRET]);
+    program.ready().await;
+    let event = body("file.playback_ready", "f1");
+    place.subject.kill().await;
+    let lines =
+        || std::fs::read_to_string(events.join("file.playback_ready.ndjson")).unwrap_or_default().lines().count();
+    for _ in 0..3 {
+        assert_eq!(post(&program.url("videogen"), "a", &event).await.status, 503);
+        assert_eq!(lines(), 1, "the target that has it is left alone");
+    }
+    // Targets are frozen with the first confirm: routes that changed meanwhile do not lose the other.
+    program.term();
+    std::fs::write(&configuration, files_only).expect("written");
+    let mut program = Program::serve(&["--config", &path, "--secret", SECRET]);
+    assert_eq!(post(&program.url("videogen"), "a", &event).await.status, 503);
+    place.subject.start_again().await;
+    until("accepted", SOON, async || (post(&program.url("videogen"), "a", &event).await.status == 200).then_some(()))
+        .await;
+    assert_eq!((lines(), place.counts(TOPIC).await["a"]), (1, 1));
+    program.term();
+}
+
+suite::place::whole_program! {
+    {
+        starts_while_the_broker_is_down an_outage_does_not_make_it_unready killed_and_restarted_under_load
+        frozen_then_thawed a_retry_goes_only_to_the_target_that_was_down
+    };
+    nats: suite::nats::Nats;
+    kafka: suite::kafka::Kafka;
+    rabbitmq: suite::rabbitmq::Rabbitmq;
+}

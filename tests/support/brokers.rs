@@ -1,0 +1,219 @@
+//! Real brokers for tests, through the script `tests/brokers`.
+//!
+//! ```ignore
+//! let nats = Broker::start(Kind::Nats);         // the test's own, gone when dropped
+//! nats.kill();
+//! nats.start_again();                           // same port, same data
+//! let shared = Broker::shared(Kind::Nats);      // NATS_URL, or one for all tests of this process
+//! ```
+//!
+//! An own instance lives in a temporary directory. A guardian process wipes it when the [`Broker`] is dropped, and also
+//! when the test process dies without dropping anything.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/brokers");
+
+/// What can be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// NATS with JetStream.
+    Nats,
+    /// One Kafka node (KRaft).
+    Kafka,
+    /// RabbitMQ.
+    Rabbitmq,
+    /// Redis.
+    Redis,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        ["nats", "kafka", "rabbitmq", "redis"][self as usize]
+    }
+
+    /// The variable that holds its address: `NATS_URL` …
+    pub fn variable(self) -> &'static str {
+        ["NATS_URL", "KAFKA_BROKERS", "AMQP_URL", "REDIS_URL"][self as usize]
+    }
+}
+
+/// How a broker differs from the default; see `tests/brokers help` for the variables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct With<'a> {
+    /// Appended to the generated configuration.
+    pub conf: &'a str,
+    /// Variables such as `("BROKERS_TLS", "1")`.
+    pub env: &'a [(&'a str, &'a str)],
+}
+
+/// A running broker.
+pub struct Broker {
+    kind: Kind,
+    exports: BTreeMap<String, String>,
+    own: Option<Own>,
+}
+
+struct Own {
+    dir: TempDir,
+    guardian: Child,
+}
+
+impl Broker {
+    /// Starts one of the test's own, and returns when it answers.
+    pub fn start(kind: Kind) -> Broker {
+        Broker::start_with(kind, With::default())
+    }
+
+    /// Starts one of the test's own that differs from the default.
+    pub fn start_with(kind: Kind, with: With<'_>) -> Broker {
+        blocking(|| {
+            let dir = tempfile::Builder::new().prefix("hookbridge-").tempdir().expect("a temporary directory");
+            let own = Own { guardian: guardian(&dir), dir };
+            let mut command = script(&own, "start", kind);
+            command.env("BROKERS_PORTS", ports().to_string()).envs(with.env.iter().copied());
+            if !with.conf.is_empty() {
+                let path = own.dir.path().join("appended.conf");
+                std::fs::write(&path, with.conf).expect("its configuration");
+                command.env(format!("{}_CONF", kind.name().to_uppercase()), path);
+            }
+            let exports = exports(&run(command));
+            Broker { kind, exports, own: Some(own) }
+        })
+    }
+
+    /// The one that the environment names (`NATS_URL`, `KAFKA_BROKERS`, `AMQP_URL`, `REDIS_URL`), else one for all
+    /// tests of this process. Not to be killed or paused; names on it must be the test's own ([`super::event::scope`]).
+    pub fn shared(kind: Kind) -> &'static Broker {
+        static SHARED: [OnceLock<Broker>; 4] = [const { OnceLock::new() }; 4];
+        SHARED[kind as usize].get_or_init(|| match std::env::var(kind.variable()) {
+            Ok(url) if !url.is_empty() => {
+                Broker { kind, exports: [(kind.variable().to_owned(), url)].into(), own: None }
+            }
+            _ => Broker::start(kind),
+        })
+    }
+
+    /// Its address: `nats://127.0.0.1:4222`, `127.0.0.1:9092`, `amqp://guest:guest@127.0.0.1:5672/%2f` …
+    pub fn url(&self) -> &str {
+        self.export(self.kind.variable())
+    }
+
+    /// What else `tests/brokers start` exported: `AMQPS_URL`, `BROKERS_CA`, `NATS_MONITOR` …
+    pub fn export(&self, variable: &str) -> &str {
+        self.exports.get(variable).unwrap_or_else(|| panic!("{:?} exports no {variable}", self.kind))
+    }
+
+    /// SIGKILL. Returns when the process is gone.
+    pub fn kill(&self) {
+        self.tell("kill");
+    }
+
+    /// Starts it again after [`kill`](Broker::kill) or [`stop`](Broker::stop): same port, same data.
+    pub fn start_again(&self) {
+        self.tell("start");
+    }
+
+    /// Ends it in order. Returns when the process is gone.
+    pub fn stop(&self) {
+        self.tell("stop");
+    }
+
+    /// Ends it in order and starts it again.
+    pub fn restart(&self) {
+        self.tell("restart");
+    }
+
+    /// SIGSTOP: connections stay open, nothing answers.
+    pub fn pause(&self) {
+        self.tell("pause");
+    }
+
+    /// SIGCONT after [`pause`](Broker::pause).
+    pub fn resume(&self) {
+        self.tell("resume");
+    }
+
+    /// Runs `rabbitmqctl`, `redis-cli` or a Kafka tool against it and gives what it printed:
+    /// `kafka.tool(&["TopicCommand", "--list"])`.
+    pub fn tool(&self, arguments: &[&str]) -> String {
+        blocking(|| {
+            let mut command = script(self.own(), "tool", self.kind);
+            command.args(arguments);
+            run(command)
+        })
+    }
+
+    fn tell(&self, verb: &str) {
+        blocking(|| run(script(self.own(), verb, self.kind)));
+    }
+
+    fn own(&self) -> &Own {
+        self.own.as_ref().expect("only the test's own broker can be controlled")
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        drop(self.guardian.stdin.take());
+        // Nothing to be done about a guardian that fails; the directory is removed in any case.
+        let _ = self.guardian.wait();
+    }
+}
+
+/// Wipes the instance when its standard input ends. In a process group of its own: Ctrl-C does not reach it.
+fn guardian(dir: &TempDir) -> Child {
+    Command::new("bash")
+        .args(["-c", r#"cat >/dev/null; "$1" wipe; rm -rf -- "$2""#, "guardian", SCRIPT])
+        .arg(dir.path())
+        .env("BROKERS_DIR", dir.path().join("brokers"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("bash")
+}
+
+fn script(own: &Own, verb: &str, kind: Kind) -> Command {
+    let mut command = Command::new(SCRIPT);
+    command.args([verb, kind.name()]).env("BROKERS_DIR", own.dir.path().join("brokers")).stdin(Stdio::null());
+    command
+}
+
+/// # Panics
+/// The command fails; the message holds what it said.
+fn run(mut command: Command) -> String {
+    let output = command.output().expect("tests/brokers runs");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}\n{stdout}{stderr}");
+    print!("{stderr}"); // shown only if the test fails
+    stdout.into_owned()
+}
+
+fn exports(printed: &str) -> BTreeMap<String, String> {
+    let words = printed.lines().filter_map(|line| line.strip_prefix("export ")).flat_map(|line| line.split(' '));
+    words.filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Where this process's next broker looks for free ports: brokers that start side by side do not meet, and the range
+/// ends below the one from which the system gives ports to clients.
+fn ports() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    10_000 + (std::process::id() * 640 + NEXT.fetch_add(16, Ordering::Relaxed)) % 20_000
+}
+
+/// Lets other tasks of a multi-threaded runtime go on meanwhile.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

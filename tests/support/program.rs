@@ -1,0 +1,156 @@
+//! The whole program as a process: `hookbridge serve`, killed when dropped.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// The shared secret of every test.
+pub const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+/// A running `hookbridge`.
+pub struct Program {
+    child: Child,
+    log: Arc<Log>,
+    /// `127.0.0.1:port` of the webhook listener.
+    pub webhooks: String,
+    /// `127.0.0.1:port` of the admin listener.
+    pub admin: String,
+}
+
+#[derive(Default)]
+struct Log {
+    text: Mutex<String>,
+    grown: Condvar,
+}
+
+impl Program {
+    /// Starts `serve` with these arguments on free ports, and returns when it listens.
+    pub fn serve(arguments: &[&str]) -> Program {
+        Program::serve_on("127.0.0.1:0", "127.0.0.1:0", arguments)
+    }
+
+    /// The same, on given addresses.
+    pub fn serve_on(webhooks: &str, admin: &str, arguments: &[&str]) -> Program {
+        Program::start(&[&["serve", "--listen", webhooks, "--admin", admin], arguments].concat())
+    }
+
+    /// Starts any command that serves, and returns when it listens.
+    pub fn start(arguments: &[&str]) -> Program {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("hookbridge starts");
+        let log = Arc::new(Log::default());
+        let (stderr, writing) = (child.stderr.take().expect("piped"), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let Ok(line) = line else { break };
+                *writing.text.lock().expect("no panic") += &(line + "\n");
+                writing.grown.notify_all();
+            }
+            *writing.text.lock().expect("no panic") += "(end)\n";
+            writing.grown.notify_all();
+        });
+        let mut program = Program { child, log, webhooks: String::new(), admin: String::new() };
+        program.webhooks = program.logged_address("webhooks");
+        program.admin = program.logged_address("admin");
+        program
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The URL of a source.
+    pub fn url(&self, source: &str) -> String {
+        format!("http://{}/webhooks/{source}", self.webhooks)
+    }
+
+    /// All that was logged until now.
+    pub fn log(&self) -> String {
+        self.log.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the log holds a text; its line.
+    pub fn logged(&self, text: &str) -> String {
+        let deadline = Duration::from_secs(60);
+        let find = |log: &str| log.lines().find(|line| line.contains(text)).map(str::to_owned);
+        let log = self.log.text.lock().expect("no panic");
+        let more = |log: &mut String| find(log).is_none() && !log.ends_with("(end)\n");
+        let (log, _) = self.log.grown.wait_timeout_while(log, deadline, more).expect("no panic");
+        find(&log).unwrap_or_else(|| panic!("not logged: {text}\n{log}"))
+    }
+
+    fn logged_address(&self, listener: &str) -> String {
+        let line = self.logged(&format!("\"listener\":\"{listener}\""));
+        let line: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+        line["address"].as_str().expect("an address").to_owned()
+    }
+
+    /// Ends it as an operator does, and waits.
+    pub fn term(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.child.wait().expect("it ends")
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it ends")
+    }
+
+    /// GETs a path of the admin listener: status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(&self.admin).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
+    }
+
+    /// Waits until it was reached and has reached everything.
+    pub async fn ready(&self) {
+        super::wait::until("ready", Duration::from_secs(60), async || {
+            (self.get("/readyz").await.0 == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// The value of a metric, by its whole name with labels; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.get("/metrics").await;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or(0.0)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of hookbridge {}\n{}---", self.pid(), self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,36 @@
+//! Waiting for something to become true, never for time to pass.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what should come at once, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Polls `condition` until it holds.
+///
+/// # Panics
+/// It does not hold within `deadline`; the message names the caller's line.
+#[track_caller]
+pub fn eventually(deadline: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + deadline;
+    while !condition() {
+        assert!(Instant::now() < end, "not true within {deadline:?}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Runs `attempt` again and again until it gives a value, and gives that.
+///
+/// # Panics
+/// There is none within `deadline`; the message says what was waited for.
+pub async fn until<T>(what: &str, deadline: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(Instant::now() < end, "{what}: not within {deadline:?}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
