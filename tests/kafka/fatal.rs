@@ -1,7 +1,8 @@
-//! A fatal error ends a producer for good, and not the destination. On librdkafka's mock cluster, which can raise one.
+//! A fatal error ends a producer for good, and not the destination; a success that is only inferred is none. On librdkafka's mock
+//! cluster, which can raise both.
 
 use futures_util::future::join_all;
-use hookbridge::config::Topology;
+use hookbridge::config::{Secret, Topology};
 use hookbridge::destination::{Health, Outcome};
 use hookbridge::telemetry::metrics::OfDestination;
 use rdkafka::mocking::MockCluster;
@@ -78,6 +79,31 @@ async fn a_fatal_error_under_load_leaves_no_publish_without_outcome() {
         tally.note("last", &told);
     }
     tally.note("last", &Outcome::Confirmed);
+    handle.destination.close(SOON).await;
+    tally.check(&read(&mock.bootstrap_servers(), &topic), false);
+}
+
+/// A broker that leads a partition since a moment ago refuses one batch and takes the next, which was on its way. librdkafka
+/// then reports both as stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_inferred_is_not_confirmed() {
+    let (mock, scope) = (MockCluster::new(1).expect("a mock cluster"), scope());
+    let topic = format!("{scope}.a");
+    mock.create_topic(&topic, 1, 1).expect("a topic");
+    let mut opening = opening(&scope, &mock.bootstrap_servers(), &["a"]);
+    opening.settings.topology = Topology::Verify;
+    // A batch for each event, so that several are on their way.
+    opening.settings.properties.push(("batch.num.messages".into(), Secret::new("1")));
+    let handle = open(opening);
+    up(&handle).await;
+    mock.broker_round_trip_time(1, std::time::Duration::from_millis(100)).expect("a slow broker");
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
+    let tally = Tally::default();
+    let messages: Vec<_> = (0..20).map(|number| keyed(&topic, "key", number)).collect();
+    for (message, told) in messages.iter().zip(publish_all(&handle, messages.clone()).await) {
+        tally.note(&message.event.id, &told);
+    }
+    assert!(tally.count(Ending::Unknown) > 0, "none was refused with another behind it");
     handle.destination.close(SOON).await;
     tally.check(&read(&mock.bootstrap_servers(), &topic), false);
 }

@@ -71,7 +71,7 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let outcome = match report {
-            Ok(_) => Outcome::Confirmed,
+            Ok(message) => outcome::of_success(message.offset()),
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 // Others than those of the routes are nobody's to make.

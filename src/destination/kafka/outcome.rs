@@ -38,6 +38,19 @@ pub(super) fn of_report(code: Code, history: History) -> Outcome {
     }
 }
 
+/// The outcome of a delivery report without an error.
+///
+/// Without an offset no broker said so: librdkafka infers it of a refused batch when a later one, already on its way, is
+/// taken (`rd_kafka_dr_implicit_ack`). That holds only where the broker knows the producer. On a partition that it leads
+/// since a moment ago it does not: it refuses the first batch (not the leader yet), then starts with the second, whatever
+/// its sequence number, and the first is nowhere.
+pub(super) fn of_success(offset: i64) -> Outcome {
+    if offset >= 0 {
+        return Outcome::Confirmed;
+    }
+    Outcome::Unknown(Failure::new(Reason::Refused, "Kafka: refused once, and only inferred to be stored"))
+}
+
 /// The outcome of a message that librdkafka did not take: surely not stored.
 pub(super) fn of_refusal(code: Code) -> Outcome {
     match code {
@@ -199,6 +212,14 @@ mod tests {
         ] {
             assert_eq!(word(&of_report(code, CALM)), calm, "{code:?}");
             assert_eq!(word(&of_report(code, History { disturbed: true, ..CALM })), disturbed, "{code:?} disturbed");
+        }
+    }
+
+    #[test]
+    fn a_success_that_no_broker_told_is_unknown() {
+        assert_eq!(of_success(0), Outcome::Confirmed);
+        for offset in [-1, -1001] {
+            assert_eq!(word(&of_success(offset)), "unknown refused");
         }
     }
 

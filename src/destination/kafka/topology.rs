@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -46,6 +46,8 @@ pub(super) struct Findings {
 }
 
 const ANSWER: Duration = Duration::from_secs(10);
+/// Between two questions to a leader.
+const PAUSE: Duration = Duration::from_millis(20);
 
 struct Quiet(String);
 
@@ -125,19 +127,37 @@ impl Admin {
             .collect();
         let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
         let results = self.wait(self.client.create_topics(&topics, &options)).map_err(|error| unanswered(&error))?;
-        let mut refused = Ok(());
+        let (mut made, mut refused) = (Vec::new(), Ok(()));
         for result in results {
             match result {
                 Ok(name) => {
                     let partitions = plan.partitions;
                     tracing::info!(destination = %plan.destination, topic = %name, partitions, "topic made");
+                    made.push(name);
                 }
                 // Another replica was first.
-                Err((_, Code::TopicAlreadyExists)) => {}
+                Err((name, Code::TopicAlreadyExists)) => made.push(name),
                 Err((name, code)) => refused = refused.and(Err(not_made(&name, code))),
             }
         }
+        self.wait_for_leaders(plan, &made);
         refused
+    }
+
+    /// A broker tells of a topic before its partitions' leaders lead them. What they refuse until then costs certainty
+    /// (see [`super::outcome::of_success`]), so the leaders themselves are asked. Past the time it goes on without them.
+    fn wait_for_leaders(&self, plan: &Plan, topics: &[String]) {
+        let end = Instant::now() + ANSWER;
+        for (topic, partition) in topics.iter().flat_map(|topic| (0..plan.partitions).map(move |part| (topic, part))) {
+            loop {
+                let left = end.saturating_duration_since(Instant::now());
+                match self.client.inner().fetch_watermarks(topic, partition, left) {
+                    Ok(_) => break,
+                    Err(error) if left.is_zero() || unanswered(&error).reason == Reason::NotAuthorized => return,
+                    Err(_) => std::thread::sleep(PAUSE.min(left)),
+                }
+            }
+        }
     }
 
     fn findings(&self, plan: &Plan, all: &Metadata) -> Findings {
