@@ -73,8 +73,11 @@ pub fn reconcile(planned: Vec<Planned>, known: &Known, event: &Arc<Event>) -> Ve
             continue;
         }
         let (destination, topic) = target.0.split_once('/').unwrap_or((&target.0, ""));
-        let message = Message { event: Arc::clone(event), topic: topic.into(), key: None };
-        planned.push(Planned { target: target.clone(), destination: destination.into(), message: Ok(message) });
+        let message = match topic {
+            "" => Err(Failure::from(Reason::IllegalName)), // no name could be made then
+            topic => Ok(Message { event: Arc::clone(event), topic: topic.into(), key: None }),
+        };
+        planned.push(Planned { target: target.clone(), destination: destination.into(), message });
     }
     planned
 }

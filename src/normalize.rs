@@ -114,6 +114,11 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
     })
 }
 
+/// The data of an event as a JSON value, for conditions: read as leniently as [`normalize`] read it.
+pub fn data(event: &Event) -> Option<serde_json::Value> {
+    scan::value(std::str::from_utf8(&event.data).ok()?)
+}
+
 /// A name that can stand in an attribute; whether topology was made for it is another question.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(|c| c.is_control() || c.is_whitespace())

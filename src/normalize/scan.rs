@@ -36,6 +36,11 @@ pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     })
 }
 
+/// The whole value of a body that [`scan`] could read.
+pub(super) fn value(text: &str) -> Option<serde_json::Value> {
+    serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&mend(text)?).ok())
+}
+
 /// The text with halves of characters replaced, if there are any. In JSON, backslashes are in strings only.
 fn mend(text: &str) -> Option<String> {
     let unit = |at: usize| match text.get(at..at + 6)?.strip_prefix("\\u") {

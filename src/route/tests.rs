@@ -1,0 +1,138 @@
+use serde_json::json;
+
+use super::*;
+use crate::event::Signed;
+
+fn event(name: &str, known: bool, data: &str) -> Arc<Event> {
+    Arc::new(Event {
+        id: "msg_1".into(),
+        source_name: "videogen".into(),
+        source: "https://api.videogen.io".into(),
+        name: name.into(),
+        known,
+        kind: format!("io.videogen.{name}"),
+        subject: Some("vg_file_1".into()),
+        time: "2026-11-23T12:00:00Z".into(),
+        partitionkey: Some("vg_file_1".into()),
+        traceparent: None,
+        tracestate: None,
+        urlexpiry: None,
+        attributes: Arc::new([]),
+        signed: Signed::default(),
+        data: data.to_owned().into(),
+    })
+}
+
+fn rule(pattern: &str, when: Option<(&str, Value)>, topics: &[&str]) -> Rule {
+    let when = when.map(|(pointer, value)| When { pointer: pointer.into(), values: vec![value] });
+    let to = topics.iter().map(|topic| To {
+        destination: "stream".into(),
+        kind: Kind::Nats,
+        topic: Template::parse(topic).unwrap(),
+        key: Some(Template::parse("{subject}").unwrap()),
+    });
+    Rule { pattern: Pattern::parse(pattern).unwrap(), when, to: to.collect() }
+}
+
+fn routes(unrouted: Unrouted, rules: Vec<Rule>) -> Routes {
+    Routes { rules, unrouted, fallback: ("stream".into(), Kind::Nats) }
+}
+
+fn topic(name: &str) -> Unrouted {
+    Unrouted::Topic(name.into())
+}
+
+/// Topics; `-` for a name that is not legal.
+fn plan(routes: &Routes, event: &Arc<Event>) -> Vec<String> {
+    match routes.plan(event) {
+        Plan::To(all) => {
+            let name = |planned: &Planned| planned.message.as_ref().map_or("-".into(), |it| it.topic.to_string());
+            all.iter().map(name).collect()
+        }
+        Plan::Ignore => vec!["ignored".into()],
+        Plan::DeadLetter(reason) => vec![reason.word().into()],
+    }
+}
+
+#[test]
+fn stars() {
+    let matches = |pattern: &str, name: &str| Pattern::parse(pattern).unwrap().matches(name);
+    assert!(matches("file.*", "file.playback_ready"));
+    assert!(!matches("file.*", "file.upload.completed"));
+    assert!(!matches("file.*", "file"));
+    assert!(matches("file.**", "file.upload.completed"));
+    assert!(matches("file.**", "file"));
+    assert!(matches("**", "anything.at.all"));
+    assert!(matches("**.failed", "file.upload.failed"));
+    assert!(!matches("**.failed", "file.upload.completed"));
+    assert!(Pattern::parse("file.a*").is_err());
+    assert!(Pattern::parse("file..x").is_err());
+}
+
+#[test]
+fn the_first_match_wins() {
+    let rules = vec![rule("file.*", None, &["first"]), rule("file.**", None, &["second"]), rule("a.b", None, &[])];
+    let routes = routes(topic("left"), rules);
+    for (name, expected) in
+        [("file.ready", "first"), ("file.upload.completed", "second"), ("a.b", "ignored"), ("other", "left")]
+    {
+        assert_eq!(plan(&routes, &event(name, true, "{}")), [expected], "{name}");
+    }
+}
+
+#[test]
+fn conditions_are_on_the_data() {
+    let holds = |pointer: &str, value: Value, data: &str| {
+        let rules = vec![rule("**", Some((pointer, value)), &["yes"]), rule("**", None, &["no"])];
+        plan(&routes(topic("left"), rules), &event("a.b", true, data)) == ["yes"]
+    };
+    assert!(holds("/toolType", json!("X"), r#"{"toolType":"X"}"#));
+    assert!(!holds("/toolType", json!("X"), r#"{"toolType":"Y"}"#));
+    assert!(!holds("/toolType", json!("X"), "{}"));
+    assert!(holds("/a/1/b~1c", json!(null), r#"{"a":[0,{"b/c":null}]}"#));
+    assert!(!holds("/a", json!(null), "{}"), "absent is not null");
+    assert!(holds("/a", json!(1), r#"{"a":1.0}"#) && holds("/a", json!(1.0), r#"{"a":1}"#));
+    // JavaScript cuts text inside an emoji: what can be published can be asked.
+    assert!(holds("/toolType", json!("X"), r#"{"toolType":"X","prompt":"cut \ud83d"}"#));
+}
+
+#[test]
+fn names_of_events_become_topics_only_where_topology_was_made_for_them() {
+    let rules = || vec![rule("file.*", None, &["{event}", "fixed"])];
+    let new = event("file.new", false, "{}");
+    assert_eq!(plan(&routes(topic("left"), rules()), &new), ["left", "fixed"]);
+    assert_eq!(plan(&routes(Unrouted::Ignore, rules()), &new), ["fixed"]);
+    assert_eq!(plan(&routes(Unrouted::DeadLetter, rules()), &new), ["unrouted"]);
+    assert_eq!(plan(&routes(topic("left"), rules()), &event("file.ready", true, "{}")), ["file.ready", "fixed"]);
+}
+
+#[test]
+fn two_targets_of_one_name_are_one() {
+    let routes = routes(topic("left"), vec![rule("**", None, &["same", "same", "{event}"])]);
+    assert_eq!(plan(&routes, &event("same", true, "{}")), ["same"]);
+}
+
+#[test]
+fn a_name_that_is_not_legal_is_no_target_to_publish_to() {
+    let routes = routes(topic("left"), vec![rule("**", None, &["by.{subject}"])]);
+    let with = |subject: Option<&str>| {
+        let mut event = Arc::unwrap_or_clone(event("a.b", true, "{}"));
+        event.subject = subject.map(str::to_owned);
+        plan(&routes, &Arc::new(event))
+    };
+    assert_eq!(with(Some("vg_file_1")), ["by.vg_file_1"]);
+    assert_eq!(with(None), ["by.none"]);
+    for subject in ["*", ">", "a.b", "a b", "é", "\u{0}", &"x".repeat(300)] {
+        assert_eq!(with(Some(subject)), ["-"], "{subject:?}");
+    }
+}
+
+#[test]
+fn keys() {
+    let routes = routes(topic("left"), vec![rule("**", None, &["a"])]);
+    let key = |event: &Arc<Event>| match routes.plan(event) {
+        Plan::To(all) => all[0].message.as_ref().unwrap().key.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(key(&event("a.b", true, "{}")).as_deref(), Some("vg_file_1"));
+}
