@@ -39,14 +39,15 @@ pub enum Standing {
 }
 
 /// What has become known, to be merged and made durable.
+#[derive(Default)]
 pub struct Record {
     /// Where the routes send the delivery, in the view of the ticket's owner.
     pub targets: Vec<Target>,
-    /// What became known. Empty, with empty targets: the delivery is ignored.
+    /// What became known. Empty, with empty targets, from the current ticket: the delivery is ignored.
     pub facts: Vec<Fact>,
     /// Goes with every [`Fact::Dead`]: what the dead letter keeps. Stored in the same transaction as the fact.
     pub dead: Option<DeadLetter>,
-    /// Keyed hash of the body, to notice another body under the same id.
+    /// Hash of the body, to notice another body under the same id.
     pub body_hash: u32,
 }
 

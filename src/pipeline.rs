@@ -181,6 +181,7 @@ impl Pipeline {
                     let record = it.record(targets.clone(), std::mem::take(&mut facts), letter.take());
                     if let Err(failure) = self.ledger.record(&it.delivery.key, it.ticket, record).await {
                         tracing::warn!(webhook_id = %it.delivery.key.id, %failure, "facts not recorded yet");
+                        why = failure.reason;
                     }
                 }
             }

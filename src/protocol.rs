@@ -80,6 +80,16 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// The target that this fact says is dead.
+    pub fn dead(&self) -> Option<&Target> {
+        match self {
+            Fact::Dead(target, _) => Some(target),
+            Fact::Confirmed(_) | Fact::Accepted { .. } => None,
+        }
+    }
+}
+
 /// How a delivery ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {

@@ -50,13 +50,16 @@ pub(super) trait Shelf: Send + Sync {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
+/// A delivery in memory.
 #[derive(Default)]
 struct Slot {
     entry: Entry,
     /// Whether what the shelf has was merged into the entry.
     loaded: bool,
-    /// Saves under way.
-    saving: u32,
+    /// The shelf says that it is done.
+    closed: Option<End>,
+    /// Records under way: claims wait for them.
+    recording: u32,
     /// Counts changes of the entry.
     version: u64,
     /// The last change that the shelf surely has.
@@ -66,20 +69,46 @@ struct Slot {
 }
 
 impl Slot {
-    fn merge(&mut self, known: Known) {
-        let mine = &mut self.entry.known;
-        mine.frozen = mine.frozen.take().or(known.frozen);
-        mine.confirmed.extend(known.confirmed);
-        mine.dead.extend(known.dead);
-        mine.dead.retain(|target, _| !mine.confirmed.contains(target));
+    fn merge(&mut self, stored: Option<Stored>) {
         self.loaded = true;
+        match stored {
+            Some(Stored::Closed { end, body_hash }) => {
+                self.closed = Some(end);
+                self.body_hash = body_hash;
+            }
+            Some(Stored::Open(known)) => {
+                let mine = &mut self.entry.known;
+                // What the shelf has was there first.
+                mine.frozen = known.frozen.or(mine.frozen.take());
+                mine.confirmed.extend(known.confirmed);
+                mine.dead.extend(known.dead);
+                mine.dead.retain(|target, _| !mine.confirmed.contains(target));
+            }
+            None => {}
+        }
+    }
+
+    /// How it ended, whether or not the shelf has that.
+    fn end(&self) -> Option<End> {
+        self.closed.or_else(|| self.entry.end())
     }
 
     fn stored(&self) -> Stored {
-        match self.entry.end() {
+        match self.end() {
             Some(end) => Stored::Closed { end, body_hash: self.body_hash },
             None => Stored::Open(self.entry.known.clone()),
         }
+    }
+
+    fn step(&mut self, input: Input) -> Answer {
+        let (entry, answer) = step(std::mem::take(&mut self.entry), input);
+        self.entry = entry;
+        answer
+    }
+
+    /// Whether the shelf has all that is known here.
+    fn is_saved(&self) -> bool {
+        self.closed.is_some() || self.saved == self.version
     }
 
     fn wait(&mut self) -> Claim {
@@ -96,9 +125,6 @@ impl Slot {
         if known.confirmed.is_empty() && !dead.is_empty() {
             known.frozen = None;
         }
-        if self.saving == 0 && self.entry.holder.is_none() {
-            self.tell(&Standing::Open(Reason::Store));
-        }
     }
 
     fn tell(&mut self, standing: &Standing) {
@@ -108,20 +134,25 @@ impl Slot {
     }
 }
 
+type Slots = Mutex<HashMap<Id, Slot>>;
+
 /// See the module.
 pub(super) struct LocalLedger<S> {
     shelf: S,
     hash_key: [u8; 16],
     tickets: Tickets,
-    slots: Mutex<HashMap<Id, Slot>>,
-    /// Whether a save has failed since one succeeded.
+    slots: Slots,
+    /// Whether a record has failed since one succeeded.
     behind: AtomicBool,
 }
 
 /// What a look at the slots found to do next.
 enum Next {
     Load,
-    Save(Box<Save>, u64, End, bool),
+    /// Its end is known here only, and nobody is told of it before the shelf has it.
+    Save {
+        same_body: bool,
+    },
     Done(Claim),
 }
 
@@ -145,18 +176,23 @@ impl<S: Shelf> LocalLedger<S> {
     }
 
     async fn claimed(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
-        let ticket = self.tickets.draw();
-        match self.look(id, ticket, body_hash) {
-            Next::Done(claim) => Ok(claim),
-            Next::Save(save, version, end, same_body) => {
-                self.saved(id, *save, version).await?;
-                Ok(Claim::Closed { end, same_body })
-            }
-            Next::Load => {
-                let mut undo = Undo { slots: &self.slots, id, ticket, why: Some(Reason::Failed) };
-                let loaded = self.shelf.load(id).await;
-                undo.why = loaded.is_err().then_some(Reason::Store);
-                Ok(self.loaded(id, ticket, loaded?, body_hash))
+        loop {
+            let ticket = self.tickets.draw();
+            match self.look(id, ticket, body_hash) {
+                Next::Done(claim) => return Ok(claim),
+                Next::Save { same_body } => {
+                    if let Standing::Closed(end) = self.recorded(id, ticket, Record::default()).await? {
+                        return Ok(Claim::Closed { end, same_body });
+                    }
+                }
+                Next::Load => {
+                    let mut undo = Undo { slots: &self.slots, id, ticket, why: Some(Reason::Failed) };
+                    let loaded = self.shelf.load(id).await;
+                    undo.why = loaded.is_err().then_some(Reason::Store);
+                    if let Some(claim) = self.loaded(id, ticket, loaded?, body_hash) {
+                        return Ok(claim);
+                    }
+                }
             }
         }
     }
@@ -165,153 +201,168 @@ impl<S: Shelf> LocalLedger<S> {
         let mut slots = self.slots.lock();
         let slot = match slots.entry(id) {
             MapEntry::Vacant(vacant) => {
-                let (entry, _) = step(Entry::default(), Input::Claim(ticket));
-                vacant.insert(Slot { entry, body_hash, ..Slot::default() });
+                vacant.insert(Slot { body_hash, ..Slot::default() }).step(Input::Claim(ticket));
                 return Next::Load;
             }
             MapEntry::Occupied(occupied) => occupied.into_mut(),
         };
-        if slot.loaded && slot.saving == 0 {
-            if let Some(end) = slot.entry.end() {
-                // Its end could not be saved; nobody is told of it before it is.
-                slot.saving += 1;
-                let save = Box::new(Save { id, stored: slot.stored(), dead: Vec::new(), letter: None });
-                return Next::Save(save, slot.version, end, slot.body_hash == body_hash);
-            }
-            let (entry, answer) = step(std::mem::take(&mut slot.entry), Input::Claim(ticket));
-            slot.entry = entry;
-            if let Answer::Mine(known) = answer {
-                return Next::Done(Claim::Mine(ticket, known));
-            }
+        if slot.recording > 0 {
+            return Next::Done(slot.wait());
         }
-        Next::Done(slot.wait())
+        match slot.step(Input::Claim(ticket)) {
+            Answer::Mine(known) if slot.loaded => Next::Done(Claim::Mine(ticket, known)),
+            Answer::Mine(_) => Next::Load,
+            Answer::Closed(_) => Next::Save { same_body: slot.body_hash == body_hash },
+            Answer::Busy | Answer::Open | Answer::Owned(..) => Next::Done(slot.wait()),
+        }
     }
 
-    fn loaded(&self, id: Id, ticket: Ticket, stored: Option<Stored>, body_hash: u32) -> Claim {
+    /// The claim of a ticket, now that it is known what the shelf has. `None`: the facts of another ticket have ended the
+    /// claim meanwhile, and it is to be made again.
+    fn loaded(&self, id: Id, ticket: Ticket, stored: Option<Stored>, body_hash: u32) -> Option<Claim> {
         let mut slots = self.slots.lock();
-        let slot = slots.entry(id).or_default();
-        if let Some(Stored::Closed { end, body_hash: first }) = stored {
+        let slot = slots.get_mut(&id).filter(|slot| slot.entry.holder == Some(ticket))?;
+        slot.merge(stored);
+        if let Some(end) = slot.closed {
+            let same_body = slot.body_hash == body_hash;
             slot.tell(&Standing::Closed(end));
-            slots.remove(&id);
-            return Claim::Closed { end, same_body: first == body_hash };
+            if slot.recording == 0 {
+                slots.remove(&id);
+            }
+            return Some(Claim::Closed { end, same_body });
         }
-        slot.merge(match stored {
-            Some(Stored::Open(known)) => known,
-            _ => Known::default(),
-        });
-        if slot.saving > 0 && slot.entry.holder != Some(ticket) {
-            // A stale ticket's facts have closed it meanwhile; their save tells those who wait.
-            return slot.wait();
+        if slot.entry.end().is_some() {
+            // With what was known here already it is done: that is saved first.
+            slot.entry.holder = None;
+            return None;
         }
-        Claim::Mine(ticket, slot.entry.known.clone())
+        Some(Claim::Mine(ticket, slot.entry.known.clone()))
     }
 
     async fn recorded(&self, id: Id, ticket: Ticket, record: Record) -> Result<Standing, Failure> {
-        let known = self.slots.lock().get(&id).is_some_and(|slot| slot.loaded);
-        let stored = if known { None } else { self.shelf.load(id).await? };
-        if let Some(Stored::Closed { end, .. }) = stored {
-            return Ok(Standing::Closed(end));
+        let (mut recording, known) = Recording::begin(self, id);
+        let loaded = if known { Ok(None) } else { self.shelf.load(id).await.map(Some) };
+        let failed = loaded.as_ref().err().cloned();
+        let (save, standing) = recording.merge(ticket, record, loaded.ok().flatten());
+        if let Some(failure) = failed {
+            return Err(failure); // what was merged stays known here
         }
-        let (save, version, standing) = self.merged(id, ticket, record, stored);
-        self.saved(id, save, version).await?;
+        let Some((save, version)) = save else {
+            recording.failed = false;
+            return Ok(standing);
+        };
+        self.shelf.save(save).await?;
+        (recording.failed, recording.saved) = (false, version);
+        drop(recording);
+        if self.behind.swap(false, Ordering::Relaxed) {
+            self.save_what_could_not_be_saved().await;
+        }
         Ok(standing)
     }
 
-    fn merged(&self, id: Id, ticket: Ticket, record: Record, stored: Option<Stored>) -> (Save, u64, Standing) {
-        let mut slots = self.slots.lock();
+    /// Facts outlive a broken disk in memory; this brings them to one that works again.
+    fn save_what_could_not_be_saved(&self) -> BoxFuture<'_, ()> {
+        let slots = self.slots.lock();
+        let unsaved = slots.iter().filter(|(_, slot)| slot.recording == 0 && !slot.is_saved()).map(|(id, _)| *id);
+        let all: Vec<_> = unsaved.map(|id| self.recorded(id, self.tickets.draw(), Record::default())).collect();
+        drop(slots);
+        join_all(all).map(drop).boxed()
+    }
+}
+
+/// A record under way: keeps the delivery in memory and claims waiting, until it is dropped, at whatever point.
+struct Recording<'a> {
+    slots: &'a Slots,
+    behind: &'a AtomicBool,
+    id: Id,
+    /// Targets whose dead letters go with it.
+    dead: Vec<Target>,
+    saved: u64,
+    failed: bool,
+}
+
+impl<'a> Recording<'a> {
+    /// Also says whether what the shelf has is known here already.
+    fn begin<S>(ledger: &'a LocalLedger<S>, id: Id) -> (Self, bool) {
+        let mut slots = ledger.slots.lock();
         let slot = slots.entry(id).or_default();
-        slot.merge(match stored {
-            Some(Stored::Open(known)) => known,
-            _ => Known::default(),
-        });
-        slot.body_hash = record.body_hash;
-        let named: Vec<Target> = record
-            .facts
-            .iter()
-            .filter_map(|fact| match fact {
-                Fact::Dead(target, _) => Some(target.clone()),
-                Fact::Confirmed(_) | Fact::Accepted { .. } => None,
-            })
-            .collect();
-        let input = Input::Record { ticket, targets: record.targets, facts: record.facts };
-        let (entry, answer) = step(std::mem::take(&mut slot.entry), input);
-        slot.entry = entry;
-        slot.saving += 1;
-        slot.version += 1;
-        let dead = &slot.entry.known.dead;
-        let dead = named.into_iter().filter_map(|target| dead.get(&target).map(|reason| (target.clone(), *reason)));
-        let save = Save { id, stored: slot.stored(), dead: dead.collect(), letter: record.dead };
+        slot.recording += 1;
+        let this =
+            Recording { slots: &ledger.slots, behind: &ledger.behind, id, dead: Vec::new(), saved: 0, failed: true };
+        (this, slot.loaded)
+    }
+
+    /// Merges what the shelf has, if that was read, and what became known. What is to be saved, and its version; nothing
+    /// where the shelf has all of it.
+    fn merge(
+        &mut self,
+        ticket: Ticket,
+        record: Record,
+        stored: Option<Option<Stored>>,
+    ) -> (Option<(Save, u64)>, Standing) {
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(self.id).or_default();
+        if let Some(stored) = stored {
+            slot.merge(stored);
+        }
+        if let Some(end) = slot.closed {
+            return (None, Standing::Closed(end));
+        }
+        let named: Vec<Target> = record.facts.iter().filter_map(Fact::dead).cloned().collect();
+        let (facts, frozen) = (record.facts.len(), slot.entry.known.frozen.is_some());
+        let answer = slot.step(Input::Record { ticket, targets: record.targets, facts: record.facts });
+        if facts > 0 || slot.entry.known.frozen.is_some() != frozen {
+            slot.version += 1;
+            slot.body_hash = record.body_hash;
+        }
         let standing = match answer {
             Answer::Closed(end) => Standing::Closed(end),
             Answer::Owned(spool, ticket) => Standing::Owned(spool, ticket),
             Answer::Open | Answer::Mine(_) | Answer::Busy => Standing::Open(Reason::InFlight),
         };
-        (save, slot.version, standing)
-    }
-
-    /// Saves, and lets the entry go from memory when it is done.
-    async fn saved(&self, id: Id, save: Save, version: u64) -> Result<(), Failure> {
-        let dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
-        let mut saving = Saving { slots: &self.slots, id, dead, saved: None };
-        let result = self.shelf.save(save).await;
-        saving.saved = result.is_ok().then_some(version);
-        drop(saving);
-        match &result {
-            Ok(()) if self.behind.swap(false, Ordering::Relaxed) => self.save_what_could_not_be_saved().await,
-            Ok(()) => {}
-            Err(_) => self.behind.store(true, Ordering::Relaxed),
+        if slot.is_saved() {
+            return (None, standing);
         }
-        result
-    }
-
-    /// Facts outlive a broken disk in memory; this brings them to one that works again.
-    fn save_what_could_not_be_saved(&self) -> BoxFuture<'_, ()> {
-        let mut saves = Vec::new();
-        for (id, slot) in self.slots.lock().iter_mut() {
-            if slot.loaded && slot.saving == 0 && slot.saved < slot.version {
-                slot.saving += 1;
-                let save = Save { id: *id, stored: slot.stored(), dead: Vec::new(), letter: None };
-                saves.push((*id, save, slot.version));
-            }
-        }
-        let all = saves.into_iter().map(|(id, save, version)| self.saved(id, save, version));
-        join_all(all).map(drop).boxed()
+        let known = &slot.entry.known.dead;
+        let dead = named.into_iter().filter_map(|target| known.get(&target).map(|reason| (target.clone(), *reason)));
+        let save = Save { id: self.id, stored: slot.stored(), dead: dead.collect(), letter: record.dead };
+        self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
+        (Some((save, slot.version)), standing)
     }
 }
 
-/// Ends a save, also when its future is dropped.
-struct Saving<'a> {
-    slots: &'a Mutex<HashMap<Id, Slot>>,
-    id: Id,
-    /// Targets whose dead letters go with it.
-    dead: Vec<Target>,
-    saved: Option<u64>,
-}
-
-impl Drop for Saving<'_> {
+impl Drop for Recording<'_> {
     fn drop(&mut self) {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(&self.id) else { return };
-        slot.saving -= 1;
-        match self.saved {
-            Some(version) => slot.saved = slot.saved.max(version),
-            None => slot.unsaved(&self.dead),
+        slot.recording -= 1;
+        slot.saved = slot.saved.max(self.saved);
+        if self.failed {
+            slot.unsaved(&self.dead);
+            self.behind.store(true, Ordering::Relaxed);
         }
-        if slot.saving > 0 || slot.saved < slot.version {
+        if slot.recording > 0 {
             return;
         }
-        if let Some(end) = slot.entry.end() {
-            slot.tell(&Standing::Closed(end));
-            slots.remove(&self.id);
-        } else if slot.entry.holder.is_none() && slot.waiters.is_empty() {
-            slots.remove(&self.id);
+        match (slot.is_saved(), slot.end()) {
+            (true, Some(end)) => {
+                slot.tell(&Standing::Closed(end));
+                slots.remove(&self.id);
+            }
+            // Its holder tells them.
+            _ if slot.entry.holder.is_some() => {}
+            (true, None) => {
+                slot.tell(&Standing::Open(Reason::InFlight));
+                slots.remove(&self.id);
+            }
+            (false, _) => slot.tell(&Standing::Open(Reason::Store)),
         }
     }
 }
 
 /// Takes a claim back that could not be looked up.
 struct Undo<'a> {
-    slots: &'a Mutex<HashMap<Id, Slot>>,
+    slots: &'a Slots,
     id: Id,
     ticket: Ticket,
     why: Option<Reason>,
@@ -325,16 +376,15 @@ impl Drop for Undo<'_> {
     }
 }
 
-fn release(slots: &Mutex<HashMap<Id, Slot>>, id: Id, ticket: Ticket, why: Reason) {
+fn release(slots: &Slots, id: Id, ticket: Ticket, why: Reason) {
     let mut slots = slots.lock();
     let Some(slot) = slots.get_mut(&id) else { return };
     if slot.entry.holder != Some(ticket) {
         return;
     }
-    let (entry, _) = step(std::mem::take(&mut slot.entry), Input::Release(ticket));
-    slot.entry = entry;
+    slot.step(Input::Release(ticket));
     slot.tell(&Standing::Open(why));
-    if slot.saving == 0 && slot.saved == slot.version {
+    if slot.recording == 0 && slot.is_saved() {
         slots.remove(&id);
     }
 }
@@ -377,3 +427,6 @@ impl<S: Shelf> Ledger for LocalLedger<S> {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! A shelf that fails, and answers when a test lets it: what a ledger knows must outlive both.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU32;
+
+use futures_util::future::{FutureExt as _, pending};
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Default)]
+struct Fake {
+    kept: Mutex<HashMap<Id, Stored>>,
+    broken: AtomicBool,
+    /// How many of the next calls wait for [`Fake::let_go`].
+    hold: AtomicU32,
+    held: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Fake {
+    fn gate(&self) -> BoxFuture<'static, ()> {
+        if self.hold.load(Ordering::Relaxed) == 0 {
+            return std::future::ready(()).boxed();
+        }
+        self.hold.fetch_sub(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.held.lock().push(sender);
+        receiver.map(drop).boxed()
+    }
+
+    fn hold(&self, calls: u32) {
+        self.hold.store(calls, Ordering::Relaxed);
+    }
+
+    fn let_go(&self) {
+        self.held.lock().drain(..).for_each(|sender| sender.send(()).expect("it is waited for"));
+    }
+
+    fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::Relaxed);
+    }
+
+    fn fault(&self) -> Result<(), Failure> {
+        if self.broken.load(Ordering::Relaxed) { Err(Reason::Store.into()) } else { Ok(()) }
+    }
+}
+
+impl Shelf for Fake {
+    fn hash_key(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
+    /// What it finds is older than the wait: a look-up may be answered and not yet be heard.
+    fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>> {
+        let found = self.fault().map(|()| self.kept.lock().get(&id).cloned());
+        self.gate().map(|()| found).boxed()
+    }
+
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>> {
+        let gate = self.gate();
+        async move {
+            gate.await;
+            self.fault()?;
+            self.kept.lock().insert(save.id, save.stored);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn keeps_dead_letters(&self) -> bool {
+        true
+    }
+
+    fn ids(&self) -> u64 {
+        self.kept.lock().len() as u64
+    }
+
+    fn health(&self) -> Result<(), Failure> {
+        self.fault()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+}
+
+type Local = LocalLedger<Fake>;
+
+fn target(name: &str) -> Target {
+    Target::new("stream", name)
+}
+
+fn key(id: &str) -> DeliveryKey {
+    DeliveryKey { source: "videogen".into(), id: id.into() }
+}
+
+fn record(confirmed: &[&str]) -> Record {
+    let facts = confirmed.iter().map(|name| Fact::Confirmed(target(name))).collect();
+    Record { targets: vec![target("a"), target("b")], facts, dead: None, body_hash: 7 }
+}
+
+/// What needs nobody else.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("it waits for nothing")
+}
+
+fn mine(ledger: &Local, id: &str) -> (Ticket, Known) {
+    match now(ledger.claim(&key(id), 7)) {
+        Ok(Claim::Mine(ticket, known)) => (ticket, known),
+        Ok(Claim::Busy(_)) => panic!("{id} is busy"),
+        Ok(Claim::Closed { end, .. }) => panic!("{id} is closed: {end:?}"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+fn is_closed(ledger: &Local, id: &str) -> bool {
+    matches!(now(ledger.claim(&key(id), 7)), Ok(Claim::Closed { end: End::Delivered, same_body: true }))
+}
+
+/// Another id's record: the first sign that a broken shelf works again.
+fn pass(ledger: &Local) {
+    let (ticket, _) = mine(ledger, "other");
+    now(ledger.record(&key("other"), ticket, record(&["a", "b"]))).expect("it works again");
+    ledger.shelf.kept.lock().remove(&ledger.id(&key("other")));
+}
+
+#[test]
+fn a_stale_record_that_closes_during_a_claim_is_seen_by_it() {
+    let ledger = Local::new(Fake::default());
+    let (stale, _) = mine(&ledger, "x");
+    ledger.release(&key("x"), stale, Reason::Timeout);
+    ledger.shelf.hold(1);
+    let x = key("x");
+    let mut claim = ledger.claim(&x, 7);
+    assert!((&mut claim).now_or_never().is_none());
+    now(ledger.record(&x, stale, record(&["a", "b"]))).expect("saved");
+    ledger.shelf.let_go();
+    assert!(matches!(now(claim), Ok(Claim::Closed { .. })), "a closed id was given out again");
+    assert!(ledger.slots.lock().is_empty());
+}
+
+#[test]
+fn a_claim_waits_for_a_record_that_is_looking_up() {
+    let ledger = Local::new(Fake::default());
+    let (stale, _) = mine(&ledger, "x");
+    ledger.release(&key("x"), stale, Reason::Timeout);
+    ledger.shelf.hold(1);
+    let x = key("x");
+    let mut late = ledger.record(&x, stale, record(&["a", "b"]));
+    assert!((&mut late).now_or_never().is_none());
+    let Ok(Claim::Busy(other)) = now(ledger.claim(&x, 7)) else { panic!("not busy") };
+    ledger.shelf.let_go();
+    assert_eq!(now(late), Ok(Standing::Closed(End::Delivered)));
+    assert_eq!(now(other), Standing::Closed(End::Delivered));
+    assert!(is_closed(&ledger, "x"));
+}
+
+#[test]
+fn facts_outlive_a_shelf_that_cannot_be_read_or_written() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    ledger.shelf.set_broken(true);
+    assert!(now(ledger.record(&key("x"), ticket, record(&["a"]))).is_err());
+    ledger.release(&key("x"), ticket, Reason::Store);
+    // It is known here, so the next try does not publish it again; even though nothing can be saved.
+    let (second, known) = mine(&ledger, "x");
+    assert_eq!(known.confirmed, BTreeSet::from([target("a")]));
+    ledger.release(&key("x"), second, Reason::Store);
+    // A stale ticket's facts of an id that nobody is at.
+    assert!(now(ledger.record(&key("y"), ticket, record(&["a", "b"]))).is_err());
+    assert!(now(ledger.claim(&key("y"), 7)).is_err(), "closed, but nobody is told before it is saved");
+    ledger.shelf.set_broken(false);
+    pass(&ledger);
+    assert!(ledger.slots.lock().is_empty(), "what could not be saved is saved now");
+    assert!(is_closed(&ledger, "y"));
+    assert_eq!(mine(&ledger, "x").1.confirmed, BTreeSet::from([target("a")]));
+}
+
+#[test]
+fn who_comes_while_old_facts_are_saved_is_told_and_nothing_stays() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    ledger.shelf.set_broken(true);
+    assert!(now(ledger.record(&key("x"), ticket, record(&["a"]))).is_err());
+    ledger.release(&key("x"), ticket, Reason::Store);
+    ledger.shelf.set_broken(false);
+    let (other, _) = mine(&ledger, "other");
+    let other_key = key("other");
+    let mut passing = ledger.record(&other_key, other, record(&["a", "b"]));
+    ledger.shelf.hold(2);
+    assert!((&mut passing).now_or_never().is_none());
+    ledger.shelf.let_go();
+    assert!((&mut passing).now_or_never().is_none(), "the facts of x are being saved");
+    let Ok(Claim::Busy(waiting)) = now(ledger.claim(&key("x"), 7)) else { panic!("not busy") };
+    ledger.shelf.let_go();
+    now(passing).expect("saved");
+    assert_eq!(now(waiting), Standing::Open(Reason::InFlight));
+    assert!(ledger.slots.lock().is_empty());
+}
+
+#[test]
+fn a_record_that_is_dropped_half_way_is_made_up_for() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    ledger.shelf.hold(1);
+    let x = key("x");
+    let mut half = ledger.record(&x, ticket, record(&["a", "b"]));
+    assert!((&mut half).now_or_never().is_none());
+    drop(half);
+    pass(&ledger);
+    assert!(ledger.slots.lock().is_empty());
+    assert!(is_closed(&ledger, "x"));
+}
+
+#[test]
+fn a_try_that_brought_nothing_leaves_nothing() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    assert_eq!(now(ledger.record(&key("x"), ticket, record(&[]))), Ok(Standing::Open(Reason::InFlight)));
+    ledger.release(&key("x"), ticket, Reason::Unreachable);
+    assert_eq!((ledger.ids(), ledger.slots.lock().len()), (0, 0));
+}
+
+#[test]
+fn a_dead_letter_that_could_not_be_kept_is_no_fact() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    ledger.shelf.set_broken(true);
+    let facts = vec![Fact::Dead(target("a"), Reason::TooLarge)];
+    assert!(now(ledger.record(&key("x"), ticket, Record { facts, ..record(&[]) })).is_err());
+    ledger.release(&key("x"), ticket, Reason::Store);
+    ledger.shelf.set_broken(false);
+    assert_eq!(mine(&ledger, "x").1, Known::default());
+}
+
+/// What may happen to one delivery.
+#[derive(Clone, Debug)]
+enum Op {
+    Claim,
+    Record { ticket: usize, confirmed: Vec<&'static str> },
+    Release { ticket: usize },
+    Break(bool),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let confirmed = prop::sample::subsequence(vec!["a", "b"], 0..=2);
+    prop_oneof![
+        3 => Just(Op::Claim),
+        4 => (0..4_usize, confirmed).prop_map(|(ticket, confirmed)| Op::Record { ticket, confirmed }),
+        3 => (0..4_usize).prop_map(|ticket| Op::Release { ticket }),
+        1 => any::<bool>().prop_map(Op::Break),
+    ]
+}
+
+proptest! {
+    /// One publisher at a time, no fact forgotten, no closed id given out, nobody left waiting, nothing left behind.
+    #[test]
+    fn any_history(ops in prop::collection::vec(op(), 1..40)) {
+        let ledger = Local::new(Fake::default());
+        let (mut tickets, mut holder, mut closed) = (Vec::<Ticket>::new(), None, false);
+        let (mut facts, mut waiting) = (BTreeSet::new(), Vec::new());
+        for op in ops {
+            match op {
+                Op::Claim => match now(ledger.claim(&key("x"), 7)) {
+                    Ok(Claim::Mine(ticket, known)) => {
+                        prop_assert!(holder.is_none() && !closed, "given out although held or closed");
+                        prop_assert_eq!(&known.confirmed, &facts, "facts were forgotten");
+                        holder = Some(ticket);
+                        tickets.push(ticket);
+                    }
+                    Ok(Claim::Closed { .. }) => {
+                        prop_assert_eq!(facts.len(), 2);
+                        closed = true;
+                    }
+                    Ok(Claim::Busy(other)) => {
+                        prop_assert!(holder.is_some(), "busy with nobody");
+                        waiting.push(other);
+                    }
+                    Err(_) => prop_assert!(ledger.health().is_err()),
+                },
+                Op::Record { ticket, confirmed } => {
+                    let Some(ticket) = tickets.get(ticket) else { continue };
+                    let standing = now(ledger.record(&key("x"), *ticket, record(&confirmed)));
+                    facts.extend(confirmed.iter().map(|name| target(name)));
+                    if facts.len() == 2 {
+                        holder = None;
+                    }
+                    match standing {
+                        Ok(Standing::Closed(_)) => {
+                            prop_assert_eq!(facts.len(), 2);
+                            closed = true;
+                        }
+                        Ok(_) => prop_assert!(!closed && facts.len() < 2),
+                        Err(_) => prop_assert!(ledger.health().is_err()),
+                    }
+                }
+                Op::Release { ticket } => {
+                    let Some(ticket) = tickets.get(ticket) else { continue };
+                    ledger.release(&key("x"), *ticket, Reason::Timeout);
+                    holder = holder.filter(|holder| holder != ticket);
+                }
+                Op::Break(broken) => ledger.shelf.set_broken(broken),
+            }
+            if holder.is_none() {
+                for other in waiting.drain(..) {
+                    prop_assert!(other.now_or_never().is_some(), "left waiting for nobody");
+                }
+            }
+        }
+        ledger.shelf.set_broken(false);
+        if let Some(holder) = holder {
+            ledger.release(&key("x"), holder, Reason::Timeout);
+        }
+        pass(&ledger);
+        prop_assert!(ledger.slots.lock().is_empty(), "left behind");
+    }
+}
