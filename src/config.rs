@@ -12,7 +12,7 @@ use crate::normalize::Fields;
 use crate::route::Routes;
 use crate::signature::Key;
 
-pub use load::{Flags, Loaded, VIDEOGEN, keys_given, load, log_filter};
+pub use load::{Flags, Loaded, VIDEOGEN, admin_address, keys_given, load, log_filter};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use secret::Secret;
 pub use substitute::{Environment, environment_of};

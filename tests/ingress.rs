@@ -5,24 +5,13 @@ mod support;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use support::program::Program;
+use support::bridge::Bridge;
 use support::sender::{Answer, answer, body, client, now, post, request, signature};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-struct Bridge {
-    program: Program,
-    _directory: tempfile::TempDir,
-}
-
 fn bridge(configuration: &str) -> Bridge {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("hookbridge.yaml");
-    let events = directory.path().join("events");
-    let text = format!("destinations: {{files: {{url: 'file:{}'}}}}\nstore: memory\n{configuration}", events.display());
-    std::fs::write(&path, text).expect("written");
-    let program = Program::serve(&["--config", path.to_str().expect("UTF-8"), "--secret", support::program::SECRET]);
-    Bridge { program, _directory: directory }
+    Bridge::serve(&format!("store: memory\n{configuration}"))
 }
 
 async fn send(bridge: &Bridge, change: impl FnOnce(&mut HeaderMap), body: &str) -> Answer {
@@ -183,4 +172,77 @@ async fn both_protocols() {
         let response = response.expect("an answer");
         assert_eq!((response.status().as_u16(), response.version()), (200, version));
     }
+}
+
+/// A request whose body does not come: it is in flight until its connection ends.
+async fn held(bridge: &Bridge, source: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+    let head = format!(
+        "POST /webhooks/{source} HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
+         webhook-signature: v1,x\r\ncontent-length: 10\r\n\r\n",
+        now()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream
+}
+
+async fn in_flight(bridge: &Bridge, count: f64) {
+    let all = async || (bridge.program.metric("hookbridge_in_flight").await == count).then_some(());
+    support::wait::until("in flight", Duration::from_secs(20), all).await;
+}
+
+#[tokio::test]
+async fn a_source_that_has_too_much_in_flight_is_told_429() {
+    let secret = support::program::SECRET;
+    let bridge = bridge(&format!(
+        "limits: {{read_timeout: 20s}}\nsources: {{videogen: {{in_flight: 2}}, other: {{secrets: ['{secret}'], events: [a]}}}}\n"
+    ));
+    let slow = [held(&bridge, "videogen").await, held(&bridge, "videogen").await];
+    in_flight(&bridge, 2.0).await;
+    let event = body("file.playback_ready", "f");
+    let refused = post(&bridge.url("videogen"), "m1", &event).await;
+    assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("429 source_full", Some("2")));
+    // The other source has room of its own.
+    assert_eq!(post(&bridge.url("other"), "m1", r#"{"type":"a"}"#).await.word(), "200 accepted");
+    drop(slow);
+    in_flight(&bridge, 0.0).await;
+    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+    let counted = "hookbridge_refusals_total{source=\"videogen\",reason=\"source_full\"}";
+    assert_eq!(bridge.program.metric(counted).await, 1.0);
+}
+
+#[tokio::test]
+async fn requests_and_connections_are_bounded() {
+    let bridge = bridge("limits: {requests: 2, connections: 3, read_timeout: 20s}\n");
+    let slow = [held(&bridge, "videogen").await, held(&bridge, "videogen").await];
+    in_flight(&bridge, 2.0).await;
+    let event = body("file.playback_ready", "f");
+    // The third connection is the last that there is room for.
+    let client = client();
+    let full = answer(request(&client, &bridge.url("videogen"), "m1", event.as_bytes())).await.expect("an answer");
+    assert_eq!((full.word().as_str(), full.retry_after.as_deref()), ("503 process_full", Some("2")));
+    let mut fourth = TcpStream::connect(&bridge.program.webhooks).await.expect("the system takes it");
+    fourth.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+    let mut byte = [0; 1];
+    let waits = tokio::time::timeout(Duration::from_millis(300), fourth.read(&mut byte)).await;
+    assert!(waits.is_err(), "a fourth connection was served: {waits:?}");
+    drop(slow);
+    // Now it is.
+    let served = tokio::time::timeout(Duration::from_secs(20), fourth.read(&mut byte)).await;
+    assert_eq!(served.expect("in time").expect("read"), 1);
+    in_flight(&bridge, 0.0).await;
+    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+}
+
+#[tokio::test]
+async fn header_lines_are_counted() {
+    let bridge = bridge("limits: {headers: 20}\n");
+    let good = body("file.playback_ready", "f1");
+    let many = |headers: &mut HeaderMap| {
+        for number in 0..20 {
+            headers.insert(http::HeaderName::try_from(format!("x-{number}")).expect("a name"), 1.into());
+        }
+    };
+    assert_eq!(send(&bridge, many, &good).await.word(), "431 headers_too_large");
+    assert_eq!(send(&bridge, |_| (), &good).await.word(), "200 accepted");
 }

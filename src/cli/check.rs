@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{FAILED, ServeArgs};
-use crate::config::{Settings, Source, Store};
+use crate::config::{Settings, Source, Store, admin_address};
 use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
@@ -32,20 +32,24 @@ pub struct Args {
     /// Reaches the store and each destination, makes what destinations need as `serve` would, and warns of what is weak
     #[arg(long)]
     connect: bool,
-    /// Asks a running `serve` with these settings whether it lives; prints nothing else. For container health checks
+    /// Asks a running `serve` whether it lives; needs no setting but its admin address, and prints nothing. For container
+    /// health checks
     #[arg(long, conflicts_with_all = ["print", "connect"])]
     live: bool,
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
+    if args.live {
+        return match admin_address(&args.settings.flags(), &|name| std::env::var_os(name)) {
+            Ok(admin) => live(admin),
+            Err(all) => super::mistakes(&all),
+        };
+    }
     let settings = match super::settings(&args.settings) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };
-    if args.live {
-        return live(settings.admin.listen);
-    }
     if args.print {
         print!("{}", settings.print());
     } else {

@@ -31,7 +31,7 @@ pub(super) fn check(file: raw::File, environment: &Environment<'_>, report: &mut
     let dead_letters_to = file.dead_letters.to.and_then(|to| checker.known(&to, &destinations)).map(|found| found.name);
     let dedup_window = checker.window(file.dedup.window, &sources);
     let listen = checker.address(&file.listen, SocketAddr::from(([0, 0, 0, 0], 8080)));
-    let admin_listen = checker.address(&file.admin.listen, SocketAddr::from(([127, 0, 0, 1], 9464)));
+    let admin_listen = checker.admin_address(&file.admin);
     let place = file.admin.listen.as_ref().or(file.listen.as_ref()).map_or(Place::Nowhere, |leaf| leaf.place.clone());
     checker.apart(listen, admin_listen, &place);
     let token = checker.token(&file.admin);
@@ -62,6 +62,11 @@ pub(super) fn check(file: raw::File, environment: &Environment<'_>, report: &mut
         publish_timeout,
         shutdown_timeout,
     })
+}
+
+/// The admin listener's address, whatever else is wrong.
+pub(super) fn admin_address(file: &raw::File, environment: &Environment<'_>, report: &mut Report) -> SocketAddr {
+    Checker { environment, report, filled: false }.admin_address(&file.admin)
 }
 
 struct Checker<'a, 'e> {
@@ -210,6 +215,10 @@ impl Checker<'_, '_> {
             let address = text.strip_prefix("localhost:").map_or_else(|| text.parse().ok(), local);
             address.ok_or_else(|| "expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080".into())
         })
+    }
+
+    fn admin_address(&mut self, admin: &raw::Admin) -> SocketAddr {
+        self.address(&admin.listen, SocketAddr::from(([127, 0, 0, 1], 9464)))
     }
 
     fn apart(&mut self, listen: SocketAddr, admin: SocketAddr, place: &Place) {

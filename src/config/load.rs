@@ -1,5 +1,6 @@
 //! File, environment and flags, each over the one before. The environment is read here and nowhere else.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::mistake::{Mistake, Mistakes, Place, Report};
@@ -49,6 +50,28 @@ pub const VIDEOGEN: &str = "videogen";
 /// # Errors
 /// The first mistake of structure, or all mistakes of meaning.
 pub fn load(flags: &Flags, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
+    let (file, mut report) = merged(flags, environment)?;
+    let settings = check::check(file, environment, &mut report);
+    let warnings = report.finish()?;
+    // Without mistakes there are settings: a value that is missing has made one.
+    let settings = settings.ok_or_else(|| one("settings", 0, 0, "they are incomplete".into()))?;
+    Ok(Loaded { settings, warnings })
+}
+
+/// The admin listener's address alone: a health check must not need destinations and secrets to be given again.
+///
+/// # Errors
+/// The file cannot be read, or the address is mistaken.
+pub fn admin_address(flags: &Flags, environment: &Environment<'_>) -> Result<SocketAddr, Mistakes> {
+    let only = Flags { config: flags.config.clone(), admin: flags.admin.clone(), ..Flags::default() };
+    let admin = |name: &str| environment(name).filter(|_| matches!(name, "HOOKBRIDGE_CONFIG" | "HOOKBRIDGE_ADMIN"));
+    let (file, mut report) = merged(&only, &admin)?;
+    let address = check::admin_address(&file, environment, &mut report);
+    report.finish().map(|_| address)
+}
+
+/// The file with flags and environment over it, nothing of it checked yet.
+fn merged(flags: &Flags, environment: &Environment<'_>) -> Result<(raw::File, Report), Mistakes> {
     let mut report = Report::new("settings");
     let layer = from_flags(flags).over(from_environment(environment, &mut report));
     let mut file = raw::File::default();
@@ -74,11 +97,7 @@ pub fn load(flags: &Flags, environment: &Environment<'_>) -> Result<Loaded, Mist
         })?;
     }
     layer.apply(&mut file, &mut report);
-    let settings = check::check(file, environment, &mut report);
-    let warnings = report.finish()?;
-    // Without mistakes there are settings: a value that is missing has made one.
-    let settings = settings.ok_or_else(|| one("settings", 0, 0, "they are incomplete".into()))?;
-    Ok(Loaded { settings, warnings })
+    Ok((file, report))
 }
 
 /// The keys that flags give, or else those of the environment: what `verify` works with.

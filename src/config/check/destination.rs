@@ -6,8 +6,9 @@ use super::{Checker, Known};
 use crate::config::raw::{self, Leaf, Named};
 use crate::config::{Auth, BrokerUrl, Destination, Kind, Mode, Secret, Tls, Topology, url};
 
-/// librdkafka properties that our guarantees rest on, by prefix, and why they are not to be set.
-const OURS: [(&str, &str); 19] = [
+/// librdkafka properties that our guarantees rest on, and why they are not to be set. The only such list: what gets past
+/// it is the operator's to choose.
+const OURS: [(&str, &str); 24] = [
     ("enable.idempotence", "it keeps a retry inside the client from doubling or reordering events, and stays on"),
     ("enable.gapless.guarantee", "it would stop the producer at the first message that fails"),
     ("acks", "an event is confirmed only by all in-sync replicas"),
@@ -18,14 +19,19 @@ const OURS: [(&str, &str); 19] = [
     ("bootstrap.servers", "addresses are in `url`"),
     ("metadata.broker.list", "addresses are in `url`"),
     ("max.in.flight", "the order of a key's events rests on it"),
-    ("queue.buffering.", "what is in flight is bounded by `in_flight` and `in_flight_bytes`"),
-    ("linger.ms", "batching is tuned to the answer's deadline"),
-    ("statistics.interval.ms", "metrics read the statistics"),
+    ("max.in.flight.requests.per.connection", "the order of a key's events rests on it"),
+    ("queue.buffering.max.messages", "what is in flight is bounded by `in_flight`"),
+    ("queue.buffering.max.ms", "it is another name of `linger.ms`: set that"),
+    ("queue.buffering.max.kbytes", "what is in flight is bounded by `in_flight_bytes`"),
+    ("queuing.strategy", "the order of a key's events rests on it"),
+    ("allow.auto.create.topics", "topics are made by `topology`, with the partitions it says"),
     ("transactional.id", "publishes are not part of transactions"),
     ("message.send.max.retries", "a publish is tried for as long as its life lasts"),
     ("retries", "a publish is tried for as long as its life lasts"),
     ("message.max.bytes", "it follows from `limits: {body: …}`"),
     ("delivery.report.only.error", "a confirm is a delivery report"),
+    ("log.queue", "librdkafka's log lines go to this program's log"),
+    ("enabled_events", "a confirm is a delivery report"),
     ("api.version.request", "the broker's version must be known"),
 ];
 
@@ -154,10 +160,7 @@ impl Checker<'_, '_> {
             // librdkafka takes `topic.` before properties of topics.
             let bare = name.text.trim().to_ascii_lowercase();
             let bare = bare.strip_prefix("topic.").unwrap_or(&bare);
-            let ours = |(ours, _): &&(&str, &str)| {
-                bare == *ours || (matches!(*ours, "max.in.flight" | "queue.buffering.") && bare.starts_with(ours))
-            };
-            if let Some((_, why)) = OURS.iter().find(ours) {
+            if let Some((_, why)) = OURS.iter().find(|(ours, _)| bare == *ours) {
                 self.mistake(Some(name), format!("the property `{bare}` is not to be set: {why}"));
                 continue;
             }

@@ -228,8 +228,8 @@ fn of_destinations() {
                 "f:2:51: the property `enable.idempotence` is not to be set: it keeps a retry inside the client from doubling or reordering events, and stays on\nf:2:78: the property `retries` is not to be set: a publish is tried for as long as its life lasts",
             ),
             (
-                "destinations: {k: {url: 'kafka://h', properties: {queue.buffering.max.ms: 1}}}",
-                "f:2:51: the property `queue.buffering.max.ms` is not to be set: what is in flight is bounded by `in_flight` and `in_flight_bytes`",
+                "destinations: {k: {url: 'kafka://h', properties: {queue.buffering.max.messages: 1}}}",
+                "f:2:51: the property `queue.buffering.max.messages` is not to be set: what is in flight is bounded by `in_flight`",
             ),
             (
                 "destinations: {k: {url: 'kafka://h', properties: {max.in.flight.requests.per.connection: 1}}}",

@@ -17,32 +17,6 @@ const MARGIN: usize = 128 * 1024;
 /// that "too large" is surely about itself.
 const BATCH: usize = 128 * 1024;
 
-/// Properties that are ours: another value would break a promise (acknowledgement, order, bounds, names).
-const GUARDED: &[&str] = &[
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "enable.idempotence",
-    "enable.gapless.guarantee",
-    "acks",
-    "request.required.acks",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "message.send.max.retries",
-    "retries",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "message.max.bytes",
-    "partitioner",
-    "queue.buffering.max.messages",
-    "queue.buffering.max.kbytes",
-    "queuing.strategy",
-    "allow.auto.create.topics",
-    "transactional.id",
-    "delivery.report.only.error",
-    "log.queue",
-    "enabled_events",
-];
-
 /// How to tell that a message that was refused as too large is so by itself, not only its batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alone {
@@ -116,13 +90,7 @@ pub(super) fn admin(settings: &Destination) -> ClientConfig {
         }
     }
     for (name, value) in &settings.properties {
-        // librdkafka takes `topic.` before properties of topics.
-        let bare = name.strip_prefix("topic.").unwrap_or(name);
-        if GUARDED.contains(&bare) {
-            tracing::warn!(destination = %settings.name, property = %name, "property ignored: the bridge sets it");
-        } else {
-            client.set(name, value.expose());
-        }
+        client.set(name, value.expose()); // those that are ours were refused with the configuration
     }
     client.set("bootstrap.servers", servers).set("allow.auto.create.topics", "false");
     for (name, value) in [

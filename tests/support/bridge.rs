@@ -1,0 +1,54 @@
+//! The whole program over files, with a configuration of the test's own.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::program::{Program, SECRET};
+
+/// A running program that publishes to files.
+pub struct Bridge {
+    /// The program.
+    pub program: Program,
+    directory: TempDir,
+}
+
+impl Bridge {
+    /// With the destination `files`, the shared secret, and these further lines of configuration.
+    pub fn serve(configuration: &str) -> Bridge {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("hookbridge.yaml");
+        let (events, data) = (directory.path().join("events"), directory.path().join("data"));
+        let text = format!(
+            "destinations: {{files: {{url: 'file:{}'}}}}\ndata: '{}'\n{configuration}",
+            events.display(),
+            data.display()
+        );
+        std::fs::write(&path, text).expect("written");
+        let program = Program::serve(&["--config", path.to_str().expect("UTF-8"), "--secret", SECRET]);
+        Bridge { program, directory }
+    }
+
+    /// The URL of a source.
+    pub fn url(&self, source: &str) -> String {
+        self.program.url(source)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The events in a topic's file.
+    pub fn events(&self, topic: &str) -> Vec<Value> {
+        let path = self.directory.path().join("events").join(format!("{topic}.ndjson"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
+    /// Their ids.
+    pub fn ids(&self, topic: &str) -> Vec<String> {
+        self.events(topic).iter().map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
+    }
+}
