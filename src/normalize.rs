@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::config::Source;
 use crate::delivery::Delivery;
@@ -90,6 +91,7 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
     let time = take(1).and_then(|time| moment(&time)).unwrap_or_else(received);
     let subject = (2..wanted.len()).find_map(|index| match take(index) {
         Some(Scalar::Text(text)) if is_attribute(&text) => Some(text),
+        Some(Scalar::Integer(number)) => Some(number.to_string()),
         _ => None,
     });
     Ok(Event {
@@ -114,14 +116,29 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
     })
 }
 
-/// The data of an event as a JSON value, for conditions: read as leniently as [`normalize`] read it.
-pub fn data(event: &Event) -> Option<serde_json::Value> {
-    scan::value(std::str::from_utf8(&event.data).ok()?)
+/// The scalars at some JSON pointers (RFC 6901) of an event's data, for conditions: read as leniently as [`normalize`] read
+/// it. `None`: there is nothing, or an array or object.
+pub fn look_up(event: &Event, pointers: &[&str]) -> Vec<Option<Value>> {
+    let scanned = std::str::from_utf8(&event.data).ok().and_then(|text| scan::scan(text, pointers).ok());
+    let values = scanned.map_or_else(|| vec![None; pointers.len()], |scanned| scanned.values);
+    values.into_iter().map(|value| value.map(Value::from)).collect()
+}
+
+impl From<Scalar> for Value {
+    fn from(scalar: Scalar) -> Value {
+        match scalar {
+            Scalar::Text(text) => text.into(),
+            Scalar::Integer(number) => number.into(),
+            Scalar::Float(number) => number.into(),
+            Scalar::Truth(truth) => truth.into(),
+            Scalar::Null => Value::Null,
+        }
+    }
 }
 
 /// A name that can stand in an attribute; whether topology was made for it is another question.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+    !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control)
 }
 
 /// CloudEvents strings hold no control characters (specification 1.0, type system).
@@ -131,14 +148,21 @@ fn is_attribute(text: &str) -> bool {
 
 fn moment(value: &Scalar) -> Option<Timestamp> {
     match value {
-        Scalar::Text(text) => text.parse().ok(),
+        Scalar::Text(text) => text.parse().ok().filter(is_rfc3339),
         Scalar::Integer(seconds) => instant(SignedDuration::from_secs(*seconds)),
         Scalar::Float(seconds) => SignedDuration::try_from_secs_f64_checked(*seconds).and_then(instant),
+        Scalar::Truth(_) | Scalar::Null => None,
     }
 }
 
 fn instant(since_epoch: SignedDuration) -> Option<Timestamp> {
-    Timestamp::from_duration(since_epoch).ok()
+    Timestamp::from_duration(since_epoch).ok().filter(is_rfc3339)
+}
+
+/// RFC 3339 writes years with four digits and no sign.
+fn is_rfc3339(time: &Timestamp) -> bool {
+    const YEAR_0: i64 = -62_167_219_200;
+    time.as_second() >= YEAR_0
 }
 
 trait TrySeconds: Sized {

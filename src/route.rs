@@ -23,6 +23,8 @@ pub struct Routes {
     pub unrouted: Unrouted,
     /// Where [`Unrouted::Topic`] is, for events that no rule matches.
     pub fallback: (Arc<str>, Kind),
+    /// Whether it is there also for names that no topology was made for; else it is beside the topics of each target.
+    pub only_fallback: bool,
 }
 
 /// What happens to events that no rule takes.
@@ -122,8 +124,8 @@ pub struct When {
 }
 
 impl When {
-    fn holds(&self, data: &Value) -> bool {
-        data.pointer(&self.pointer).is_some_and(|value| self.values.iter().any(|wanted| same(wanted, value)))
+    fn holds(&self, value: Option<&Value>) -> bool {
+        value.is_some_and(|value| self.values.iter().any(|wanted| same(wanted, value)))
     }
 }
 
@@ -157,41 +159,55 @@ pub struct Planned {
 impl Routes {
     /// Where an event goes. Pure: the same event and rules give the same plan.
     pub fn plan(&self, event: &Arc<Event>) -> Plan {
-        // Parsed once, and only if a condition asks. What could be normalized can be parsed.
-        let data = LazyCell::new(|| normalize::data(event).unwrap_or_default());
-        let rule = self
-            .rules
-            .iter()
-            .find(|rule| rule.pattern.matches(&event.name) && rule.when.as_ref().is_none_or(|when| when.holds(&data)));
+        let matching = || self.rules.iter().filter(|rule| rule.pattern.matches(&event.name));
+        // Read once for all conditions, and only if one asks.
+        let values = LazyCell::new(|| {
+            let pointers: Vec<&str> = matching().filter_map(|rule| Some(&*rule.when.as_ref()?.pointer)).collect();
+            normalize::look_up(event, &pointers)
+        });
+        let mut conditions = 0_usize..;
+        let rule = matching().find(|rule| match &rule.when {
+            None => true,
+            Some(when) => when.holds(conditions.next().and_then(|index| values.get(index)?.as_ref())),
+        });
         let Some(rule) = rule else {
-            let (destination, _) = &self.fallback;
             return match &self.unrouted {
                 Unrouted::Ignore => Plan::Ignore,
                 Unrouted::DeadLetter => Plan::DeadLetter(Reason::Unrouted),
-                Unrouted::Topic(topic) => Plan::To(vec![planned(destination, Ok(topic.to_string()), None, event)]),
+                Unrouted::Topic(topic) => Plan::To(vec![planned(&self.fallback.0, Ok(topic.to_string()), None, event)]),
             };
         };
         let mut all: Vec<Planned> = Vec::with_capacity(rule.to.len());
         for to in &rule.to {
+            let mut destination = &to.destination;
             let unknown = to.topic.names_event() && !event.known;
             let topic = match &self.unrouted {
                 Unrouted::Ignore if unknown => continue,
-                Unrouted::DeadLetter if unknown => return Plan::DeadLetter(Reason::Unrouted),
-                Unrouted::Topic(topic) if unknown => Ok(topic.to_string()),
-                _ => to.topic.topic(event, to.kind),
+                Unrouted::DeadLetter if unknown => Err(Reason::Unrouted.into()),
+                Unrouted::Topic(topic) if unknown => {
+                    destination = if self.only_fallback { &self.fallback.0 } else { destination };
+                    Ok(topic.to_string())
+                }
+                _ => to.topic.topic(event, to.kind).map_err(|why| Failure::new(Reason::IllegalName, why)),
             };
-            let planned = planned(&to.destination, topic, to.key.as_ref(), event);
+            let planned = planned(destination, topic, to.key.as_ref(), event);
             if !all.iter().any(|other| other.target == planned.target) {
                 all.push(planned);
             }
         }
-        if all.is_empty() { Plan::Ignore } else { Plan::To(all) }
+        let unrouted = |it: &Planned| it.message.as_ref().is_err_and(|failure| failure.reason == Reason::Unrouted);
+        match all.is_empty() {
+            true => Plan::Ignore,
+            // A letter for the whole of it, not one for each target.
+            false if all.iter().all(unrouted) => Plan::DeadLetter(Reason::Unrouted),
+            false => Plan::To(all),
+        }
     }
 }
 
 fn planned(
     destination: &Arc<str>,
-    topic: Result<String, String>,
+    topic: Result<String, Failure>,
     key: Option<&Template>,
     event: &Arc<Event>,
 ) -> Planned {
@@ -201,11 +217,9 @@ fn planned(
             destination: destination.clone(),
             message: Ok(Message { event: event.clone(), topic: topic.into(), key: key.and_then(|key| key.key(event)) }),
         },
-        Err(detail) => Planned {
-            target: Target::new(destination, ""),
-            destination: destination.clone(),
-            message: Err(Failure::new(Reason::IllegalName, detail)),
-        },
+        Err(failure) => {
+            Planned { target: Target::new(destination, ""), destination: destination.clone(), message: Err(failure) }
+        }
     }
 }
 

@@ -23,7 +23,10 @@ impl Settings {
             "destinations": named(self.destinations.iter().map(|to| (to.name.to_string(), of_destination(to))).collect()),
             "routes": self.routes.rules.iter().map(of_rule).collect::<Vec<_>>(),
             "unrouted": match &self.routes.unrouted {
-                Unrouted::Topic(topic) => json!({"destination": &**fallback, "topic": &**topic}),
+                Unrouted::Topic(topic) if self.routes.only_fallback => {
+                    json!({"destination": &**fallback, "topic": &**topic})
+                }
+                Unrouted::Topic(topic) => json!(&**topic),
                 Unrouted::Ignore => json!("ignore"),
                 Unrouted::DeadLetter => json!("dead-letter"),
             },

@@ -117,6 +117,12 @@ fn unrouted_topics_are_only_where_they_can_be_needed() {
     assert_eq!(topics(fixed, "stream"), ["all"]);
     let partly = "routes: [{match: 'file.*', to: [{destination: stream, topic: all}]}]\nunrouted: rest";
     assert_eq!(topics(partly, "stream"), ["all", "rest"]);
+    let two = "sources: {videogen: {secrets: '${KEY}'}}
+destinations: {stream: {url: 'nats://h'}, second: {url: 'nats://i'}}
+routes: [{match: '**', to: [stream]}]
+unrouted: {destination: second, topic: rest}";
+    let settings = load_file(two).unwrap().settings;
+    assert_eq!((settings.topics("stream").len(), settings.topics("second")), (18, vec!["rest".into()]));
     assert_eq!(topics(&partly.replace("rest", "ignore"), "stream"), ["all"]);
     let shadowed = "routes: [{match: 'file.*', to: [{destination: stream, topic: files}]}, {match: 'file.**', to: [stream]}]\nunrouted: ignore";
     assert_eq!(topics(shadowed, "stream"), ["file.upload.completed", "file.upload.failed", "files"]);
@@ -135,6 +141,7 @@ fn what_is_surely_not_meant_is_a_warning() {
     assert_eq!(warnings(late), ["VideoGen gives up after 15 s: a later answer is not seen"]);
     let twice = "routes: [{match: '**', to: [stream, stream]}]";
     assert_eq!(warnings(twice), ["the same destination and topic twice in one route"]);
+    assert_eq!(warnings("unrouted: deadletter"), ["`deadletter` is a topic; did you mean `dead-letter`?"]);
     assert_eq!(warnings("routes: [{match: '**', to: []}]"), ["no route leads to the destination `stream`"]);
 }
 

@@ -41,13 +41,18 @@ fn reaches(event: &str, rule: &Rule, before: &[Rule]) -> bool {
 }
 
 /// The topic for unrouted events, where a destination can come to need it: events that no rule takes go to the fallback,
-/// and names outside the list go there at each destination whose topics are named after events.
+/// and names outside the list go there at each destination whose topics are named after events, or to the fallback too.
 pub(super) fn unrouted<'a>(routes: &'a Routes, destination: &str) -> Option<&'a str> {
     let Unrouted::Topic(topic) = &routes.unrouted else { return None };
-    let falls = *routes.fallback.0 == *destination && !routes.rules.iter().any(takes_everything);
+    let fallback = *routes.fallback.0 == *destination;
+    let falls = fallback && !routes.rules.iter().any(takes_everything);
     let named = || {
-        let to = routes.rules.iter().flat_map(|rule| &rule.to);
-        to.into_iter().any(|to| &*to.destination == destination && to.topic.names_event())
+        let mut to = routes.rules.iter().flat_map(|rule| &rule.to).filter(|to| to.topic.names_event());
+        if routes.only_fallback {
+            fallback && to.next().is_some()
+        } else {
+            to.any(|to| &*to.destination == destination)
+        }
     };
     (falls || named()).then_some(&**topic)
 }

@@ -8,12 +8,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::reason::{Failure, Reason};
 
-/// A value that an attribute can be made of.
+/// A value that an attribute can be made of, or a condition can ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Scalar {
     Text(String),
     Integer(i64),
     Float(f64),
+    Truth(bool),
+    Null,
 }
 
 /// What one pass found.
@@ -25,20 +27,18 @@ pub(super) struct Scanned {
     pub expiry: Option<f64>,
 }
 
-/// Reads an object. `wanted`: names of top-level members, or JSON pointers that begin with `/`.
+/// Reads an object. `wanted`: names of top-level members, or JSON pointers (RFC 6901) that begin with `/`.
 ///
-/// JSON's grammar allows an escape of half a character (`"\ud83d"`: JavaScript writes it for text cut inside an emoji), and
-/// most workers read it. It must not cost the event: such an escape counts as the replacement character here.
+/// What JSON's grammar allows and most workers read must not cost the event, even where the library stops at it. An escape
+/// of half a character (`"\ud83d"`: JavaScript writes it for text cut inside an emoji) counts as the replacement character
+/// here; where something that nobody asked for is nested too deep or is a number too large, only the expiries go unseen.
 pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
-    strict(text, wanted).or_else(|failure| match mend(text) {
-        Some(mended) => strict(&mended, wanted),
-        None => Err(failure),
+    read(text, wanted, true).or_else(|failure| {
+        let mended = mend(text);
+        let mended = mended.as_deref();
+        let whole = mended.and_then(|text| read(text, wanted, true).ok());
+        whole.or_else(|| read(mended.unwrap_or(text), wanted, false).ok()).ok_or(failure)
     })
-}
-
-/// The whole value of a body that [`scan`] could read.
-pub(super) fn value(text: &str) -> Option<serde_json::Value> {
-    serde_json::from_str(text).ok().or_else(|| serde_json::from_str(&mend(text)?).ok())
 }
 
 /// The text with halves of characters replaced, if there are any. In JSON, backslashes are in strings only.
@@ -62,10 +62,11 @@ fn mend(text: &str) -> Option<String> {
     mended
 }
 
-fn strict(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
+/// One pass; `whole`: also through what nobody asked for.
+fn read(text: &str, wanted: &[&str], whole: bool) -> Result<Scanned, Failure> {
     let found = RefCell::new(Scanned { values: vec![None; wanted.len()], expiry: None });
     let mut reader = serde_json::Deserializer::from_str(text);
-    let at = At { found: &found, wanted, path: String::new(), top: true, expiry: false };
+    let at = At { found: &found, wanted, whole, path: String::new(), top: true, expiry: false };
     at.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| {
         let reason = if error.is_data() { Reason::NotAnObject } else { Reason::NotJson };
         Failure::new(reason, format!("{} (line {}, column {})", reason.about(), error.line(), error.column()))
@@ -77,6 +78,7 @@ fn strict(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
 struct At<'a> {
     found: &'a RefCell<Scanned>,
     wanted: &'a [&'a str],
+    whole: bool,
     /// The pointer to here, kept only while a wanted pointer could still be below.
     path: String,
     top: bool,
@@ -84,22 +86,50 @@ struct At<'a> {
     expiry: bool,
 }
 
-impl At<'_> {
-    fn take(&self, name: &str, value: impl Fn() -> Scalar) {
+impl<'a> At<'a> {
+    /// A place below this one; `part` is the name or the index, escaped as in a pointer.
+    fn below(&self, part: &str, expiry: bool) -> At<'a> {
+        let mut path = String::new();
+        if self.top || !self.path.is_empty() {
+            path = format!("{}/{part}", self.path);
+            if !self.interesting(&path) {
+                path.clear();
+            }
+        }
+        At { found: self.found, wanted: self.wanted, whole: self.whole, path, top: false, expiry }
+    }
+
+    /// Whether there is nothing to see here.
+    fn passes_over(&self) -> bool {
+        self.path.is_empty() && !self.whole
+    }
+
+    /// Whether anything that is wanted has this path, or one below it.
+    fn interesting(&self, path: &str) -> bool {
+        self.wanted.iter().any(|wanted| is_member(wanted, path) || is_below(wanted, path))
+    }
+
+    /// Sets what is wanted here.
+    fn scalar(&self, value: impl Fn() -> Scalar) {
+        if self.path.is_empty() {
+            return;
+        }
         let mut found = self.found.borrow_mut();
         for (index, wanted) in self.wanted.iter().enumerate() {
-            if *wanted == name {
+            if *wanted == self.path || is_member(wanted, &self.path) {
                 found.values[index] = Some(value());
             }
         }
     }
 
-    fn scalar(&self, value: impl Fn() -> Scalar) {
-        if let Some(name) = self.path.strip_prefix('/').filter(|name| !name.contains('/')) {
-            self.take(name, &value);
-        }
-        if !self.path.is_empty() {
-            self.take(&self.path, value);
+    /// Forgets what was found here and below: the last of several members of one name counts, as for every JSON parser a
+    /// worker may use.
+    fn forget(&self) {
+        let mut found = self.found.borrow_mut();
+        for (index, wanted) in self.wanted.iter().enumerate() {
+            if is_below(wanted, &self.path) || is_member(wanted, &self.path) {
+                found.values[index] = None;
+            }
         }
     }
 
@@ -109,14 +139,21 @@ impl At<'_> {
             found.expiry = Some(found.expiry.map_or(seconds, |earliest| earliest.min(seconds)));
         }
     }
+}
 
-    /// Whether anything that is wanted has this path, or one below it.
-    fn interesting(&self, path: &str) -> bool {
-        self.wanted.iter().any(|wanted| match wanted.strip_prefix('/') {
-            Some(_) => wanted.starts_with(path),
-            None => *wanted == &path[1..],
-        })
-    }
+/// Whether a pointer leads here or below.
+fn is_below(wanted: &str, path: &str) -> bool {
+    wanted.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a name that is wanted is of the top-level member at this path.
+fn is_member(wanted: &str, path: &str) -> bool {
+    !wanted.starts_with('/') && path.strip_prefix('/').is_some_and(|name| escaped(wanted) == name)
+}
+
+/// A name as a part of a pointer.
+fn escaped(name: &str) -> Cow<'_, str> {
+    if name.contains(['~', '/']) { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
 }
 
 impl<'de> DeserializeSeed<'de> for At<'_> {
@@ -136,19 +173,16 @@ impl<'de> Visitor<'de> for At<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(name)) = map.next_key()? {
-            let mut path = String::new();
-            if self.top || !self.path.is_empty() {
-                path = format!("{}/{name}", self.path);
-                if !self.interesting(&path) {
-                    path.clear();
-                }
-            }
-            if !path.is_empty() {
-                // The last of several members of one name counts, as for every JSON parser a worker may use.
-                self.forget(&path);
-            }
             let expiry = name.ends_with("expiresAt") || name.ends_with("ExpiresAt");
-            map.next_value_seed(At { found: self.found, wanted: self.wanted, path, top: false, expiry })?;
+            let below = self.below(&escaped(&name), expiry);
+            if below.passes_over() {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if !below.path.is_empty() {
+                below.forget();
+            }
+            map.next_value_seed(below)?;
         }
         Ok(())
     }
@@ -158,8 +192,17 @@ impl<'de> Visitor<'de> for At<'_> {
             while seq.next_element::<IgnoredAny>()?.is_some() {}
             return Err(A::Error::custom("an array"));
         }
-        let inside = || At { found: self.found, wanted: self.wanted, path: String::new(), top: false, expiry: false };
-        while seq.next_element_seed(inside())?.is_some() {}
+        for index in 0_usize.. {
+            let part = if self.path.is_empty() { String::new() } else { index.to_string() };
+            let below = self.below(&part, false);
+            let more = match below.passes_over() {
+                true => seq.next_element::<IgnoredAny>()?.is_some(),
+                false => seq.next_element_seed(below)?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -188,12 +231,12 @@ impl<'de> Visitor<'de> for At<'_> {
         })
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        self.done(|_| ())
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
+        self.done(|at| at.scalar(|| Scalar::Truth(truth)))
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.done(|_| ())
+        self.done(|at| at.scalar(|| Scalar::Null))
     }
 }
 
@@ -205,15 +248,6 @@ impl At<'_> {
         }
         note(&self);
         Ok(())
-    }
-
-    fn forget(&self, path: &str) {
-        let mut found = self.found.borrow_mut();
-        for (index, wanted) in self.wanted.iter().enumerate() {
-            if *wanted == path || *wanted == &path[1..] {
-                found.values[index] = None;
-            }
-        }
     }
 }
 

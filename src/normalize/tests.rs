@@ -162,7 +162,8 @@ fn the_subject_is_the_first_resource_that_is_there() {
         (r#""fileId":"f","exportId":"e""#, Some("e")),
         (r#""exportId":null,"fileId":"f""#, Some("f")),
         (r#""exportId":"","fileId":"f""#, Some("f")),
-        (r#""exportId":7,"fileId":"f""#, Some("f")),
+        (r#""exportId":7,"fileId":"f""#, Some("7")),
+        (r#""exportId":7.5,"messageId":true,"fileId":"f""#, Some("f")),
         (r#""exportId":{"fileId":"no"},"fileId":["no"]"#, None),
         (r#""fileId":"line\nbreak""#, None),
         (r#""fileId":"\u0000""#, None),
@@ -182,12 +183,13 @@ fn the_subject_is_the_first_resource_that_is_there() {
 
 #[test]
 fn names_that_are_not_known_pass() {
-    for (name, known) in [("file.upload.completed", true), ("file.transcoded", false), ("größe", false), ("a/b", false)]
+    for (name, known) in
+        [("file.upload.completed", true), ("file.transcoded", false), ("größe", false), ("a/b", false), ("a b", false)]
     {
         let event = event(&format!("{{\"event\":\"{name}\"}}"));
         assert_eq!((event.name.as_str(), event.known), (name, known));
     }
-    let names = ["", " ", "a b", "a\\nb", "\\u0000", "\\u0085", &"x".repeat(LONGEST_NAME + 1)];
+    let names = ["", " ", "a\\nb", "\\u0000", "\\u0085", &"x".repeat(LONGEST_NAME + 1)];
     for name in names {
         assert_eq!(refused(format!("{{\"event\":\"{name}\"}}")), Reason::NoEventName, "{name:?}");
     }
@@ -255,14 +257,30 @@ fn halves_of_characters_do_not_cost_the_event() {
     }
 }
 
+/// What the library cannot hold is passed over where nobody asked for it, without recursion.
 #[test]
-fn depth_is_bounded() {
+fn depth_and_large_numbers_do_not_cost_the_event() {
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        let nested = |depth: usize| body(&format!("\"x\":{}1{}", open.repeat(depth), close.repeat(depth)));
-        assert_eq!(event(&nested(100)).name, "file.upload.completed");
-        assert_eq!(refused(nested(100_000)), Reason::NotJson);
+        let nested = |depth: usize| format!("\"x\":{}1{}", open.repeat(depth), close.repeat(depth));
+        for depth in [100, 127, 128, 100_000] {
+            let event = event(&body(&format!("\"fileId\":\"f\",{}", nested(depth))));
+            assert_eq!(event.subject.as_deref(), Some("f"), "{depth}");
+        }
         assert_eq!(refused(open.repeat(1_000_000)), Reason::NotJson);
+        assert_eq!(refused(body(&format!("\"x\":{}1", open.repeat(1000)))), Reason::NotJson);
     }
+    for number in ["1e999", "-1e999", &"9".repeat(5000)] {
+        assert_eq!(event(&body(&format!("\"n\":{number},\"fileId\":\"f\""))).subject.as_deref(), Some("f"));
+    }
+}
+
+#[test]
+fn years_have_four_digits() {
+    for before in ["-62167219201", "-100000000000", "\"-000001-01-01T00:00:00Z\""] {
+        assert_eq!(event(&body(&format!("\"occurredAt\":{before}"))).time, "2026-11-23T12:00:00Z", "{before}");
+    }
+    assert_eq!(event(&body("\"occurredAt\":-62167219200")).time, "0000-01-01T00:00:00Z");
+    assert_eq!(event(&body("\"occurredAt\":253402207200")).time, "9999-12-30T22:00:00Z");
 }
 
 #[test]
@@ -276,6 +294,11 @@ fn fields_of_other_senders() {
     let event = normalize(&source(fields), &delivery(body)).expect("usable");
     assert_eq!((event.name.as_str(), event.known), ("invoice.paid", false));
     assert_eq!((event.subject.as_deref(), event.time.as_str()), (Some("in_1"), "2026-01-01T00:00:00Z"));
+    let pointers = ["/a/1/b~1c", "/a/0", "/~0", "/a", "/a/2", "/n"];
+    let body = r#"{"event":"a.b","a":["zero",{"b/c":"deep"}],"~":true,"n":null}"#;
+    let found = look_up(&normalized(body).expect("usable"), &pointers);
+    let expected = [Some("deep".into()), Some("zero".into()), Some(true.into()), None, None, Some(Value::Null)];
+    assert_eq!(found, expected);
     let standard = r#"{"type":"contact.created","timestamp":"2022-11-03T20:26:10.344522Z","data":{"id":"c1"}}"#;
     let event = normalize(&source(Fields::standard()), &delivery(standard)).expect("usable");
     assert_eq!((event.subject.as_deref(), event.time.as_str()), (Some("c1"), "2022-11-03T20:26:10.344522Z"));

@@ -35,7 +35,7 @@ fn rule(pattern: &str, when: Option<(&str, Value)>, topics: &[&str]) -> Rule {
 }
 
 fn routes(unrouted: Unrouted, rules: Vec<Rule>) -> Routes {
-    Routes { rules, unrouted, fallback: ("stream".into(), Kind::Nats) }
+    Routes { rules, unrouted, fallback: ("stream".into(), Kind::Nats), only_fallback: false }
 }
 
 fn topic(name: &str) -> Unrouted {
@@ -94,6 +94,17 @@ fn conditions_are_on_the_data() {
     assert!(holds("/a", json!(1), r#"{"a":1.0}"#) && holds("/a", json!(1.0), r#"{"a":1}"#));
     // JavaScript cuts text inside an emoji: what can be published can be asked.
     assert!(holds("/toolType", json!("X"), r#"{"toolType":"X","prompt":"cut \ud83d"}"#));
+    assert!(holds("/toolType", json!("X"), r#"{"huge":1e999,"toolType":"X"}"#));
+}
+
+#[test]
+fn each_condition_asks_for_its_own() {
+    let rules = ["/a", "/b", "/c"].map(|pointer| rule("x.*", Some((pointer, json!(true))), &[&pointer[1..]]));
+    let routes =
+        routes(topic("left"), [vec![rule("other", Some(("/a", json!(true))), &["other"])], rules.into()].concat());
+    for (data, expected) in [(r#"{"b":true,"c":true}"#, "b"), (r#"{"c":true}"#, "c"), (r#"{"a":1}"#, "left")] {
+        assert_eq!(plan(&routes, &event("x.y", true, data)), [expected], "{data}");
+    }
 }
 
 #[test]
@@ -102,7 +113,13 @@ fn names_of_events_become_topics_only_where_topology_was_made_for_them() {
     let new = event("file.new", false, "{}");
     assert_eq!(plan(&routes(topic("left"), rules()), &new), ["left", "fixed"]);
     assert_eq!(plan(&routes(Unrouted::Ignore, rules()), &new), ["fixed"]);
-    assert_eq!(plan(&routes(Unrouted::DeadLetter, rules()), &new), ["unrouted"]);
+    assert_eq!(plan(&routes(Unrouted::DeadLetter, rules()), &new), ["-", "fixed"], "only what has no topic is buried");
+    assert_eq!(plan(&routes(Unrouted::DeadLetter, vec![rule("**", None, &["{event}", "{type}"])]), &new), ["unrouted"]);
+    let elsewhere = Routes { fallback: ("other".into(), Kind::Nats), ..routes(topic("left"), rules()) };
+    for (only_fallback, expected) in [(false, "stream"), (true, "other")] {
+        let Plan::To(all) = (Routes { only_fallback, ..elsewhere.clone() }).plan(&new) else { panic!("a plan") };
+        assert_eq!((&*all[0].destination, &*all[1].destination), (expected, "stream"));
+    }
     assert_eq!(plan(&routes(topic("left"), rules()), &event("file.ready", true, "{}")), ["file.ready", "fixed"]);
 }
 

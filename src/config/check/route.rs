@@ -52,9 +52,10 @@ impl Checker<'_, '_> {
                 places.push(place);
             }
         }
+        let only_fallback = matches!(unrouted, Some(Or::More(..)));
         let (unrouted, fallback, place) = self.unrouted(unrouted, first, all);
         let kind = fallback.settings.as_ref().map(|destination| destination.url.kind());
-        let routes = Routes { rules, unrouted, fallback: (fallback.name.clone(), kind?) };
+        let routes = Routes { rules, unrouted, fallback: (fallback.name.clone(), kind?), only_fallback };
         self.all_names(&routes, sources, all, &place);
         Some(routes)
     }
@@ -189,7 +190,13 @@ impl Checker<'_, '_> {
                 let unrouted = match self.parsed(&leaf, plain_topic) {
                     Some(text) if text == "ignore" => Unrouted::Ignore,
                     Some(text) if text == "dead-letter" => Unrouted::DeadLetter,
-                    Some(text) => topic(text),
+                    Some(text) => {
+                        let near = hint(&text, ["ignore", "dead-letter"]);
+                        if !near.is_empty() {
+                            self.report.warning(&leaf.place, format!("{} is a topic{near}", shown(&leaf.text)));
+                        }
+                        topic(text)
+                    }
                     None => usual(),
                 };
                 (unrouted, first.clone(), leaf.place)
