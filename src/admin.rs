@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::Vitals;
 use crate::destination::Health;
+use crate::ingress::{identify, not_found};
 
 /// The routes of the listener.
 pub fn router(vitals: Arc<Vitals>) -> Router {
@@ -18,6 +19,8 @@ pub fn router(vitals: Arc<Vitals>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn(identify))
         .with_state(vitals)
 }
 

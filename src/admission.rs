@@ -1,7 +1,10 @@
 //! How much is let in: requests and bytes, until the work on them is over. Sheds before a body is read.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
@@ -15,11 +18,36 @@ pub struct Gate {
     metrics: Arc<Metrics>,
 }
 
+/// The bounds of one source.
+pub struct Room {
+    in_flight: Arc<Semaphore>,
+    rate: Option<DefaultDirectRateLimiter>,
+}
+
+impl Room {
+    /// Room for so many requests in flight, and so many a second (in bursts of a second's worth).
+    pub fn new(in_flight: usize, rate: Option<NonZeroU32>) -> Room {
+        let rate = rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
+        Room { in_flight: Arc::new(Semaphore::new(in_flight)), rate }
+    }
+
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Full> {
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Full::Source)?;
+        let Some(rate) = &self.rate else { return Ok(permit) };
+        rate.check().map(|()| permit).map_err(|until| {
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            Full::Rate(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
+        })
+    }
+}
+
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// This source has as much in flight as it may.
     Source,
+    /// This source sends faster than it may; how many seconds to wait.
+    Rate(u32),
     /// The process has.
     Process,
 }
@@ -46,8 +74,8 @@ impl Gate {
     ///
     /// # Errors
     /// There is no room, for this source or at all.
-    pub fn admit(self: &Arc<Self>, source: &Arc<Semaphore>, announced: usize) -> Result<Admission, Full> {
-        let source = Arc::clone(source).try_acquire_owned().map_err(|_| Full::Source)?;
+    pub fn admit(self: &Arc<Self>, room: &Room, announced: usize) -> Result<Admission, Full> {
+        let source = room.enter()?;
         let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Full::Process)?;
         if self.kibibytes.available_permits() < announced.div_ceil(1024).max(1) {
             return Err(Full::Process);

@@ -13,19 +13,24 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Settings, Store};
+use crate::config::{Limits, Settings, Store};
 use crate::courier::Courier;
 use crate::dead_letter;
 use crate::destination::{self, Handle, Health, Opening};
-use crate::ingress::{Ingress, serve};
+use crate::ingress::{Ingress, descriptors, serve};
 use crate::ledger::{self, Ledger};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sparse::Sparse;
 use crate::{admin, config};
 
-/// What of the time to shut down is kept for closing destinations and the ledger.
+/// What of the time to shut down is kept for closing destinations.
 const CLOSING: Duration = Duration::from_secs(5);
+/// And for recording the last outcomes, and then for closing the ledger.
+const RECORDING: Duration = Duration::from_secs(1);
+/// Most connections of the admin listener.
+const ADMIN_CONNECTIONS: usize = 64;
 
 /// What health is judged by.
 pub struct Vitals {
@@ -97,6 +102,7 @@ impl App {
             routes: settings.routes,
             dead_letters_to: settings.dead_letters_to,
             metrics: Arc::clone(&vitals.metrics),
+            refusals: Sparse::default(),
         });
         let ingress = Ingress::new(
             pipeline,
@@ -109,8 +115,11 @@ impl App {
             let vitals = Arc::clone(&vitals);
             Arc::new(move || vitals.ready())
         };
-        let webhooks = serve::serve(webhooks, ingress.router(settings.sources, ready), &settings.limits, stop.clone());
-        let admin = serve::serve(admin, admin::router(Arc::clone(&vitals)), &settings.limits, stop.clone());
+        let connections = descriptors::room(settings.limits.connections);
+        let limits = Limits { connections, ..settings.limits.clone() };
+        let webhooks = serve::serve(webhooks, ingress.router(settings.sources, ready), &limits, stop.clone());
+        let limits = Limits { connections: ADMIN_CONNECTIONS, ..settings.limits };
+        let admin = serve::serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
         let end = async {
             shutdown.await;
             drain(&vitals, &work, &stop, settings.shutdown_timeout).await;
@@ -138,16 +147,16 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
     tracing::info!(in_flight = work.len(), "draining");
     vitals.draining.cancel();
     work.close();
-    let closing = CLOSING.min(within / 2);
-    if timeout_at(end - closing, work.wait()).await.is_err() {
+    let (closing, recording) = (CLOSING.min(within / 2), RECORDING.min(within / 10));
+    let recorded = end - recording;
+    if timeout_at(recorded - recording - closing, work.wait()).await.is_err() {
         tracing::warn!(in_flight = work.len(), "still without an outcome: their senders got 503 and will try again");
     }
     stop.cancel();
     join_all(vitals.courier.destinations().map(|handle| handle.destination.close(closing))).await;
     // Closing has given every publish its outcome: those are recorded before the ledger closes.
-    let last = end.max(Instant::now() + Duration::from_secs(1));
-    let _ = timeout_at(last, work.wait()).await;
-    let _ = timeout_at(last + Duration::from_secs(1), vitals.ledger.close()).await;
+    let _ = timeout_at(recorded, work.wait()).await;
+    let _ = timeout_at(end, vitals.ledger.close()).await;
     tracing::info!("drained");
 }
 

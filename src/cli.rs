@@ -47,6 +47,24 @@ pub enum Command {
     Verify(verify::Args),
 }
 
+/// Prints what clap says of a wrong command line, or of `--help`; but never an argument that may be a secret.
+pub fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    if error.use_stderr() && may_hold_secret(&text) {
+        eprintln!(
+            "error: an argument that may be a secret stands where none is expected; each secret has its own --secret, \
+             each URL its own option (hookbridge --help)"
+        );
+    } else {
+        let _ = error.print(); // nobody reads it
+    }
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
+fn may_hold_secret(text: &str) -> bool {
+    ["whsec_", "whsk_", "whpk_"].iter().any(|mark| text.contains(mark)) || (text.contains("://") && text.contains('@'))
+}
+
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
@@ -108,8 +126,13 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-fn start_logging() {
-    crate::telemetry::logs::init(log_filter(&|name| std::env::var_os(name)).as_deref());
+/// # Errors
+/// The exit code: `HOOKBRIDGE_LOG` asks for what there is not.
+fn start_logging() -> Result<(), ExitCode> {
+    crate::telemetry::logs::init(log_filter(&|name| std::env::var_os(name)).as_deref()).map_err(|mistake| {
+        eprintln!("{mistake}");
+        ExitCode::from(USAGE)
+    })
 }
 
 fn mistakes(mistakes: &Mistakes) -> ExitCode {

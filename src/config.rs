@@ -4,6 +4,7 @@
 //! reporting all mistakes of meaning at once.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,11 +94,11 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Most header lines. Default 80.
     pub headers: usize,
-    /// How long head and body may each take to arrive. Default 5 s.
+    /// How long the first head of a connection, and each body, may take to arrive. Default 5 s.
     pub read_timeout: Duration,
     /// The answer's deadline. Default 10 s.
     pub request_timeout: Duration,
-    /// Most connections. Default 4096.
+    /// Most connections, as far as the system's limit on open files allows. Default 4096.
     pub connections: usize,
     /// Most requests in flight over all sources, until their work is over. Default 8192.
     pub requests: usize,
@@ -130,6 +131,8 @@ pub struct Source {
     pub attributes: Arc<[(String, String)]>,
     /// Most requests in flight for this source alone; beyond it 429.
     pub in_flight: usize,
+    /// Most requests a second for this source, in bursts of a second's worth; beyond it 429. Default: no limit.
+    pub rate: Option<NonZeroU32>,
 }
 
 /// Where events go.

@@ -41,11 +41,19 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
+/// The header that a request is known by, in answers and in the log; every request that arrives here has one.
+pub const REQUEST_ID: &str = "x-request-id";
+
 /// Headers that prove who somebody is: never kept.
 const CREDENTIALS: [&str; 5] =
     ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-forwarded-client-cert"];
 
 impl Delivery {
+    /// The request's id, for the log.
+    pub fn request_id(&self) -> &str {
+        self.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+    }
+
     /// The headers that a dead letter keeps: all but credentials.
     pub fn kept_headers(&self) -> Vec<(String, String)> {
         let kept = self.headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));

@@ -12,12 +12,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Gate};
+use crate::admission::{Admission, Gate, Room};
 use crate::config::{Limits, Source};
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::pipeline::{Answer, Pipeline};
@@ -25,9 +25,11 @@ use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::telemetry::metrics::{Metrics, OfSource};
 use answer::{Reply, Trouble};
+pub(crate) use answer::{identify, not_found};
 
 mod answer;
 mod body;
+pub mod descriptors;
 pub mod serve;
 
 /// What every request shares.
@@ -45,7 +47,7 @@ pub struct Ingress {
 struct OfOne {
     ingress: Arc<Ingress>,
     source: Source,
-    in_flight: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Ingress {
@@ -67,16 +69,15 @@ impl Ingress {
             let ready = ready();
             async move { if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
         };
-        let mut router = Router::new().route("/healthz", get(health));
+        let mut router = Router::new().route("/healthz", get(health).fallback(answer::only_read));
         for source in sources {
             let path = source.path.clone();
-            let in_flight = Arc::new(Semaphore::new(source.in_flight));
-            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, in_flight });
+            let room = Room::new(source.in_flight, source.rate);
+            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, room });
             let only_post: MethodRouter = any(receive).with_state(one);
             router = router.route(&path, only_post);
         }
-        let unknown = || async { Reply::from(Trouble::NotFound).into_response(None) };
-        router.fallback(unknown).layer(axum::middleware::from_fn(answer::identify))
+        router.fallback(not_found).layer(axum::middleware::from_fn(identify))
     }
 }
 
@@ -84,11 +85,12 @@ async fn receive(State(one): State<Arc<OfOne>>, request: Request) -> Response {
     let started = Instant::now();
     let ingress = &one.ingress;
     let (parts, mut body) = request.into_parts();
-    let mut taken = false;
+    // A client that asks before it sends its body is told first, and sends none.
+    let mut taken = parts.headers.contains_key(header::EXPECT);
     let reply = if parts.method == axum::http::Method::POST {
         one.take(parts.headers, &mut body, &mut taken, started).await
     } else {
-        Err(Trouble::MethodNotAllowed)
+        Err(Trouble::MethodNotAllowed("POST"))
     };
     if !taken && reply.as_ref().is_err_and(|trouble| *trouble != Trouble::TooSlow) {
         // Read on, so that the sender sees the answer and the connection can be used again.
@@ -117,7 +119,7 @@ impl OfOne {
         if draining.is_cancelled() {
             return Err(Trouble::Unavailable(Reason::Closing));
         }
-        let admission = gate.admit(&self.in_flight, announced.unwrap_or(0)).map_err(Trouble::Full)?;
+        let admission = gate.admit(&self.room, announced.unwrap_or(0)).map_err(Trouble::Full)?;
         let head = signature::head(&headers, self.source.legacy_headers).map_err(Trouble::Malformed)?;
         *taken = true;
         let (bytes, admission) =

@@ -6,5 +6,8 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     hookbridge::tls::install_provider();
-    hookbridge::cli::run(hookbridge::cli::Cli::parse())
+    match hookbridge::cli::Cli::try_parse() {
+        Ok(cli) => hookbridge::cli::run(cli),
+        Err(error) => hookbridge::cli::wrong_usage(&error),
+    }
 }

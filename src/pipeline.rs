@@ -30,6 +30,7 @@ use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::route::{Plan, Planned, Routes};
 use crate::telemetry::metrics::{Metrics, OfSource};
+use crate::telemetry::sparse::Sparse;
 
 /// How long confirmed targets wait for slow ones before their facts are recorded alone. Until then the delivery costs
 /// one commit.
@@ -62,6 +63,8 @@ pub struct Pipeline {
     pub dead_letters_to: Option<Arc<str>>,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Which of the refusals of an outage are logged.
+    pub refusals: Sparse<(String, Reason)>,
 }
 
 /// A claimed delivery; gives its claim back when it ends without a record.
@@ -158,7 +161,7 @@ impl Pipeline {
                 Ok(None) => break,
                 Ok(Some((target, Outcome::Confirmed))) => facts.push(Fact::Confirmed(target)),
                 Ok(Some((target, Outcome::Never(failure)))) => {
-                    it.log(&target, "never", &failure);
+                    it.log(&target, "never", &failure, 0);
                     if let Err(reason) = self.send_away(&it.letter(failure.clone()), &target).await {
                         why = reason;
                         continue;
@@ -169,11 +172,14 @@ impl Pipeline {
                     }
                 }
                 Ok(Some((target, Outcome::Again(failure)))) => {
-                    it.log(&target, "again", &failure);
+                    // Not each of an outage: the destination says once that it is down, and all are counted.
+                    if let Some(left_out) = self.refusals.due((target.destination().to_owned(), failure.reason)) {
+                        it.log(&target, "again", &failure, left_out);
+                    }
                     why = failure.reason;
                 }
                 Ok(Some((target, Outcome::Unknown(failure)))) => {
-                    it.log(&target, "unknown", &failure);
+                    it.log(&target, "unknown", &failure, 0);
                     why = failure.reason;
                 }
                 Err(_) => {
@@ -216,7 +222,7 @@ impl Pipeline {
         failure: Failure,
         body_hash: u32,
     ) -> Answer {
-        tracing::warn!(webhook_id = %delivery.key.id, %failure, "dead letter");
+        tracing::warn!(webhook_id = %delivery.key.id, request_id = delivery.request_id(), %failure, "dead letter");
         let reason = failure.reason;
         let event = event.map(|event| event.name.clone());
         let letter = DeadLetter { delivery: delivery.clone(), event, failure };
@@ -268,10 +274,11 @@ impl Unsettled<'_> {
         DeadLetter { delivery: self.delivery.clone(), event: Some(self.event.name.clone()), failure }
     }
 
-    fn log(&self, target: &Target, outcome: &str, failure: &Failure) {
+    fn log(&self, target: &Target, outcome: &str, failure: &Failure, left_out: u64) {
         tracing::warn!(
-            webhook_id = %self.delivery.key.id, source = %self.delivery.key.source, event = %self.event.name,
-            target = %target.0, outcome, reason = %failure.reason, detail = %failure.detail, "not confirmed"
+            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+            source = %self.delivery.key.source, event = %self.event.name, target = %target.0, outcome,
+            reason = %failure.reason, detail = %failure.detail, like_it_left_out = left_out, "not confirmed"
         );
     }
 }

@@ -25,6 +25,11 @@ impl Target {
         Target(format!("{destination}/{topic}").into())
     }
 
+    /// The destination's name.
+    pub fn destination(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(destination, _)| destination)
+    }
+
     /// Stands for a delivery that cannot have targets, because it could not be normalized.
     pub fn whole() -> Self {
         Target("*".into())

@@ -54,7 +54,7 @@ pub async fn send(plan: &Plan, key: &Key, deliveries: impl Iterator<Item = Deliv
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().context("no HTTP client")?;
     let room = Arc::new(Semaphore::new(plan.connections.max(1)));
     let mut clock = plan.rate.map(|rate| {
-        let mut clock = interval_at(Instant::now(), Duration::from_secs_f64(1.0 / rate.max(0.001)));
+        let mut clock = interval_at(Instant::now(), Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
         clock.set_missed_tick_behavior(MissedTickBehavior::Burst); // an open loop: late ones are not left out
         clock
     });

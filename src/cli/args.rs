@@ -51,6 +51,6 @@ impl ServeArgs {
 }
 
 /// A value that clap neither refuses nor shows.
-pub(super) fn secret(text: &str) -> Result<Secret, Infallible> {
+fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }

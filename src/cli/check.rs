@@ -59,7 +59,9 @@ pub fn run(args: &Args) -> ExitCode {
     if !args.connect {
         return ExitCode::SUCCESS;
     }
-    super::start_logging();
+    if let Err(code) = super::start_logging() {
+        return code;
+    }
     super::block_on(async {
         anyhow::ensure!(connect(&settings).await, "not every destination could be reached");
         Ok(())

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -20,12 +19,12 @@ use crate::telemetry;
 /// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Where to listen for webhooks.
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// Where to listen for health and metrics.
-    #[arg(long, default_value = "127.0.0.1:9464")]
-    admin: String,
+    /// Where to listen for webhooks [env: HOOKBRIDGE_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long)]
+    listen: Option<String>,
+    /// Where to listen for health and metrics [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
+    #[arg(long)]
+    admin: Option<String>,
     /// Ends after the show instead of serving on.
     #[arg(long)]
     once: bool,
@@ -38,17 +37,24 @@ pub fn run(args: &Args) -> ExitCode {
     let serve = ServeArgs {
         to: Some(Secret::new(format!("file:{}", directory.join("events").display()))),
         secret: vec![Secret::new(secret.clone())],
-        listen: Some(args.listen.clone()),
-        admin: Some(args.admin.clone()),
+        listen: args.listen.clone(),
+        admin: args.admin.clone(),
         data: Some(directory.clone()),
         ..ServeArgs::default()
     };
-    // Nothing from the environment: the demo is the same everywhere.
-    let settings = match load(&serve.flags(), &|_| None) {
+    // Nothing else from the environment: the demo is the same everywhere.
+    let environment = |name: &str| match name {
+        "HOOKBRIDGE_LISTEN" => Some(std::env::var_os(name).unwrap_or("127.0.0.1:8080".into())),
+        "HOOKBRIDGE_ADMIN" => std::env::var_os(name),
+        _ => None,
+    };
+    let settings = match load(&serve.flags(), &environment) {
         Ok(loaded) => loaded.settings,
         Err(all) => return super::mistakes(&all),
     };
-    telemetry::logs::init(Some("warn"));
+    if let Err(mistake) = telemetry::logs::init(Some("warn")) {
+        eprintln!("{mistake}");
+    }
     super::block_on(async {
         let shown = show_then_serve(args, settings, &directory, &secret).await;
         let _ = std::fs::remove_dir_all(&directory); // it was only a show
@@ -57,8 +63,10 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 async fn show_then_serve(args: &Args, settings: Settings, directory: &Path, secret: &str) -> anyhow::Result<()> {
-    let url = format!("http://{}/webhooks/videogen", settings.listen);
+    let (tell, told) = tokio::sync::oneshot::channel();
     let shown = async {
+        let Ok(address) = told.await else { return std::future::pending().await }; // what `serve` says is shown
+        let url = format!("http://{address}/webhooks/videogen");
         let result = show(&url, directory, secret).await;
         if args.once || result.is_err() {
             return result;
@@ -67,8 +75,12 @@ async fn show_then_serve(args: &Args, settings: Settings, directory: &Path, secr
         println!("  hookbridge send --url {url} --secret {secret} --count 100 --duplicates 0.2\n");
         std::future::pending().await
     };
+    let listening = |address| {
+        let _ = tell.send(address); // it is waited for
+        std::future::pending()
+    };
     tokio::select! {
-        served = super::serve::serve(settings, std::future::pending()) => served,
+        served = super::serve::serve(settings, listening) => served,
         shown = shown => shown,
     }
 }
@@ -84,7 +96,6 @@ async fn show(url: &str, directory: &Path, secret: &str) -> anyhow::Result<()> {
             .enumerate()
             .map(|(number, sample)| Delivery { id: format!("msg_demo_{number}"), body: sample.body.clone() })
     };
-    wait_until_it_listens(url).await?;
     tell(&send(&plan, &key, deliveries()).await?.counts);
     println!("\n2. All of them once more, as a sender that missed our answers would:\n");
     tell(&send(&plan, &key, deliveries()).await?.counts);
@@ -105,17 +116,6 @@ fn tell(counts: &std::collections::BTreeMap<String, u64>) {
     for (said, count) in counts {
         println!("  {count:>3} × {said}");
     }
-}
-
-async fn wait_until_it_listens(url: &str) -> anyhow::Result<()> {
-    let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default().to_owned();
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(&address).await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    anyhow::bail!("it does not listen on {address}")
 }
 
 fn published(directory: &Path) -> anyhow::Result<Vec<(String, Value)>> {

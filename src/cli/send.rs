@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::ServeArgs;
+use crate::normalize::VIDEOGEN_EVENTS;
 use crate::samples;
 use crate::sender::{Answers, Delivery, Plan, send};
 use crate::signature::Key;
@@ -15,10 +16,10 @@ use crate::signature::Key;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Where to.
-    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/videogen")]
+    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/videogen", value_parser = http_url)]
     url: String,
     /// Only samples of this event, such as `file.analysis_completed`; without it all 18 in turn.
-    #[arg(long, conflicts_with = "body")]
+    #[arg(long, conflicts_with = "body", value_parser = VIDEOGEN_EVENTS)]
     event: Option<String>,
     /// Your own JSON instead of samples: a file, or `-` for standard input.
     #[arg(long, value_name = "FILE|-")]
@@ -27,10 +28,10 @@ pub struct Args {
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
     /// Deliveries a second; without it as fast as they are answered.
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
     /// The share of deliveries, from 0 to 1, that repeat the one before with the same webhook-id.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
     /// Most requests at once.
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -66,7 +67,6 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 async fn send_all(args: &Args, key: &Key) -> anyhow::Result<Answers> {
-    anyhow::ensure!((0.0..=1.0).contains(&args.duplicates), "--duplicates takes a share from 0 to 1");
     let bodies = bodies(args)?;
     let count = args.count.unwrap_or(bodies.len() as u64);
     let prefix = args.id.clone().unwrap_or_else(|| format!("msg_{:016x}", rand::random::<u64>()));
@@ -94,14 +94,28 @@ fn bodies(args: &Args) -> anyhow::Result<Vec<String>> {
     }
     let now = jiff::Timestamp::now().as_second();
     let all = samples::samples(rand::random::<u32>().into(), now);
-    let chosen: Vec<String> = all
-        .iter()
-        .filter(|sample| args.event.as_deref().is_none_or(|event| event == sample.name))
-        .map(|sample| sample.body.clone())
-        .collect();
-    let names = || all.iter().map(|sample| sample.name).collect::<Vec<_>>().join(", ");
-    anyhow::ensure!(!chosen.is_empty(), "no sample of that event; there are: {}", names());
-    Ok(chosen)
+    let chosen = all.into_iter().filter(|sample| args.event.as_deref().is_none_or(|event| event == sample.name));
+    Ok(chosen.map(|sample| sample.body).collect())
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("expected http://host:port/path".into()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number(text, 0.001..=1e6)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, 0.0..=1.0)
+}
+
+fn number(text: &str, within: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| within.contains(number));
+    number.ok_or_else(|| format!("expected a number from {} to {}", within.start(), within.end()))
 }
 
 fn print(args: &Args, answers: &Answers) {

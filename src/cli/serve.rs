@@ -1,5 +1,6 @@
 //! `hookbridge serve`: settings, listeners, signals.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -23,21 +24,27 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };
-    super::start_logging();
-    super::block_on(async { serve(settings, async {}).await })
+    if let Err(code) = super::start_logging() {
+        return code;
+    }
+    super::block_on(async { serve(settings, |_| async {}).await })
 }
 
-/// Listens, serves, and ends in order; `listening` runs beside it, from when it listens.
+/// Listens, serves, and ends in order; `listening` is given the webhook listener's address and runs beside it.
 ///
 /// # Errors
 /// An address cannot be bound, the data directory is not ours, or a destination's settings can never work.
-pub async fn serve(settings: Settings, listening: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn serve<L: Future<Output = ()>>(
+    settings: Settings,
+    listening: impl FnOnce(SocketAddr) -> L,
+) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate()).context("no signals")?;
     let mut int = signal(SignalKind::interrupt()).context("no signals")?;
     let (listen, admin) = (settings.listen, settings.admin.listen);
     let app = App::open(settings).map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
     let webhooks = bind("webhooks", listen).await?;
     let admin = bind("admin", admin).await?;
+    let listening = listening(webhooks.local_addr().context("the listener has no address")?);
     let shutdown = async {
         tokio::select! {
             _ = term.recv() => (),

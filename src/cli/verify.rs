@@ -7,20 +7,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::args::secret;
-use super::{FAILED, USAGE};
-use crate::config::{Flags, Secret, keys_given};
+use super::{FAILED, ServeArgs, USAGE};
+use crate::config::{Flags, keys_given, load};
 use crate::signature::{self, Key};
 
 /// Arguments of `verify`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Signing secret, whsec_… or whpk_…; repeatable [env: HOOKBRIDGE_SECRET]
-    #[arg(long, value_name = "S", value_parser = secret, allow_hyphen_values = true)]
-    secret: Vec<Secret>,
-    /// File that holds signing secrets; repeatable [env: HOOKBRIDGE_SECRET_FILE]
-    #[arg(long, value_name = "FILE")]
-    secret_file: Vec<PathBuf>,
+    /// Where secrets come from: --secret, --secret-file, their variables, or else the sources of the configuration
+    #[command(flatten)]
+    serve: ServeArgs,
     /// A header as received, `Name: value`; repeatable
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
@@ -54,11 +50,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn reason(args: &Args) -> Result<String, String> {
-    let flags = Flags { secret: args.secret.clone(), secret_file: args.secret_file.clone(), ..Flags::default() };
+    let flags = args.serve.flags();
     let given = keys_given(&flags, &|name| std::env::var_os(name)).map_err(|mistakes| mistakes.to_string())?;
-    if given.is_empty() {
-        return Err("no secret: give --secret, --secret-file or HOOKBRIDGE_SECRET".into());
-    }
     let headers = headers(&args.header)?;
     let body = body(args.body.as_ref())?;
     let now = match args.now {
@@ -67,6 +60,7 @@ fn reason(args: &Args) -> Result<String, String> {
     };
     let keys: Result<Vec<Key>, _> = given.iter().map(|secret| Key::parse(secret.expose())).collect();
     let keys = match keys {
+        Ok(keys) if keys.is_empty() => configured(&flags)?,
         Ok(keys) => keys,
         Err(fault) => return Ok(fault.to_string()),
     };
@@ -75,6 +69,14 @@ fn reason(args: &Args) -> Result<String, String> {
         head.signed(&keys, &body)
     });
     Ok(verified.map_or_else(|refusal| refusal.to_string(), |()| "ok".into()))
+}
+
+/// The keys of the configuration's sources.
+fn configured(flags: &Flags) -> Result<Vec<Key>, String> {
+    let loaded = load(flags, &|name| std::env::var_os(name)).map_err(|mistakes| {
+        format!("no secret: give --secret, --secret-file, HOOKBRIDGE_SECRET, or a configuration that holds it (--config)\n{mistakes}")
+    })?;
+    Ok(loaded.settings.sources.into_iter().flat_map(|source| source.keys).collect())
 }
 
 fn headers(given: &[String]) -> Result<HeaderMap, String> {

@@ -237,7 +237,11 @@ impl Checker<'_, '_> {
             }
             (Some(token), None) => (token, self.text(token)?),
             (None, Some(file)) => {
-                (file, self.read(file, |path| read_file(path).map_err(|fault| format!("the file {fault}")))?)
+                let path = self.text(file)?;
+                // The token itself, one place off, is not shown.
+                let name = if path.contains('/') { shown(&path) } else { "that is given".into() };
+                let text = read_file(&path).map_err(|fault| format!("the file {name} {fault}"));
+                (file, self.report.ok(&file.place, text)?)
             }
         };
         let text = text.trim();

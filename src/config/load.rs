@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::mistake::{Mistake, Mistakes, Place, Report};
+use super::mistake::{Mistake, Mistakes, Place, Report, shown};
 use super::raw::{self, Leaf, Named, OneOrMany};
 use super::substitute::{Environment, read_file};
 use super::{Secret, Settings, check, url};
@@ -208,7 +208,7 @@ impl Layer {
 
     fn apply(mut self, file: &mut raw::File, report: &mut Report) {
         for path in std::mem::take(&mut self.secret_files) {
-            let text = read_file(&path.text).map_err(|fault| format!("the file `{}` {fault}", path.text));
+            let text = read_file(&path.text).map_err(|fault| format!("the file {} {fault}", shown(&path.text)));
             if let Some(text) = report.ok(&path.place, text) {
                 self.secrets.push(Leaf { text, place: path.place });
             }

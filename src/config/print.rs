@@ -72,7 +72,7 @@ fn of_source(source: &Source) -> Value {
         Key::Shared(_) => "[secret]",
         Key::Public(_) => "[public key]",
     });
-    json!({
+    let mut tree = json!({
         "secrets": keys.collect::<Vec<_>>(),
         "path": source.path,
         "uri": &*source.uri,
@@ -83,7 +83,11 @@ fn of_source(source: &Source) -> Value {
         "events": source.events,
         "fields": {"event": source.fields.event, "time": source.fields.time, "subject": source.fields.subject},
         "in_flight": source.in_flight,
-    })
+    });
+    if let Some(rate) = source.rate {
+        tree["rate"] = json!(rate);
+    }
+    tree
 }
 
 fn of_destination(destination: &Destination) -> Value {

@@ -44,6 +44,7 @@ pub(super) struct Source {
     pub payload: Option<Leaf>,
     pub fields: Fields,
     pub in_flight: Option<Leaf>,
+    pub rate: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{BrokerUrl, Secret};
 
 const EXPECTED: &str = "expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR";
-const COMMA: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F)";
+const COMMA: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)";
 
 /// Reads one or several addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.
 ///
@@ -88,7 +88,7 @@ fn groups(text: &str, addresses: &mut Vec<Address>) -> Result<(), String> {
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
         check_host(host)?;
-        let legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         if !legal(user) || user.contains('@') || !legal(path) {
             return Err(format!("it holds a character that must be percent-encoded {COMMA}"));
         }

@@ -25,6 +25,8 @@ mod writer;
 /// What publishers and the writer share.
 struct Shared {
     health: Mutex<Health>,
+    /// Why it could not be used yet, to tell that once.
+    starting: Mutex<Option<Failure>>,
     report: Box<dyn Fn(bool) + Send + Sync>,
 }
 
@@ -33,6 +35,15 @@ impl Shared {
     fn now(&self, health: Health) {
         let mut held = self.health.lock();
         if *held == health {
+            return;
+        }
+        if let (Health::Starting, Health::Down(failure)) = (&*held, &health) {
+            // It stays so until it could be used once.
+            let mut told = self.starting.lock();
+            if told.as_ref() != Some(failure) {
+                tracing::warn!(%failure, "file destination cannot be used yet");
+                *told = Some(failure.clone());
+            }
             return;
         }
         match &health {
@@ -61,7 +72,8 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
             metrics.connects.get_or_create(&label).inc();
         }
     };
-    let shared = Arc::new(Shared { health: Mutex::new(Health::Starting), report: Box::new(report) });
+    let shared =
+        Arc::new(Shared { health: Mutex::new(Health::Starting), starting: Mutex::default(), report: Box::new(report) });
     let (commands, inbox) = channel();
     let writer = Writer::new(dir, inbox, Arc::clone(&shared));
     std::thread::Builder::new()

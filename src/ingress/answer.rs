@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::admission::Full;
+use crate::delivery::REQUEST_ID;
 use crate::pipeline::Answer;
 use crate::reason::Reason;
 use crate::signature::Refusal;
@@ -19,7 +20,8 @@ use crate::telemetry::metrics::{Answered, Metrics, Refused};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     NotFound,
-    MethodNotAllowed,
+    /// With what would be.
+    MethodNotAllowed(&'static str),
     HeadersTooLarge,
     Encoded,
     TooLarge,
@@ -72,9 +74,13 @@ impl Trouble {
         use StatusCode as S;
         match self {
             Trouble::NotFound => (S::NOT_FOUND, "not_found", "Not found", "No source has this path.", None),
-            Trouble::MethodNotAllowed => {
-                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", "Deliveries are POSTed.", None)
-            }
+            Trouble::MethodNotAllowed(_) => (
+                S::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Method not allowed",
+                "Deliveries are POSTed to the source's path; all else is read with GET.",
+                None,
+            ),
             Trouble::HeadersTooLarge => (
                 S::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
@@ -109,6 +115,13 @@ impl Trouble {
                 "Too many requests",
                 "This source has as many deliveries in flight as its in_flight allows.",
                 Some(2),
+            ),
+            Trouble::Full(Full::Rate(seconds)) => (
+                S::TOO_MANY_REQUESTS,
+                "source_rate",
+                "Too many requests",
+                "This source sends more deliveries a second than its rate allows.",
+                Some(seconds),
             ),
             Trouble::Full(Full::Process) => (
                 S::SERVICE_UNAVAILABLE,
@@ -192,8 +205,8 @@ impl Reply {
                 if let Some(seconds) = retry_after {
                     headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
                 }
-                if status == StatusCode::METHOD_NOT_ALLOWED {
-                    headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+                if let Trouble::MethodNotAllowed(methods) = trouble {
+                    headers.insert(header::ALLOW, HeaderValue::from_static(methods));
                 }
                 if status == StatusCode::REQUEST_TIMEOUT {
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -204,19 +217,29 @@ impl Reply {
     }
 }
 
-const REQUEST_ID: &str = "x-request-id";
+/// What is at no path that is known.
+pub(crate) async fn not_found() -> Response {
+    Reply::from(Trouble::NotFound).into_response(None)
+}
 
-/// Gives every answer an `x-request-id`: the client's, if it is short and visible, else one of ours.
-pub(super) async fn identify(request: Request<Body>, next: Next) -> Response {
+/// What is at a path that is only read.
+pub(super) async fn only_read() -> Response {
+    Reply::from(Trouble::MethodNotAllowed("GET,HEAD")).into_response(None)
+}
+
+/// Gives every request, and its answer, an `x-request-id`: the client's, if it is short and visible, else one of ours.
+pub(crate) async fn identify(mut request: Request<Body>, next: Next) -> Response {
     static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let given = request.headers().get(REQUEST_ID).cloned();
     let given = given.filter(|id| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic));
-    let mut response = next.run(request).await;
     let ours = || {
         let id = format!("{:016x}{:08x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
     };
-    response.headers_mut().insert(REQUEST_ID, given.unwrap_or_else(ours));
+    let id = given.unwrap_or_else(ours);
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -18,10 +18,8 @@ use tower::ServiceExt as _;
 
 use crate::config::Limits;
 
-/// How long a head may take, and an idle connection may stay.
-const HEAD: Duration = Duration::from_secs(30);
-/// Most header lines that hyper takes if nothing is said.
-const HYPERS_HEADERS: usize = 100;
+/// How long an idle connection may stay, and how long the heads of its later requests may take.
+const IDLE: Duration = Duration::from_secs(30);
 /// Pings that find dead HTTP/2 connections.
 const PING: Duration = Duration::from_secs(20);
 
@@ -30,15 +28,23 @@ const PING: Duration = Duration::from_secs(20);
 /// A connection that cannot be accepted (no descriptors left) is not the end: it waits a little and goes on.
 pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.connections));
-    let builder = Arc::new(builder(limits));
+    let (builder, first_head) = (Arc::new(builder(limits)), limits.read_timeout);
     let connections = TaskTracker::new();
+    let mut failing = false;
     loop {
         let accept = async {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return None };
             match listener.accept().await {
-                Ok((stream, _)) => Some((permit, stream)),
+                Ok((stream, _)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("connections are accepted again");
+                    }
+                    Some((permit, stream))
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "no connection accepted");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "no connection accepted");
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     None
                 }
@@ -51,7 +57,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
         let Some((permit, stream)) = accepted else { continue };
         let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
         connections.spawn(async move {
-            connection(&builder, stream, router, &stop).await;
+            connection(&builder, stream, router, first_head, &stop).await;
             drop(permit);
         });
     }
@@ -62,21 +68,25 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // Twice what we answer 431 ourselves for: hyper's own 431 is bare.
+    // More than what we answer 431 ourselves for: hyper's own 431 is bare.
     let head = (limits.header_bytes * 2).max(16 * 1024);
     let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(head);
-    if limits.headers >= HYPERS_HEADERS {
-        // Only then: a number of one's own costs an allocation for each request.
-        http1.max_headers(limits.headers * 2);
-    }
+    http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 4);
+    // A client that ends its side after its request still waits for the answer.
+    http1.half_close(true);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(256);
     http2.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
     builder
 }
 
-async fn connection(builder: &Builder<TokioExecutor>, stream: TcpStream, router: Router, stop: &CancellationToken) {
+async fn connection(
+    builder: &Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: Router,
+    first_head: Duration,
+    stop: &CancellationToken,
+) {
     let _ = stream.set_nodelay(true); // only slower without
     let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
@@ -92,7 +102,7 @@ async fn connection(builder: &Builder<TokioExecutor>, stream: TcpStream, router:
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = requests.idle() => return,
+        () = requests.idle(first_head) => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
@@ -121,8 +131,12 @@ impl Drop for Ends {
 }
 
 impl Requests {
-    /// Resolves when there was no request for [`HEAD`], or a little longer.
-    async fn idle(&self) {
+    /// Resolves when there was no request within `first`, or later for [`IDLE`] or a little longer.
+    async fn idle(&self, first: Duration) {
+        tokio::time::sleep(first).await;
+        if self.begun.load(Ordering::Relaxed) == 0 {
+            return;
+        }
         let mut before = None;
         loop {
             let begun = self.begun.load(Ordering::Relaxed);
@@ -130,7 +144,7 @@ impl Requests {
                 return;
             }
             before = Some(begun);
-            tokio::time::sleep(HEAD).await;
+            tokio::time::sleep(IDLE).await;
         }
     }
 }

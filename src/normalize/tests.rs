@@ -21,6 +21,7 @@ fn source(fields: Fields) -> Source {
         fields,
         attributes: Arc::new([("env".into(), "prod".into())]),
         in_flight: 1,
+        rate: None,
     }
 }
 

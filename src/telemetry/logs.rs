@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
 /// What is logged when nothing else is asked for: our own state changes, and only the errors of the client libraries
@@ -14,11 +15,43 @@ const NEVER: [&str; 2] = ["lapin::returned_messages=off", "async_nats::connectio
 
 /// Starts logging. `filter` is a list of directives as `tracing` reads them, such as `debug` or `hookbridge=debug`.
 /// Called a second time, it does nothing.
-pub fn init(filter: Option<&str>) {
-    let filter = filter.and_then(|filter| EnvFilter::try_new(filter).ok()).unwrap_or_else(|| EnvFilter::new(DEFAULT));
+///
+/// # Errors
+/// The filter cannot be read, or would turn off every line: says what is expected.
+pub fn init(filter: Option<&str>) -> Result<(), String> {
+    let filter = match filter {
+        None => EnvFilter::new(DEFAULT),
+        Some(text) => parse(text).ok_or_else(|| {
+            format!("HOOKBRIDGE_LOG: `{text}` is not understood: expected a level (error, warn, info, debug, trace) or parts such as hookbridge=debug")
+        })?,
+    };
     let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
     let filter = never.fold(filter, EnvFilter::add_directive);
     let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();
     let _ = if terminal { logs.with_target(false).try_init() } else { logs.json().flatten_event(true).try_init() };
+    Ok(())
+}
+
+/// A word that is no level would be read as the name of a part, and turn off all others.
+fn parse(text: &str) -> Option<EnvFilter> {
+    let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let meant = parts.iter().all(|part| level(part.rsplit_once('=').map_or(*part, |(_, level)| level)));
+    EnvFilter::try_new(parts.join(",")).ok().filter(|_| meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_meant_is_not_taken() {
+        for good in ["debug", "info,lapin=trace", "hookbridge=debug", "warn, hookbridge::ingress=debug", "off"] {
+            assert!(parse(good).is_some(), "{good}");
+        }
+        for bad in ["nonsense", "hook=bar=baz", "hookbridge", "info,lapin=loud", ","] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
 }

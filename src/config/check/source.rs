@@ -1,5 +1,6 @@
 //! Sources: keys above all, as one bad key opens the door to everyone.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{Checker, DAY, SECOND};
@@ -84,6 +85,7 @@ impl Checker<'_, '_> {
             fields: self.fields(&raw.fields, if videogen { Fields::videogen() } else { Fields::standard() }),
             attributes: self.attributes(&raw.attributes).into(),
             in_flight: self.count(&raw.in_flight, 4096, 1..=1_000_000),
+            rate: u32::try_from(self.count(&raw.rate, 0, 1..=1_000_000)).ok().and_then(NonZeroU32::new),
             name,
         }
     }

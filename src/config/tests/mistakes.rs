@@ -28,7 +28,7 @@ fn of_structure() {
             ),
             (
                 "sources:\n  videogen:\n    secret: x",
-                "f:3:5: unknown setting `secret`: expected one of `secrets`, `path`, `uri`, `tolerance`, `legacy_headers`, `attributes`, `type_prefix`, `events`, `payload`, `fields`, `in_flight`; did you mean `secrets`?",
+                "f:3:5: unknown setting `secret`: expected one of `secrets`, `path`, `uri`, `tolerance`, `legacy_headers`, `attributes`, `type_prefix`, `events`, `payload`, `fields`, `in_flight`, `rate`; did you mean `secrets`?",
             ),
             (
                 "destinations: {a: {url: 'nats://h', streams: x}}",
@@ -162,7 +162,7 @@ fn of_destinations() {
             ),
             (
                 "destinations: {n: {url: 'nats://h:99999'}}",
-                "f:2:25: a port is not a number from 1 to 65535 (in a password, write `,` as %2C, `@` as %40, `/` as %2F)",
+                "f:2:25: a port is not a number from 1 to 65535 (in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)",
             ),
             (
                 "destinations: {n: {url: ['nats://h', 'kafka://h']}}",

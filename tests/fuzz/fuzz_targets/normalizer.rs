@@ -22,6 +22,7 @@ fn source(fields: Fields) -> Source {
         fields,
         attributes: Arc::new([]),
         in_flight: 1,
+        rate: None,
     }
 }
 

@@ -1,0 +1,192 @@
+//! The commands as processes: what they print, and how they exit.
+
+mod support;
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use support::bridge::Bridge;
+use support::program::{Program, SECRET};
+use support::sender::{now, signature};
+
+/// Runs a command with nothing in its environment but what is given.
+fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("hookbridge starts");
+    // A command that reads nothing may have ended.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().expect("no signal"), text(stdout), text(stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_prints_what_came_back() {
+    let bridge = Bridge::serve("");
+    let url = bridge.url("videogen");
+    let send =
+        |more: &[&str], input: &str| run(&[&["send", "--url", &url, "--secret", SECRET], more].concat(), &[], input);
+
+    let (code, out, _) = send(&["--id", "s", "--json"], "");
+    let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &said["sent"], &said["answers"]["200 accepted"]), (0, &18.into(), &18.into()), "{out}");
+    let files: usize = hookbridge::normalize::VIDEOGEN_EVENTS.iter().map(|event| bridge.ids(event).len()).sum();
+    assert_eq!(files, 18);
+
+    // Again, with the same ids.
+    let (code, out, _) = send(&["--id", "s"], "");
+    assert!(code == 0 && out.contains("18  200 duplicate"), "{out}");
+
+    // Your own JSON, N times, at a rate, every one a duplicate of the first.
+    let body = r#"{"event":"file.playback_ready","fileId":"mine"}"#;
+    let (code, out, _) = send(&["--body", "-", "-n", "5", "--rate", "100", "--duplicates", "1"], body);
+    assert!(code == 0 && out.contains("1  200 accepted") && out.contains("4  200 duplicate"), "{out}");
+    assert_eq!(bridge.events("file.playback_ready").iter().filter(|event| event["subject"] == "mine").count(), 1);
+    let (code, _, _) = send(&["--event", "file.upload.failed", "-n", "3"], "");
+    assert_eq!((code, bridge.ids("file.upload.failed").len()), (0, 4));
+
+    // Another secret: refused, and the exit code says so.
+    let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let (code, out, err) = run(&["send", "--url", &url, "--secret", other, "-n", "1"], &[], "");
+    assert!(code == 1 && out.contains("401 not_verified"), "{out}{err}");
+}
+
+#[test]
+fn wrong_usage_exits_2_and_says_what_is_expected() {
+    for (arguments, said) in [
+        (&["send", "--rate", "inf"][..], "expected a number from 0.001 to 1000000"),
+        (&["send", "--rate", "0"], "expected a number"),
+        (&["send", "--duplicates", "2"], "expected a number from 0 to 1"),
+        (&["send", "--event", "file.nope"], "file.analysis_completed"),
+        (&["send", "--url", "foo"], "expected http://host:port/path"),
+        (&["send"], "no secret"),
+        (&["serve"], "there is no destination"),
+        (&["serve", "--to", "redis://h", "--secret", SECRET], "--to: "),
+        (&["serve", "--to", "file:x", "--secret", ""], "the secret is empty"),
+        (&["serve", "--to", "file:x", "--secret", SECRET, "--store", "redis://h"], "not available yet"),
+        (&["serve", "--to", "file:x", "--secret", SECRET, "--ack", "stored"], "not available yet"),
+        (&["serve", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (&["check", "--to", "amqp://u:p#a@h", "--secret", SECRET], "`#` as %23"),
+        (&["verify", "--header", "webhook-id: a"], "no secret"),
+        (&["serv"], "serve"),
+        (&[], "Usage"),
+    ] {
+        let (code, out, err) = run(arguments, &[], "");
+        assert!(code == 2 && err.contains(said) && out.is_empty(), "{arguments:?}: {code}\n{out}{err}");
+    }
+    let (code, _, err) = run(&["serve", "--to", "file:x", "--secret", SECRET], &[("HOOKBRIDGE_LOG", "loud")], "");
+    assert!(code == 2 && err.contains("HOOKBRIDGE_LOG"), "{err}");
+}
+
+/// Secrets that stand one place off are in no message: messages end in logs.
+#[test]
+fn no_message_holds_a_secret() {
+    let key = SECRET.trim_start_matches("whsec_");
+    let with = |name: &'static str| [(name, SECRET)];
+    for (arguments, environment) in [
+        (&["serve", "--secret", SECRET, SECRET][..], &[][..]),
+        (&["serve", "--to", SECRET], &[]),
+        (&["serve", "--secret-file", SECRET], &[]),
+        (&["serve", "--listen", SECRET, "--secret", SECRET], &[]),
+        (&["serve", "--store", SECRET], &[]),
+        (&["serve", SECRET], &[]),
+        (&[SECRET], &[]),
+        (&["serve"], &with("HOOKBRIDGE_TO")),
+        (&["serve"], &with("HOOKBRIDGE_SECRET_FILE")),
+        (&["serve"], &with("HOOKBRIDGE_ADMIN_TOKEN_FILE")),
+        (&["serve"], &with("HOOKBRIDGE_LISTEN")),
+        (&["serve", "amqp://user:C2FVsBQIhrscChlQIMV+b5sSYspob7oD@h"], &[]),
+        (&["serve", "--to", "amqp://user:C2FVsBQIhrscChlQIMV+b5sSYspob7oD@h@i", "--secret", SECRET], &[]),
+        (&["check", "--print", "--to", "nats://u:C2FVsBQIhrscChlQIMV+b5sSYspob7oD@h", "--secret", SECRET], &[]),
+    ] {
+        let (code, out, err) = run(arguments, environment, "");
+        assert!(!(out.clone() + &err).contains(key), "{arguments:?} {environment:?}: {code}\n{out}{err}");
+        assert_eq!(code, if arguments[0] == "check" { 0 } else { 2 }, "{arguments:?}\n{err}");
+    }
+    let (_, _, err) = run(&["serve"], &[("HOOKBRIDGE_ADMIN_TOKEN_FILE", "a-token-itself")], "");
+    assert!(!err.contains("a-token-itself"), "{err}");
+}
+
+#[test]
+fn verify_takes_keys_from_the_configuration_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hookbridge.yaml");
+    std::fs::write(
+        &path,
+        format!("sources: {{videogen: {{secrets: ['{SECRET}']}}}}\ndestinations: {{files: {{url: 'file:x'}}}}"),
+    )
+    .expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let (now, body) = (now(), "{}");
+    let headers = [
+        "webhook-id: msg_1".to_owned(),
+        format!("webhook-timestamp: {now}"),
+        format!("webhook-signature: {}", signature("msg_1", now, body.as_bytes())),
+    ];
+    let mut arguments = vec!["verify", "--body", "-"];
+    headers.iter().for_each(|header| arguments.extend(["--header", header]));
+    let accept = (0, "{\"outcome\":\"accept\",\"reason\":\"ok\"}\n".to_owned());
+    for (more, environment) in [
+        (&["--config", path][..], &[][..]),
+        (&[], &[("HOOKBRIDGE_CONFIG", path)]),
+        (&[], &[("HOOKBRIDGE_SECRET", SECRET)]),
+        (&["--secret", SECRET], &[]),
+    ] {
+        let (code, out, err) = run(&[&arguments, more].concat(), environment, body);
+        assert_eq!((code, out), accept, "{more:?} {environment:?} {err}");
+    }
+    let (code, out, _) = run(&[&arguments, &["--config", path][..]].concat(), &[], "{ }");
+    assert_eq!((code, out.trim_end()), (1, r#"{"outcome":"reject","reason":"no_matching_signature"}"#));
+}
+
+#[test]
+fn demo_shows_the_whole_way() {
+    let (code, out, err) = run(&["demo", "--once", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[], "");
+    assert_eq!(code, 0, "{out}{err}");
+    for said in ["18 × 200 accepted", "18 × 200 duplicate", "1 × 401 not_verified", "file.analysis_completed"] {
+        assert!(out.contains(said), "{said}\n{out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_asks_the_running_program_and_needs_no_other_setting() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = format!("file:{}", directory.path().join("events").display());
+    let data = directory.path().join("data").display().to_string();
+    let mut program = Program::serve(&["--to", &to, "--secret", SECRET, "--data", &data]);
+    let admin = program.admin.clone();
+    // As in a container: the flags of its command are not those of its health check.
+    let (code, out, err) = run(&["check", "--live"], &[("HOOKBRIDGE_ADMIN", &admin)], "");
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    let (code, ..) = run(&["check", "--live", "--admin", &admin], &[], "");
+    assert_eq!(code, 0);
+    let everywhere = admin.replace("127.0.0.1", "0.0.0.0");
+    assert_eq!(run(&["check", "--live", "--admin", &everywhere], &[], "").0, 0);
+    program.term();
+    let (code, _, err) = run(&["check", "--live", "--admin", &admin], &[], "");
+    assert!(code == 1 && err.contains(&admin), "{err}");
+    assert_eq!(run(&["check", "--live", "--admin", "nonsense"], &[], "").0, 2);
+}
+
+#[test]
+fn check_tells_what_it_found_and_whether_brokers_can_be_reached() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (to, data) =
+        (format!("file:{}", directory.path().display()), directory.path().join("data").display().to_string());
+    let (code, out, _) = run(&["check", "--connect", "--to", &to, "--secret", SECRET, "--data", &data], &[], "");
+    assert!(
+        code == 0 && out.starts_with("ok\n") && out.contains("19 topics") && out.contains("can be written"),
+        "{out}"
+    );
+    for url in ["nats://127.0.0.1:1", "kafka://127.0.0.1:1", "amqp://127.0.0.1:1"] {
+        let (code, out, _) = run(&["check", "--connect", "--to", url, "--secret", SECRET, "--data", &data], &[], "");
+        assert!(code == 1 && out.contains("failed: unreachable"), "{url}: {code}\n{out}");
+    }
+}

@@ -1,0 +1,64 @@
+//! What the store makes of deliveries, by the whole program: dead letters where it keeps none, and a disk that fails.
+
+mod support;
+
+use support::bridge::Bridge;
+use support::sender::{body, post};
+
+#[tokio::test]
+async fn memory_keeps_no_dead_letters_and_says_so() {
+    let bridge = Bridge::serve("store: memory\n");
+    let url = bridge.url("videogen");
+    assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.word(), "200 duplicate");
+    for _ in 0..2 {
+        let answer = post(&url, "bad", "not json").await;
+        assert_eq!((answer.word().as_str(), answer.retry_after.as_deref()), ("503 no_dead_letters", Some("5")));
+    }
+    assert_eq!(bridge.program.metric("hookbridge_ledger_ids").await, 1.0, "tries that brought nothing are not kept");
+    assert!(!bridge.data().exists(), "nothing is on disk");
+}
+
+#[tokio::test]
+async fn a_destination_can_take_the_dead_letters() {
+    let bridge = Bridge::serve("store: memory\ndead_letters: {to: files}\n");
+    let url = bridge.url("videogen");
+    for (id, bad) in [("text", "not json"), ("array", "[1]")] {
+        assert_eq!(post(&url, id, bad).await.word(), "200 dead-lettered");
+        assert_eq!(post(&url, id, bad).await.word(), "200 duplicate");
+    }
+    let letters = bridge.events("dead-letters");
+    assert_eq!(letters.len(), 2);
+    let data = &letters[0]["data"];
+    for (name, value) in [("source", "videogen"), ("webhook_id", "text"), ("reason", "not_json"), ("body", "not json")]
+    {
+        assert_eq!(data[name], value, "{name}");
+    }
+    let headers = data["headers"].to_string();
+    assert!(headers.contains("webhook-signature") && headers.contains("x-request-id"), "{headers}");
+}
+
+/// A directory that cannot be written to any more: nothing is answered 200, the program says why, and goes on when it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_cannot_be_written_answers_503_until_it_can() {
+    let bridge = Bridge::serve("");
+    let url = bridge.url("videogen");
+    assert_eq!(post(&url, "a", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    // Another writer holds the database: each commit of ours fails.
+    let other = rusqlite::Connection::open(bridge.data().join("ledger.sqlite")).expect("the ledger's database");
+    other.execute_batch("BEGIN IMMEDIATE").expect("held");
+    assert_eq!(post(&url, "b", &body("file.playback_ready", "f")).await.word(), "503 store");
+    let (status, page) = bridge.program.get("/readyz").await;
+    assert!(status == 503 && page.contains("store-down"), "{page}");
+    assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "503 store");
+    other.execute_batch("ROLLBACK").expect("let go");
+    support::wait::until("ready again", support::wait::SOON, async || {
+        (bridge.program.get("/readyz").await.0 == 200).then_some(())
+    })
+    .await;
+    // It was published and that is known: the retry is no second publish.
+    let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();
+    assert!(word == "200 duplicate" || word == "200 accepted", "{word}");
+    assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    assert_eq!(bridge.ids("file.playback_ready"), ["a", "b", "c"]);
+}
