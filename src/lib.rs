@@ -37,6 +37,7 @@ pub mod courier;
 pub mod dead_letter;
 pub mod delivery;
 pub mod destination;
+pub mod durable;
 pub mod event;
 pub mod ingress;
 pub mod ledger;

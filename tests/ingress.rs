@@ -246,3 +246,136 @@ async fn header_lines_are_counted() {
     assert_eq!(send(&bridge, many, &good).await.word(), "431 headers_too_large");
     assert_eq!(send(&bridge, |_| (), &good).await.word(), "200 accepted");
 }
+
+#[tokio::test]
+async fn silent_connections_make_room_for_deliveries() {
+    let bridge = bridge("limits: {connections: 3, read_timeout: 300ms}\n");
+    let mut silent = Vec::new();
+    for begun in ["", "POST /webhooks/videogen HTTP/1.1\r\nhost: ", ""] {
+        let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+        stream.write_all(begun.as_bytes()).await.expect("sent");
+        silent.push(stream);
+    }
+    let event = body("file.playback_ready", "f");
+    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "a connection without a request was kept");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_still_gets_its_answer() {
+    let bridge = bridge("");
+    let (now, event) = (now(), body("file.playback_ready", "f"));
+    let request = |id: &str| {
+        format!(
+            "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: {id}\r\nwebhook-timestamp: {now}\r\n\
+             webhook-signature: {}\r\ncontent-length: {}\r\n\r\n{event}",
+            signature(id, now, event.as_bytes()),
+            event.len()
+        )
+    };
+    let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+    stream.write_all((request("h1") + &request("h2")).as_bytes()).await.expect("sent");
+    stream.shutdown().await.expect("ended");
+    let mut answers = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answers)).await;
+    read.expect("in time").expect("text");
+    assert_eq!(answers.matches("\"status\":\"accepted\"").count(), 2, "{answers}");
+    assert_eq!(bridge.ids("file.playback_ready"), ["h1", "h2"]);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_that_is_asked_about_first_is_not_sent() {
+    let bridge = bridge("limits: {body: 4KiB}\n");
+    let head = format!(
+        "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
+         webhook-signature: v1,x\r\ncontent-length: 5000\r\nexpect: 100-continue\r\n\r\n",
+        now()
+    );
+    assert!(raw(&bridge, head.as_bytes()).await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test]
+async fn a_source_that_sends_faster_than_its_rate_is_told_429() {
+    let bridge = bridge("sources: {videogen: {rate: 5}}\n");
+    let event = body("file.playback_ready", "f");
+    let mut words = Vec::new();
+    for number in 0..30 {
+        let answer = post(&bridge.url("videogen"), &format!("m{number}"), &event).await;
+        if answer.status == 429 {
+            assert_eq!((answer.word().as_str(), answer.retry_after.as_deref()), ("429 source_rate", Some("1")));
+        }
+        words.push(answer.word());
+    }
+    let taken = words.iter().filter(|word| *word == "200 accepted").count();
+    assert!((5..30).contains(&taken), "{words:?}");
+}
+
+/// At the finest level, through refusals, dead letters, duplicates and an unreachable broker.
+#[tokio::test]
+async fn no_log_holds_a_body_a_url_or_a_secret() {
+    let bridge = Bridge::serve_with(
+        "sources: {videogen: {}}\nroutes: [{match: 'file.playback_ready', to: [files]}, {match: '**', to: [broker]}]\n",
+        "broker: {url: 'nats://user:hunter2hunter2@127.0.0.1:1'}",
+        &[("HOOKBRIDGE_LOG", "trace")],
+    );
+    let marked = |event: &str| {
+        format!(r#"{{"event":"{event}","fileId":"f","downloadUrl":"https://signed.example/xyzzy?sig=plugh"}}"#)
+    };
+    let url = bridge.url("videogen");
+    for (id, body, status) in [
+        ("a", marked("file.playback_ready"), 200),
+        ("a", marked("file.playback_ready"), 200),
+        ("b", marked("file.upload.failed"), 503),
+        ("c", format!("xyzzy {}", marked("x")), 200),
+    ] {
+        assert_eq!(post(&url, id, &body).await.status, status, "{id}");
+    }
+    let forged = request(&client(), &url, "d", marked("x").as_bytes()).header("x-api-key", "plugh-key");
+    let forged = forged.header("webhook-signature", "v1,eHl6enk=");
+    assert_eq!(answer(forged).await.expect("an answer").status, 400);
+    let log = bridge.program.log();
+    assert!(
+        log.contains("\"level\":\"DEBUG\"") && log.contains("\"dead letter\"") && log.contains("request_id"),
+        "{log}"
+    );
+    for secret in ["xyzzy", "plugh", "signed.example", "hunter2", "eHl6enk", &support::program::SECRET[6..]] {
+        assert!(!log.contains(secret), "the log holds {secret}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_counted() {
+    let bridge = bridge("");
+    let url = bridge.url("videogen");
+    assert_eq!(post(&url, "m1", &body("file.playback_ready", "f")).await.status, 200);
+    assert_eq!(send(&bridge, |headers| drop(headers.remove("webhook-id")), "{}").await.status, 400);
+    for (name, value) in [
+        ("hookbridge_deliveries_total{source=\"videogen\",outcome=\"accepted\"}", 1.0),
+        ("hookbridge_deliveries_total{source=\"videogen\",outcome=\"refused\"}", 1.0),
+        ("hookbridge_refusals_total{source=\"videogen\",reason=\"missing_header\"}", 1.0),
+        ("hookbridge_publishes_total{destination=\"files\",outcome=\"confirmed\",reason=\"\"}", 1.0),
+        ("hookbridge_request_seconds_count", 2.0),
+        ("hookbridge_publish_seconds_count{destination=\"files\"}", 1.0),
+        ("hookbridge_settle_seconds_count", 1.0),
+        ("hookbridge_destination_up{destination=\"files\"}", 1.0),
+        ("hookbridge_ledger_ids", 1.0),
+        ("hookbridge_in_flight", 0.0),
+        ("hookbridge_publishes_in_flight{destination=\"files\"}", 0.0),
+    ] {
+        assert_eq!(bridge.program.metric(name).await, value, "{name}");
+    }
+    let last = bridge.program.metric("hookbridge_last_delivery_timestamp_seconds{source=\"videogen\"}").await;
+    assert!((now() as f64 - last).abs() < 60.0, "{last}");
+    let offset = bridge.program.metric("hookbridge_sender_clock_offset_seconds{source=\"videogen\"}").await;
+    assert!(offset.abs() < 60.0, "{offset}");
+    // Answers that have nothing to do with deliveries are known by an id too.
+    let (status, page) = bridge.program.get("/nowhere").await;
+    assert!(status == 404 && page.contains("urn:hookbridge:problem:not_found"), "{page}");
+    let health = client().post(format!("http://{}/healthz", bridge.program.webhooks)).send().await.expect("an answer");
+    assert_eq!((health.status().as_u16(), &health.headers()["allow"]), (405, &HeaderValue::from_static("GET,HEAD")));
+    assert!(health.headers().contains_key("x-request-id"));
+}

@@ -179,7 +179,7 @@ impl Checker<'_, '_> {
         const MIB: usize = 1 << 20;
         const GIB: usize = 1 << 30;
         let limits = Limits {
-            body: self.size(&raw.body, 8 * MIB, KIB..=GIB),
+            body: self.size(&raw.body, 8 * MIB, KIB..=GIB / 2), // SQLite keeps up to 10^9 bytes in one dead letter
             header_bytes: self.size(&raw.header_bytes, 32 * KIB, KIB..=MIB),
             headers: self.count(&raw.headers, 80, 10..=10_000),
             read_timeout: self.duration(&raw.read_timeout, 5 * SECOND, SECOND / 10..=60 * SECOND),

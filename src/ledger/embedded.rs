@@ -21,6 +21,7 @@ use reader::Reader;
 use upkeep::Upkeep;
 use writer::Writer;
 
+mod broken;
 mod elapsed;
 mod reader;
 mod schema;
@@ -71,6 +72,7 @@ impl Shelf for Embedded {
     }
 
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>> {
+        // What could not be recorded must not be published. The reader tells of itself.
         if let Err(failure) = self.writer.health() {
             return std::future::ready(Err(failure)).boxed();
         }
@@ -90,7 +92,7 @@ impl Shelf for Embedded {
     }
 
     fn health(&self) -> Result<(), Failure> {
-        self.writer.health()
+        self.writer.health().and_then(|()| self.reader.health())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

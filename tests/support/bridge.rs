@@ -17,16 +17,22 @@ pub struct Bridge {
 impl Bridge {
     /// With the destination `files`, the shared secret, and these further lines of configuration.
     pub fn serve(configuration: &str) -> Bridge {
+        Bridge::serve_with(configuration, "", &[])
+    }
+
+    /// With another destination, and variables of the environment.
+    pub fn serve_with(configuration: &str, destination: &str, environment: &[(&str, &str)]) -> Bridge {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("hookbridge.yaml");
         let (events, data) = (directory.path().join("events"), directory.path().join("data"));
         let text = format!(
-            "destinations: {{files: {{url: 'file:{}'}}}}\ndata: '{}'\n{configuration}",
+            "destinations:\n  files: {{url: 'file:{}'}}\n  {destination}\ndata: '{}'\n{configuration}",
             events.display(),
             data.display()
         );
         std::fs::write(&path, text).expect("written");
-        let program = Program::serve(&["--config", path.to_str().expect("UTF-8"), "--secret", SECRET]);
+        let arguments = ["--config", path.to_str().expect("UTF-8"), "--secret", SECRET];
+        let program = Program::serve_with(&arguments, environment);
         Bridge { program, directory }
     }
 

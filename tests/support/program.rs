@@ -35,12 +35,23 @@ impl Program {
         Program::start(&[&["serve", "--listen", webhooks, "--admin", admin], arguments].concat())
     }
 
+    /// Starts `serve` on free ports with these variables in its environment.
+    pub fn serve_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
+        let free = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Program::start_with(&[&free[..], arguments].concat(), environment)
+    }
+
     /// Starts any command that serves, and returns when it listens.
     pub fn start(arguments: &[&str]) -> Program {
+        Program::start_with(arguments, &[])
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::log;
+use crate::durable;
 use crate::reason::{Failure, Reason};
 
 /// The ending of a topic's file.
@@ -38,18 +39,13 @@ pub(super) fn failure(doing: &str, error: &io::Error) -> Failure {
     Failure::new(reason, format!("{doing}: {error}"))
 }
 
-/// Makes the entries of a directory durable.
-pub(super) fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 impl Directory {
     /// Makes the directory where it is missing, locks it, and cuts torn last lines.
     pub(super) fn prepare(path: &Path) -> Result<Self, Failure> {
         let named = |doing: &'static str| {
             move |error: io::Error| failure(&format!("cannot {doing} {}", path.display()), &error)
         };
-        make(path).map_err(named("make the directory"))?;
+        durable::make(path).map_err(named("make the directory"))?;
         let lock_path = path.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(named("write into"))?;
@@ -93,16 +89,4 @@ impl Directory {
         }
         Ok(format!("{}: can be written, {files} topics, {bytes} bytes", self.path.display()))
     }
-}
-
-/// Makes a directory and those above it, durable before this returns.
-fn make(path: &Path) -> io::Result<()> {
-    let absolute = std::path::absolute(path)?;
-    let missing: Vec<_> = absolute.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(&absolute)?;
-    for made in missing.iter().rev() {
-        sync(made.parent().unwrap_or(Path::new("/")))?;
-    }
-    // An earlier process may have died between making it and this.
-    absolute.parent().map_or(Ok(()), |parent| sync(parent).or(Ok(())))
 }

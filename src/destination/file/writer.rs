@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::directory::{Directory, EXTENSION, Identity, failure, sync};
+use super::directory::{Directory, EXTENSION, Identity, failure};
 use super::log::{Fault, Log};
 use crate::destination::{Health, Message, Outcome, cloudevents};
+use crate::durable;
 use crate::reason::Failure;
 
 /// How much is written between two syncs at most.
@@ -235,7 +236,7 @@ impl Writer {
             _ => {}
         }
         self.damaged.remove(topic);
-        sync(&self.path)?;
+        durable::sync(&self.path)?;
         self.open.insert(Arc::clone(topic), Open { log, used: self.parts });
         Ok(())
     }

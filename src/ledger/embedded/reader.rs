@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::broken::{Broken, Ends};
 use super::elapsed::Clock;
 use super::{schema, store};
 use crate::ledger::local::{Id, Stored};
@@ -21,17 +22,25 @@ type Ask = (Id, oneshot::Sender<Found>);
 /// Hands look-ups to the thread.
 pub(super) struct Reader {
     asks: Sender<Ask>,
+    broken: Broken,
 }
 
 impl Reader {
     pub(super) fn start(connection: Connection, clock: Arc<Clock>, window: Duration) -> Result<Reader, Failure> {
         let (asks, receiver) = channel();
         let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
+        let broken = Broken::default();
+        let ends = broken.ends("reader");
         std::thread::Builder::new()
             .name("ledger-reader".into())
-            .spawn(move || run(&connection, &clock, window, &receiver))
+            .spawn(move || run(&connection, &clock, window, &receiver, &ends))
             .map_err(|error| store("start the reader", &error))?;
-        Ok(Reader { asks })
+        Ok(Reader { asks, broken })
+    }
+
+    /// Whether ids can be looked up, as far as the last look-ups told.
+    pub(super) fn health(&self) -> Result<(), Failure> {
+        self.broken.health()
     }
 
     pub(super) fn load(&self, id: Id) -> impl Future<Output = Found> + Send + use<> {
@@ -45,18 +54,21 @@ impl Reader {
     }
 }
 
-fn run(connection: &Connection, clock: &Clock, window: i64, asks: &Receiver<Ask>) {
+fn run(connection: &Connection, clock: &Clock, window: i64, asks: &Receiver<Ask>, state: &Ends) {
     while let Ok(first) = asks.recv() {
         // Collected before the transaction begins: what it sees must be newer than every claim it answers.
         let batch: Vec<Ask> = std::iter::once(first).chain(asks.try_iter().take(MOST)).collect();
         let transaction = connection.unchecked_transaction();
         let since = clock.now() - window;
+        let mut fault = None;
         for (id, tell) in batch {
             let found = match &transaction {
                 Ok(_) => schema::load(connection, id, since).map_err(|error| store("read", &error)),
                 Err(error) => Err(store("read", error)),
             };
+            fault = found.as_ref().err().cloned();
             let _ = tell.send(found); // it may have stopped waiting
         }
+        state.now(fault);
     }
 }

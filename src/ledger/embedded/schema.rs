@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::store;
+use crate::durable;
 use crate::ledger::DeadLetter;
 use crate::ledger::local::{Id, Save, Stored};
 use crate::protocol::{End, Known, Target};
@@ -44,7 +45,7 @@ pub(super) struct Opened {
 
 /// Takes the directory for this process.
 pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
-    std::fs::create_dir_all(directory)
+    durable::make(directory)
         .and_then(|()| {
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).write(true).open(directory.join("lock"))

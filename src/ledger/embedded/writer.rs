@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::broken::{Broken, Ends};
 use super::elapsed::Clock;
 use super::{schema, store};
 use crate::reason::{Failure, Reason};
@@ -39,14 +39,15 @@ pub(super) struct Writer {
 
 struct State {
     ids: AtomicU64,
-    broken: Mutex<Option<Failure>>,
+    broken: Broken,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection, clock: Arc<Clock>, ids: u64) -> Result<Writer, Failure> {
         let (jobs, receiver) = channel();
-        let state = Arc::new(State { ids: AtomicU64::new(ids), broken: Mutex::new(None) });
-        let mut thread = Thread { connection, clock, state: Arc::clone(&state) };
+        let state = Arc::new(State { ids: AtomicU64::new(ids), broken: Broken::default() });
+        let ends = state.broken.ends("writer");
+        let mut thread = Thread { connection, clock, state: Arc::clone(&state), ends };
         std::thread::Builder::new()
             .name("ledger-writer".into())
             .spawn(move || thread.run(&receiver))
@@ -78,7 +79,7 @@ impl Writer {
     }
 
     pub(super) fn health(&self) -> Result<(), Failure> {
-        self.state.broken.lock().clone().map_or(Ok(()), Err)
+        self.state.broken.health()
     }
 
     pub(super) async fn close(&self) {
@@ -93,6 +94,7 @@ struct Thread {
     connection: Connection,
     clock: Arc<Clock>,
     state: Arc<State>,
+    ends: Ends,
 }
 
 impl Thread {
@@ -100,7 +102,7 @@ impl Thread {
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) if self.state.broken.lock().is_some() => None,
+                Err(RecvTimeoutError::Timeout) if self.state.broken.health().is_err() => None,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -132,14 +134,11 @@ impl Thread {
     fn commit(&mut self, writes: Vec<(Write, Done)>) {
         let (writes, waiting): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
         let result = self.transact(writes).map_err(|error| store("commit", &error));
-        let mut broken = self.state.broken.lock();
-        match (&result, broken.is_some()) {
+        match (&result, self.ends.now(result.as_ref().err().cloned())) {
             (Err(failure), false) => tracing::error!(%failure, "the ledger cannot be written: answering 503"),
             (Ok(_), true) => tracing::info!("the ledger can be written again"),
             _ => {}
         }
-        broken.clone_from(&result.as_ref().err().cloned());
-        drop(broken);
         for done in waiting {
             let _ = done.send(result.clone()); // it may have stopped waiting
         }

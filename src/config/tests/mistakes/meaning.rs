@@ -126,7 +126,7 @@ fn of_the_rest() {
             ("admin: {token: ' '}", "f:3:16: the admin token is empty"),
             ("admin: {token_file: /nowhere}", "f:3:21: the file `/nowhere` cannot be read: entity not found"),
             ("data: ''", "f:3:7: an empty text: expected a directory"),
-            ("limits: {body: 0}", "f:3:16: `0`: it must be from 1KiB to 1GiB"),
+            ("limits: {body: 0}", "f:3:16: `0`: it must be from 1KiB to 512MiB"),
             (
                 "limits: {body: 8mb}",
                 "f:3:16: `8mb`: expected a number of bytes, or a number and a unit: KiB, MiB or GiB (kB, MB, GB), such as 8MiB",
