@@ -4,6 +4,7 @@
 //! memory.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,6 +13,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +51,25 @@ struct OfOne {
     ingress: Arc<Ingress>,
     source: Source,
     room: Room,
+    counts: Counts,
+}
+
+/// Metrics that each good delivery counts in, looked up once.
+struct Counts {
+    accepted: Counter,
+    last_delivery: Gauge<f64, AtomicU64>,
+    clock_offset: Gauge,
+}
+
+impl Counts {
+    fn of(source: &Source, metrics: &Metrics) -> Counts {
+        let label = OfSource { source: source.name.to_string() };
+        Counts {
+            accepted: metrics.answered(&source.name, "accepted"),
+            last_delivery: metrics.last_delivery.get_or_create_owned(&label),
+            clock_offset: metrics.clock_offset.get_or_create_owned(&label),
+        }
+    }
 }
 
 impl Ingress {
@@ -73,7 +95,8 @@ impl Ingress {
         for source in sources {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
-            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, room });
+            let counts = Counts::of(&source, &self.metrics);
+            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, room, counts });
             let only_post: MethodRouter = any(receive).with_state(one);
             router = router.route(&path, only_post);
         }
@@ -97,8 +120,13 @@ async fn receive(State(one): State<Arc<OfOne>>, request: Request) -> Response {
         body::discard(&mut body, ingress.limits.body).await;
     }
     let source = &*one.source.name;
+    let accepted = matches!(reply, Ok((Answer::Accepted, _)));
     let reply = Reply::from(reply);
-    reply.count(&ingress.metrics, source);
+    if accepted {
+        one.counts.accepted.inc();
+    } else {
+        reply.count(&ingress.metrics, source);
+    }
     ingress.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     reply.into_response(Some(source))
 }
@@ -149,8 +177,8 @@ impl OfOne {
             );
         }
         timely.and(signed).map_err(Trouble::Refused)?;
-        metrics.last_delivery.get_or_create(&label()).set(now as f64);
-        metrics.clock_offset.get_or_create(&label()).set(now - head.timestamp);
+        self.counts.last_delivery.set(now as f64);
+        self.counts.clock_offset.set(now - head.timestamp);
         Ok(())
     }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt as _;
-use tokio::sync::Semaphore;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Confirm, Destination, Message, Outcome};
 use crate::config;
@@ -16,13 +19,20 @@ use crate::telemetry::metrics::{Metrics, OfDestination};
 pub struct Handle {
     /// The destination itself.
     pub destination: Arc<dyn Destination>,
+    bounds: Arc<Bounds>,
+}
+
+struct Bounds {
     name: Arc<str>,
-    kind: config::Kind,
     publishes: Arc<Semaphore>,
     /// In KiB: a semaphore counts at most 2^32.
     kibibytes: Arc<Semaphore>,
     backstop: Duration,
     metrics: Arc<Metrics>,
+    /// Looked up once: each publish counts in them.
+    publishing: Gauge,
+    seconds: Histogram,
+    confirmed: Counter,
 }
 
 /// What a message costs beside its body: headers and bookkeeping.
@@ -38,51 +48,142 @@ impl Handle {
         publish_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Handle {
-            destination,
+        let label = OfDestination { destination: settings.name.to_string() };
+        let bounds = Bounds {
             name: settings.name.clone(),
-            kind: settings.url.kind(),
             publishes: Arc::new(Semaphore::new(settings.in_flight)),
             kibibytes: Arc::new(Semaphore::new(settings.in_flight_bytes.div_ceil(1024))),
             backstop: publish_timeout + GRACE,
+            publishing: metrics.publishing.get_or_create_owned(&label),
+            seconds: metrics.publish_seconds.get_or_create_owned(&label),
+            confirmed: metrics.confirmed(&settings.name),
             metrics,
-        }
+        };
+        Handle { destination, bounds: Arc::new(bounds) }
     }
 
     /// The destination's name.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// The destination's kind.
-    pub fn kind(&self) -> config::Kind {
-        self.kind
+        &self.bounds.name
     }
 
     /// Publishes: under way when this returns, in the order of the calls. `Again(busy)` when too much is in flight.
     pub fn publish(&self, message: Message) -> Confirm {
         let started = Instant::now();
         let cost = ((message.event.data.len() + OVERHEAD).div_ceil(1024)) as u32;
-        let permits =
-            (Arc::clone(&self.publishes).try_acquire_owned(), Arc::clone(&self.kibibytes).try_acquire_many_owned(cost));
-        let (metrics, name, backstop) = (Arc::clone(&self.metrics), Arc::clone(&self.name), self.backstop);
-        let (Ok(publish), Ok(kibibytes)) = permits else {
+        let bounds = Arc::clone(&self.bounds);
+        let publish = Arc::clone(&bounds.publishes).try_acquire_owned();
+        let kibibytes = Arc::clone(&bounds.kibibytes).try_acquire_many_owned(cost);
+        let (Ok(publish), Ok(kibibytes)) = (publish, kibibytes) else {
             let outcome = Outcome::Again(Reason::Busy.into());
-            metrics.published(&name, &outcome);
+            bounds.metrics.published(&bounds.name, &outcome);
             return std::future::ready(outcome).boxed();
         };
-        let label = OfDestination { destination: name.to_string() };
-        metrics.publishing.get_or_create(&label).inc();
+        let under_way = UnderWay::begin(&bounds.publishing, publish, kibibytes);
         let confirm = self.destination.publish(message);
         async move {
-            let outcome = tokio::time::timeout(backstop, confirm).await;
+            let outcome = tokio::time::timeout(bounds.backstop, confirm).await;
             let outcome = outcome.unwrap_or_else(|_| Outcome::Unknown(Reason::Timeout.into()));
-            drop((publish, kibibytes));
-            metrics.publishing.get_or_create(&label).dec();
-            metrics.publish_seconds.get_or_create(&label).observe(started.elapsed().as_secs_f64());
-            metrics.published(&name, &outcome);
+            drop(under_way);
+            bounds.seconds.observe(started.elapsed().as_secs_f64());
+            match &outcome {
+                Outcome::Confirmed => drop(bounds.confirmed.inc()),
+                other => bounds.metrics.published(&bounds.name, other),
+            }
             outcome
         }
         .boxed()
+    }
+}
+
+/// Room that a publish takes, until its outcome or until nobody waits for that any more.
+struct UnderWay {
+    gauge: Gauge,
+    _room: [OwnedSemaphorePermit; 2],
+}
+
+impl UnderWay {
+    fn begin(gauge: &Gauge, publish: OwnedSemaphorePermit, kibibytes: OwnedSemaphorePermit) -> Self {
+        gauge.inc();
+        UnderWay { gauge: gauge.clone(), _room: [publish, kibibytes] }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::future::{BoxFuture, FutureExt as _, pending};
+
+    use super::*;
+    use crate::config::BrokerUrl;
+    use crate::destination::{Confirm, Health};
+    use crate::event::{Event, Signed};
+    use crate::reason::Failure;
+
+    /// A broker that never answers.
+    struct Silent;
+
+    impl Destination for Silent {
+        fn publish(&self, _: Message) -> Confirm {
+            pending().boxed()
+        }
+        fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
+            pending().boxed()
+        }
+        fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+            pending().boxed()
+        }
+        fn health(&self) -> Health {
+            Health::Up
+        }
+        fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
+            std::future::ready(()).boxed()
+        }
+    }
+
+    fn message(bytes: usize) -> Message {
+        let event = Event {
+            id: "msg_1".into(),
+            source_name: "videogen".into(),
+            source: "https://api.videogen.io".into(),
+            name: "a.b".into(),
+            known: true,
+            kind: "io.videogen.a.b".into(),
+            subject: None,
+            time: "2026-11-23T12:00:00Z".into(),
+            partitionkey: None,
+            traceparent: None,
+            tracestate: None,
+            urlexpiry: None,
+            attributes: Arc::new([]),
+            signed: Signed::default(),
+            data: Bytes::from(vec![b' '; bytes]),
+        };
+        Message { event: Arc::new(event), topic: "a.b".into(), key: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bounded_in_number_and_bytes_and_never_without_an_outcome() {
+        let url = BrokerUrl::File("nowhere".into());
+        let settings =
+            config::Destination { in_flight: 3, in_flight_bytes: 64 << 10, ..config::Destination::new("silent", url) };
+        let handle = Handle::new(Arc::new(Silent), &settings, Duration::from_secs(10), Arc::default());
+        let busy = Outcome::Again(Reason::Busy.into());
+        let under_way: Vec<_> = (0..3).map(|_| handle.publish(message(0))).collect();
+        assert_eq!(handle.publish(message(0)).await, busy, "in number");
+        for publish in under_way {
+            assert_eq!(publish.await, Outcome::Unknown(Reason::Timeout.into()), "its broker never answered");
+        }
+        let large = handle.publish(message(60 << 10));
+        assert_eq!(handle.publish(message(8 << 10)).await, busy, "in bytes");
+        drop(large);
+        assert_eq!(handle.publish(message(8 << 10)).await, Outcome::Unknown(Reason::Timeout.into()));
+        assert_eq!(handle.bounds.publishing.get(), 0);
     }
 }

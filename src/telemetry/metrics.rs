@@ -1,7 +1,7 @@
 //! Every metric, once. Labels come from closed sets: the configuration's names, and the words of [`Reason`] and
 //! [`Refusal`](crate::signature::Refusal).
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -35,7 +35,7 @@ pub struct Answered {
 /// A source and why its delivery was not accepted.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Refused {
-    /// The source's name; empty where the request named none.
+    /// The source's name.
     pub source: String,
     /// A closed set of words.
     pub reason: &'static str,
@@ -102,7 +102,7 @@ metrics! {
     kafka_replaced: Labelled<OfDestination> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
     last_delivery: Family<OfSource, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
-    clock_offset: Family<OfSource, Gauge<i64, AtomicI64>> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
+    clock_offset: Family<OfSource, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
 }
 
 /// 0.1 ms to 210 s.
@@ -118,6 +118,17 @@ impl Metrics {
             Ok(()) => page,
             Err(_) => String::new(), // writing to a String does not fail
         }
+    }
+
+    /// The count of a source's deliveries that were answered so.
+    pub fn answered(&self, source: &str, outcome: &'static str) -> Counter {
+        self.deliveries.get_or_create_owned(&Answered { source: source.into(), outcome })
+    }
+
+    /// The count of a destination's confirmed publishes.
+    pub fn confirmed(&self, destination: &str) -> Counter {
+        let label = Published { destination: destination.into(), outcome: "confirmed", reason: "" };
+        self.publishes.get_or_create_owned(&label)
     }
 
     /// Counts a publish's end.
