@@ -13,6 +13,10 @@
 //! | settle | [`ledger`] | what was confirmed becomes durable |
 //! | answer | [`ingress`] | 200, never before the event is safe |
 //!
+//! Beside it: [`delivery`] and [`event`] are what travels, [`reason`] the words for what went wrong, [`dead_letter`] what
+//! becomes of the rest; [`cli`] the commands, of which [`sender`] and [`samples`] are the other side of the wire;
+//! [`admin`], [`telemetry`] and [`tls`] for operators; [`durable`] for directories.
+//!
 //! [`pipeline`] strings claim to settle together, in a task of its own. [`app`] composes everything from [`config`], and
 //! says in which order it starts and ends. Data flows one way: nothing below calls back up.
 //!

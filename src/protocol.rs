@@ -1,13 +1,30 @@
 //! The protocol of one delivery: a pure function over facts.
 //!
 //! A ledger stores an [`Entry`] for each delivery and changes it only through [`step`]; which ledger, and what fails
-//! around it, makes no difference here. The rules P1–P14 it keeps were found by exploring all interleavings of senders,
-//! replicas, crashes and late confirms:
+//! around it, makes no difference here. Facts only grow: a confirm merges whoever brings it, also after its ticket was
+//! lost; only `Release` and `Dead` need the current ticket; closed means that every target of the frozen set is confirmed
+//! or dead.
 //!
-//! - facts only grow: a confirm merges whoever brings it, also after its ticket was lost (P7, G4);
-//! - only `Release` and `Dead` need the current ticket; after `Accepted` its ticket may bring `Dead` too (P6);
-//! - the first `Accepted` wins (P1); targets freeze at the first confirm or at `Accepted` (P7);
-//! - confirmed beats dead (P7); closed means that every target of the frozen set is confirmed or dead.
+//! The rules without which events were lost or doubled, found by exploring all interleavings of senders, replicas, crashes
+//! and late confirms. Code elsewhere names them; P2 to P4, P8, P11 and P13 are for spools and shared stores, whose facts are
+//! in the types already.
+//!
+//! | | rule |
+//! |---|---|
+//! | P1 | The first `Accepted` of an id wins; a later one is refused and told the owner. It needs no current ticket. |
+//! | P2 | A prepared row of a spool belongs to its ticket; whoever is refused deletes only its own. |
+//! | P3 | A prepared row is deleted only after the ledger has said that another's `Accepted`, or an end, stands. |
+//! | P4 | A prepared row without an entry (the store forgot) is claimed and accepted, never deleted. |
+//! | P5 | 200 comes only from the ledger's merged answer, never from a task's own view of its targets. |
+//! | P6 | After `Accepted`, the row's owner may bring `Dead`: that fact is its ticket. |
+//! | P7 | Facts are read again before each publish; what is confirmed, or not in the frozen set, is skipped. Targets freeze at the first confirm, or at `Accepted`. Confirmed beats dead. |
+//! | P8 | A lane's order is the position of the prepared row; an unresolved earlier row of a key holds that key. |
+//! | P9 | Order is promised by the replica that holds or published the earlier event. |
+//! | P10 | When a shared store forgets, order across replicas is lost too. |
+//! | P11 | A spool with rows is drained whatever the mode; a key that has rows goes behind them. |
+//! | P12 | Tickets are unique for ever, never a counter inside the entry. |
+//! | P13 | A spool is known by the identity of its data directory. While its owner is not alive, a retry gets 503. |
+//! | P14 | A RabbitMQ `nack` is unknown, not again: another queue may hold the message. |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,12 +10,23 @@ use hookbridge::config::{self, BrokerUrl, Secret};
 use super::{Differences, Ending, Stored, Subject, subject};
 use crate::support::brokers::{Broker, Kind, With};
 
-/// Never shared: each stream reserves its 10 GiB, and it starts in no time.
-pub struct Nats(Broker);
+/// One of the test's own, as it starts in no time; or the one that `NATS_URL` names, whose `max_payload` must be 9 MB and
+/// whose JetStream must have room for a stream of each test.
+pub enum Nats {
+    Own(Broker),
+    Shared(&'static Broker),
+}
 
 impl Nats {
+    fn broker(&self) -> &Broker {
+        match self {
+            Nats::Own(broker) => broker,
+            Nats::Shared(broker) => broker,
+        }
+    }
+
     async fn stream(&self, scope: &str) -> Option<stream::Stream> {
-        let client = async_nats::connect(self.0.url()).await.expect("a connection");
+        let client = async_nats::connect(self.broker().url()).await.expect("a connection");
         jetstream::new(client).get_stream(scope).await.ok()
     }
 
@@ -24,7 +35,7 @@ impl Nats {
         let mut config = stream.info().await.expect("its settings").config.clone();
         config.max_messages_per_subject = most;
         config.discard_new_per_subject = most > 0;
-        let client = async_nats::connect(self.0.url()).await.expect("a connection");
+        let client = async_nats::connect(self.broker().url()).await.expect("a connection");
         jetstream::new(client).update_stream(&config).await.expect("other settings");
     }
 }
@@ -43,11 +54,15 @@ impl Subject for Nats {
 
     async fn own() -> Self {
         // The default of 1 MiB is less than the bridge takes.
-        Nats(Broker::start_with(Kind::Nats, With { conf: "max_payload: 16MB\n", ..With::default() }))
+        Nats::Own(Broker::start_with(Kind::Nats, With { conf: "max_payload: 16MB\n", ..With::default() }))
+    }
+
+    async fn shared() -> Self {
+        if Broker::is_given(Kind::Nats) { Nats::Shared(Broker::shared(Kind::Nats)) } else { Nats::own().await }
     }
 
     fn settings(&self, scope: &str) -> config::Destination {
-        subject::settings(scope, BrokerUrl::Nats(vec![Secret::new(self.0.url())]))
+        subject::settings(scope, BrokerUrl::Nats(vec![Secret::new(self.broker().url())]))
     }
 
     async fn stored(&self, scope: &str, topic: &str) -> Vec<Stored> {
@@ -64,19 +79,19 @@ impl Subject for Nats {
     }
 
     async fn kill(&self) {
-        self.0.kill();
+        self.broker().kill();
     }
 
     async fn start_again(&self) {
-        self.0.start_again();
+        self.broker().start_again();
     }
 
     async fn pause(&self) {
-        self.0.pause();
+        self.broker().pause();
     }
 
     async fn resume(&self) {
-        self.0.resume();
+        self.broker().resume();
     }
 
     async fn refuse(&self, scope: &str, _topic: &str) {

@@ -2,7 +2,6 @@
 //! without room, as quorum queues take some more than their limit.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use bytes::Bytes;
 use hookbridge::config::{self, BrokerUrl, Secret};
@@ -69,8 +68,7 @@ impl Subject for Rabbitmq {
     }
 
     async fn shared() -> Self {
-        static SHARED: OnceLock<Broker> = OnceLock::new();
-        Rabbitmq { broker: Holder::Shared(SHARED.get_or_init(|| Broker::start(Kind::Rabbitmq))) }
+        Rabbitmq { broker: Holder::Shared(Broker::shared(Kind::Rabbitmq)) }
     }
 
     fn settings(&self, scope: &str) -> config::Destination {

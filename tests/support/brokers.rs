@@ -88,6 +88,11 @@ impl Broker {
         })
     }
 
+    /// Whether the environment names one.
+    pub fn is_given(kind: Kind) -> bool {
+        std::env::var_os(kind.variable()).is_some_and(|url| !url.is_empty())
+    }
+
     /// The one that the environment names (`NATS_URL`, `KAFKA_BROKERS`, `AMQP_URL`, `REDIS_URL`), else one for all
     /// tests of this process. Not to be killed or paused; names on it must be the test's own ([`super::event::scope`]).
     pub fn shared(kind: Kind) -> &'static Broker {
