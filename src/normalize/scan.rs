@@ -87,15 +87,12 @@ struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    /// A place below this one; `part` is the name or the index, escaped as in a pointer.
+    /// A place below this one; `part` is the name or the index, escaped as in a pointer. Most are nothing that anybody
+    /// wants, and cost no allocation.
     fn below(&self, part: &str, expiry: bool) -> At<'a> {
-        let mut path = String::new();
-        if self.top || !self.path.is_empty() {
-            path = format!("{}/{part}", self.path);
-            if !self.interesting(&path) {
-                path.clear();
-            }
-        }
+        let within = self.top || !self.path.is_empty();
+        let wanted = within && self.wanted.iter().any(|wanted| self.leads_to(part, wanted));
+        let path = if wanted { format!("{}/{part}", self.path) } else { String::new() };
         At { found: self.found, wanted: self.wanted, whole: self.whole, path, top: false, expiry }
     }
 
@@ -104,9 +101,15 @@ impl<'a> At<'a> {
         self.path.is_empty() && !self.whole
     }
 
-    /// Whether anything that is wanted has this path, or one below it.
-    fn interesting(&self, path: &str) -> bool {
-        self.wanted.iter().any(|wanted| is_member(wanted, path) || is_below(wanted, path))
+    /// Whether what is wanted is this part of here, or below it.
+    fn leads_to(&self, part: &str, wanted: &str) -> bool {
+        match wanted.strip_prefix('/') {
+            None => self.top && escaped(wanted) == part,
+            Some(_) => {
+                let rest = wanted.strip_prefix(&*self.path).and_then(|rest| rest.strip_prefix('/')?.strip_prefix(part));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        }
     }
 
     /// Sets what is wanted here.
