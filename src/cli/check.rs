@@ -15,8 +15,8 @@ use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger};
 
-/// How long a broker may take to be reached.
-const REACHED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a broker may take to be reached, and to make what is missing.
+const REACHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a running program may take to say that it lives.
 const LIVES_WITHIN: Duration = Duration::from_secs(2);
@@ -29,7 +29,8 @@ pub struct Args {
     /// Prints the effective settings, without anything secret
     #[arg(long)]
     print: bool,
-    /// Reaches the store and each destination, makes what destinations need as `serve` would, and warns of what is weak
+    /// Reaches the store and each destination, makes the topics they lack as `serve` would (not with `topology: verify`),
+    /// and warns of what is weak
     #[arg(long)]
     connect: bool,
     /// Asks a running `serve` whether it lives; needs no setting but its admin address, and prints nothing. For container
@@ -136,7 +137,12 @@ async fn connect(settings: &Settings) -> bool {
 
 async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {
     let destination = destination::open(opening)?;
-    let found = tokio::time::timeout(REACHED_WITHIN, destination.probe()).await;
+    // First what `serve` would make, so that what is told of it does not depend on who is faster.
+    let ensured_and_probed = async {
+        destination.ensure().await?;
+        destination.probe().await
+    };
+    let found = tokio::time::timeout(REACHED_WITHIN, ensured_and_probed).await;
     destination.close(Duration::from_secs(1)).await;
-    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not reached within 10 s")))
+    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not reached within 30 s")))
 }
