@@ -32,8 +32,11 @@ pub(super) fn of_report(code: Code, history: History) -> Outcome {
         Stored::Perhaps(reason) => Outcome::Unknown(failure(reason, code)),
         Stored::TooLarge if history.oversized => Outcome::Never(failure(Reason::TooLarge, code)),
         Stored::TooLarge => Outcome::Again(failure(Reason::Refused, code)),
-        Stored::Queued if history.disturbed || history.lingered => Outcome::Unknown(failure(purged, code)),
-        Stored::Queued => Outcome::Again(failure(purged, code)),
+        Stored::Queued if history.closing && !history.disturbed && !history.lingered => {
+            Outcome::Again(failure(purged, code))
+        }
+        // A producer that failed: what was sent may have been put back into its queue.
+        Stored::Queued => Outcome::Unknown(failure(purged, code)),
         Stored::InFlight => Outcome::Unknown(failure(purged, code)),
     }
 }
@@ -120,8 +123,7 @@ fn stored(code: Code) -> Stored {
         | Code::UnsupportedCompressionType
         | Code::ThrottlingQuotaExceeded
         | Code::UnsupportedFeature
-        | Code::BadCompression
-        | Code::BadMessage => Stored::No(Reason::Refused),
+        | Code::BadCompression => Stored::No(Reason::Refused),
         Code::NotLeaderForPartition
         | Code::LeaderNotAvailable
         | Code::ReplicaNotAvailable
@@ -134,8 +136,8 @@ fn stored(code: Code) -> Stored {
         | Code::TimedOutQueue => Stored::No(Reason::Unreachable),
         Code::KafkaStorageError => Stored::No(Reason::Io),
 
-        // Appended, but not on as many replicas as asked for.
-        Code::NotEnoughReplicasAfterAppend => Stored::Perhaps(Reason::Refused),
+        // Appended, but not on as many replicas as asked for; or answered in a way that cannot be read.
+        Code::NotEnoughReplicasAfterAppend | Code::BadMessage => Stored::Perhaps(Reason::Refused),
         Code::MessageTimedOut | Code::OperationTimedOut | Code::RequestTimedOut => Stored::Perhaps(Reason::Timeout),
         Code::BrokerTransportFailure | Code::NetworkException | Code::BrokerDestroy | Code::DestroyBroker => {
             Stored::Perhaps(Reason::ConnectionLost)
@@ -203,10 +205,11 @@ mod tests {
             (Code::UnknownProducerId, "unknown connection_lost", "unknown connection_lost"),
             (Code::InvalidProducerEpoch, "unknown connection_lost", "unknown connection_lost"),
             (Code::Fatal, "unknown connection_lost", "unknown connection_lost"),
-            (Code::PurgeQueue, "again connection_lost", "unknown connection_lost"),
+            (Code::PurgeQueue, "unknown connection_lost", "unknown connection_lost"),
             (Code::PurgeInflight, "unknown connection_lost", "unknown connection_lost"),
             (Code::MessageSizeTooLarge, "again refused", "again refused"),
             // Not in the table.
+            (Code::BadMessage, "unknown refused", "unknown refused"),
             (Code::Unknown, "unknown refused", "unknown refused"),
             (Code::CriticalSystemResource, "unknown refused", "unknown refused"),
         ] {
