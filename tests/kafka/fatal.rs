@@ -4,6 +4,7 @@
 use futures_util::future::join_all;
 use hookbridge::config::{Secret, Topology};
 use hookbridge::destination::{Health, Outcome};
+use hookbridge::reason::Reason;
 use hookbridge::telemetry::metrics::OfDestination;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -14,7 +15,7 @@ use crate::suite::kafka::read;
 use crate::suite::tally::Tally;
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
-use crate::{assert_order, keyed, open, opening};
+use crate::{assert_order, keyed, open, opening, reason};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_error_costs_no_event() {
@@ -106,4 +107,21 @@ async fn what_is_only_inferred_is_not_confirmed() {
     assert!(tally.count(Ending::Unknown) > 0, "none was refused with another behind it");
     handle.destination.close(SOON).await;
     tally.check(&read(&mock.bootstrap_servers(), &topic), false);
+}
+
+/// The broker may have stored the first attempt before it closed the connection, whatever it answers to the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_after_its_connection_was_closed_it_is_perhaps_stored() {
+    let (mock, scope) = (MockCluster::new(3).expect("a mock cluster"), scope());
+    let topic = format!("{scope}.a");
+    // Others stay connected: no more is lost than one connection.
+    mock.create_topic(&topic, 1, 1).expect("a topic");
+    let mut opening = opening(&scope, &mock.bootstrap_servers(), &["a"]);
+    opening.settings.topology = Topology::Verify;
+    let handle = open(opening);
+    up(&handle).await;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    mock.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT, refused]);
+    let told = outcome(handle.publish(message(&topic, event("msg_1")))).await;
+    assert_eq!((Ending::from(&told), reason(&told)), (Ending::Unknown, Some(Reason::NotAuthorized)));
 }

@@ -53,6 +53,11 @@ impl Context {
         Context { link, limits, metrics, label, alone, disturbed: RwLock::new(None), closing: AtomicBool::new(false) }
     }
 
+    /// From now on what is refused may be stored all the same, by an attempt before the one that was refused.
+    fn disturb(&self) {
+        *self.disturbed.write() = Some(Instant::now());
+    }
+
     fn judge(&self, code: Code, topic: &str, ticket: &Ticket) -> Outcome {
         let disturbed = self.disturbed.read().is_some_and(|at| at + SUPPRESSED > ticket.handed_over);
         let limit = self.limits.read().get(topic).copied().flatten();
@@ -88,11 +93,17 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // A connection that the other side closed, or a request without an answer, is no error to librdkafka: only its
+        // log tells, before the reports that come of it.
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            self.disturb();
+        }
         log(&self.label.destination, level, facility, line);
     }
 
     // Called twice for each error by rdkafka 0.39 (`poll_event`, then `BaseProducer::poll`): all of it can be repeated.
     fn error(&self, error: KafkaError, about: &str) {
+        self.disturb();
         let reason = match error.rdkafka_error_code().unwrap_or(Code::Unknown) {
             Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
                 Reason::NotAuthorized
@@ -102,7 +113,6 @@ impl ClientContext for Context {
             // Perhaps fatal: librdkafka tells a fatal error by `Fatal` or by what caused it.
             _ => return self.link.suspect(),
         };
-        *self.disturbed.write() = Some(Instant::now());
         if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
             self.link.lost();
         } else {
