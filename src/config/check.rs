@@ -13,7 +13,7 @@ use super::{Ack, Admin, Limits, Secret, Settings, Store, units};
 pub(super) use route::takes_everything;
 pub(super) use source::keys_in;
 
-mod destination;
+pub(super) mod destination;
 mod route;
 mod source;
 

@@ -42,7 +42,7 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     let link = Arc::new(Link::default());
     let limits = Limits::default();
     let metrics = opening.metrics;
-    let alone = client::alone_above(&opening.settings);
+    let alone = client::alone(&opening.settings.properties);
     let context = Context::new(Arc::clone(&link), Arc::clone(&limits), Arc::clone(&metrics), label.clone(), alone);
     let first = producer::make(&producer, context).map_err(|error| client::unusable(&error))?;
     let shared = Arc::new(Shared {

@@ -8,7 +8,7 @@ use crate::config::{Auth, BrokerUrl, Destination, Kind, Mode, Secret, Tls, Topol
 
 /// librdkafka properties that our guarantees rest on, and why they are not to be set. The only such list: what gets past
 /// it is the operator's to choose.
-const OURS: [(&str, &str); 24] = [
+pub(in crate::config) const OURS: [(&str, &str); 27] = [
     ("enable.idempotence", "it keeps a retry inside the client from doubling or reordering events, and stays on"),
     ("enable.gapless.guarantee", "it would stop the producer at the first message that fails"),
     ("acks", "an event is confirmed only by all in-sync replicas"),
@@ -33,6 +33,9 @@ const OURS: [(&str, &str); 24] = [
     ("log.queue", "librdkafka's log lines go to this program's log"),
     ("enabled_events", "a confirm is a delivery report"),
     ("api.version.request", "the broker's version must be known"),
+    ("batch.size", "it tells which event of a batch is too large"),
+    ("socket.max.fails", "a connection with a request that had no answer is given up"),
+    ("log.connection.close", "what is certain of a publish rests on knowing of lost connections"),
 ];
 
 impl Checker<'_, '_> {

@@ -240,6 +240,24 @@ fn of_destinations() {
 }
 
 #[test]
+fn of_kafka_properties_that_are_ours() {
+    for (name, why) in check::destination::OURS {
+        for prefix in ["", "topic."] {
+            let text = format!("destinations: {{k: {{url: 'kafka://h', properties: {{{prefix}{name}: 1}}}}}}");
+            expect(SOURCE, &[(&text, &format!("f:2:51: the property `{name}` is not to be set: {why}"))]);
+        }
+    }
+    // What our promises rest on besides.
+    for name in ["batch.size", "socket.max.fails", "log.connection.close"] {
+        assert!(check::destination::OURS.iter().any(|(ours, _)| *ours == name), "{name}");
+    }
+    for name in ["linger.ms", "statistics.interval.ms", "batch.num.messages"] {
+        let text = format!("{SOURCE}destinations: {{k: {{url: 'kafka://h', properties: {{{name}: 1}}}}}}");
+        assert!(load_file(&text).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_meaning_come_at_once_in_the_files_order() {
     expect(
         "",

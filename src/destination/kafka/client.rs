@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::config::{BrokerUrl, Destination};
+use crate::config::{BrokerUrl, Destination, Secret};
 use crate::destination::Opening;
 use crate::reason::{Failure, Reason};
 
@@ -20,7 +20,6 @@ const BATCH: usize = 128 * 1024;
 /// How to tell that a message that was refused as too large is so by itself, not only its batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Alone {
-    batch: usize,
     compressed: bool,
 }
 
@@ -28,18 +27,17 @@ impl Alone {
     /// Whether a message of this size, refused by a topic with this limit (where known), is itself too large.
     pub fn too_large(self, size: usize, limit: Option<usize>) -> bool {
         // Above the batch size it was alone. Below, the limit tells; but how far it was compressed is not known.
-        size > self.batch || (!self.compressed && limit.is_some_and(|limit| size > limit))
+        size > BATCH || (!self.compressed && limit.is_some_and(|limit| size > limit))
     }
 }
 
 /// See [`Alone`].
-pub(super) fn alone_above(settings: &Destination) -> Alone {
-    let value = |names: &[&str]| {
-        settings.properties.iter().find(|(name, _)| names.contains(&name.as_str())).map(|(_, value)| value.expose())
+pub(super) fn alone(properties: &[(String, Secret)]) -> Alone {
+    let compresses = |(name, value): &(String, Secret)| {
+        let name = name.strip_prefix("topic.").unwrap_or(name); // librdkafka takes both
+        matches!(name, "compression.codec" | "compression.type") && value.expose() != "none"
     };
-    let batch = value(&["batch.size"]).and_then(|value| value.parse().ok()).unwrap_or(BATCH);
-    let compressed = value(&["compression.codec", "compression.type"]).is_some_and(|codec| codec != "none");
-    Alone { batch, compressed }
+    Alone { compressed: properties.iter().any(compresses) }
 }
 
 /// What a topic must take.
@@ -59,10 +57,10 @@ pub(super) fn producer(opening: &Opening) -> ClientConfig {
         .set("message.timeout.ms", milliseconds(opening.publish_timeout))
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        .set("batch.size", BATCH.to_string())
         .set("partitioner", "murmur2_random");
     for (name, value) in [
         ("linger.ms", "0".to_string()),
-        ("batch.size", BATCH.to_string()),
         ("statistics.interval.ms", "5000".into()),
         // How long a topic that is not there is waited for: one just made may not be known to every broker.
         ("topic.metadata.propagation.max.ms", "10000".into()),
@@ -92,7 +90,11 @@ pub(super) fn admin(settings: &Destination) -> ClientConfig {
     for (name, value) in &settings.properties {
         client.set(name, value.expose()); // those that are ours were refused with the configuration
     }
-    client.set("bootstrap.servers", servers).set("allow.auto.create.topics", "false");
+    client
+        .set("bootstrap.servers", servers)
+        .set("allow.auto.create.topics", "false")
+        // A connection that is lost is told of: see `Context::log`.
+        .set("log.connection.close", "true");
     for (name, value) in [
         ("client.id", "hookbridge"),
         ("socket.keepalive.enable", "true"),
@@ -101,7 +103,6 @@ pub(super) fn admin(settings: &Destination) -> ClientConfig {
         ("socket.connection.setup.timeout.ms", "10000"),
         ("reconnect.backoff.ms", "100"),
         ("reconnect.backoff.max.ms", "1000"),
-        ("log.connection.close", "true"),
     ] {
         default(&mut client, name, value);
     }
@@ -142,4 +143,26 @@ pub(super) fn unusable(error: &KafkaError) -> Failure {
         other => format!("Kafka client: {other}"),
     };
     Failure::new(Reason::Failed, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_hides_what_is_too_large_by_itself() {
+        let properties = |all: &[(&str, &str)]| {
+            let all = all.iter().map(|(name, value)| ((*name).to_string(), Secret::new(*value)));
+            alone(&all.collect::<Vec<_>>())
+        };
+        for plain in [&[][..], &[("compression.codec", "none")], &[("linger.ms", "gzip")]] {
+            let alone = properties(plain);
+            assert!(alone.too_large(1001, Some(1000)) && !alone.too_large(1000, Some(1000)), "{plain:?}");
+            assert!(!alone.too_large(1001, None) && alone.too_large(BATCH + 1, None), "{plain:?}");
+        }
+        for name in ["compression.codec", "compression.type", "topic.compression.codec", "topic.compression.type"] {
+            let alone = properties(&[("compression.codec", "none"), (name, "gzip")]);
+            assert!(!alone.too_large(1001, Some(1000)) && alone.too_large(BATCH + 1, None), "{name}");
+        }
+    }
 }
