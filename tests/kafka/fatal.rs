@@ -109,6 +109,19 @@ async fn what_is_only_inferred_is_not_confirmed() {
     tally.check(&read(&mock.bootstrap_servers(), &topic), false);
 }
 
+/// Topics that cannot be made (the mock cluster answers no such request) hold up none that exists.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_exists_is_usable_while_the_rest_is_being_made() {
+    let (mock, scope) = (MockCluster::new(1).expect("a mock cluster"), scope());
+    mock.create_topic(&format!("{scope}.a"), 1, 1).expect("a topic");
+    let handle = open(opening(&scope, &mock.bootstrap_servers(), &["a", "b"]));
+    publish_until_confirmed(&handle, &message(&format!("{scope}.a"), event("msg_1"))).await;
+    assert_eq!(handle.destination.health(), Health::Starting, "the first look is not over");
+    let told = outcome(handle.publish(message(&format!("{scope}.b"), event("msg_1")))).await;
+    assert_eq!((Ending::from(&told), reason(&told)), (Ending::Again, Some(Reason::Unroutable)));
+    handle.destination.close(SOON).await;
+}
+
 /// The broker may have stored the first attempt before it closed the connection, whatever it answers to the second.
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_after_its_connection_was_closed_it_is_perhaps_stored() {

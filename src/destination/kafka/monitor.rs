@@ -102,9 +102,10 @@ async fn reach(shared: &Arc<Shared>) -> Result<(), Failure> {
 pub(super) async fn look(shared: &Arc<Shared>) -> Result<(), Failure> {
     shared.link.looking();
     let (plan, config, runtime) = (shared.plan.clone(), shared.admin.clone(), tokio::runtime::Handle::current());
+    let early = Arc::clone(shared);
     let looked = aside(move || {
         let admin = Admin::new(&config, &plan.destination, runtime)?;
-        Ok(admin.apply(&plan))
+        Ok(admin.apply(&plan, |found| early.found(found)))
     });
     let (found, fits) = match looked.await {
         Ok(Ok(looked)) => looked,

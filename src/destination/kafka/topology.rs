@@ -45,7 +45,10 @@ pub(super) struct Findings {
     pub topics: HashMap<String, Found>,
 }
 
-const ANSWER: Duration = Duration::from_secs(10);
+/// Less than what `check --connect` waits for: it is to tell what went wrong.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long the leaders of new partitions are waited for.
+const LEADING: Duration = Duration::from_secs(10);
 /// Between two questions to a leader.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -72,8 +75,8 @@ impl Admin {
     }
 
     /// Looks at the topics, and makes those that are missing if the plan says so. What was found is returned also where
-    /// something does not fit.
-    pub fn apply(&self, plan: &Plan) -> (Findings, Result<(), Failure>) {
+    /// something does not fit. To make topics may take its time: what there is already is told before.
+    pub fn apply(&self, plan: &Plan, early: impl FnOnce(Findings)) -> (Findings, Result<(), Failure>) {
         let mut all = match self.metadata() {
             Ok(all) => all,
             Err(failure) => return (Findings::default(), Err(failure)),
@@ -88,6 +91,7 @@ impl Admin {
         } else if plan.topology == Topology::Verify {
             Err(Failure::new(Reason::Topology, format!("no topic {}", list(&missing))))
         } else {
+            early(self.findings(plan, &all));
             let made = self.create(plan, &missing);
             all = match self.metadata() {
                 Ok(all) => all,
@@ -147,12 +151,14 @@ impl Admin {
     /// A broker tells of a topic before its partitions' leaders lead them. What they refuse until then costs certainty
     /// (see [`super::outcome::of_success`]), so the leaders themselves are asked. Past the time it goes on without them.
     fn wait_for_leaders(&self, plan: &Plan, topics: &[String]) {
-        let end = Instant::now() + ANSWER;
+        let end = Instant::now() + LEADING;
         for (topic, partition) in topics.iter().flat_map(|topic| (0..plan.partitions).map(move |part| (topic, part))) {
             loop {
                 let left = end.saturating_duration_since(Instant::now());
                 match self.client.inner().fetch_watermarks(topic, partition, left) {
                     Ok(_) => break,
+                    // Another replica made it, with fewer partitions.
+                    Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => break,
                     Err(error) if left.is_zero() || unanswered(&error).reason == Reason::NotAuthorized => return,
                     Err(_) => std::thread::sleep(PAUSE.min(left)),
                 }
@@ -298,7 +304,28 @@ pub(super) fn unanswered(error: &KafkaError) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+
     use super::*;
+
+    #[tokio::test]
+    async fn partitions_that_do_not_exist_are_not_waited_for() {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("a", 1, 1).unwrap();
+        let plan = Plan {
+            destination: "kafka".into(),
+            topics: vec!["a".into()],
+            topology: Topology::Ensure,
+            partitions: 12,
+            largest: 1000,
+        };
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", mock.bootstrap_servers());
+        let admin = Admin::new(&config, "kafka", tokio::runtime::Handle::current()).unwrap();
+        let started = Instant::now();
+        admin.wait_for_leaders(&plan, &["a".into()]);
+        assert!(started.elapsed() < LEADING / 2, "{:?}", started.elapsed());
+    }
 
     #[test]
     fn warnings_say_what_can_be_lost() {
