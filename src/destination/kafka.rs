@@ -176,14 +176,16 @@ impl Destination for Kafka {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
-        let (plan, config) = (self.0.plan.clone(), self.0.admin.clone());
+        let (plan, config, link) = (self.0.plan.clone(), self.0.admin.clone(), Arc::clone(&self.0.link));
         async move {
             let runtime = tokio::runtime::Handle::current();
             let looked = aside(move || {
                 let found = Admin::new(&config, &plan.destination, runtime)?.look(&plan)?;
                 Ok([found.lines(&plan), found.warnings(&plan)].concat())
             });
-            looked.await.unwrap_or_else(|_| Err(Reason::Failed.into()))
+            // To the client that asks every failure is a time-out; the producer beside it is told why.
+            let told = looked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
+            told.map_err(|failure| link.cause().unwrap_or(failure))
         }
         .boxed()
     }

@@ -64,7 +64,10 @@ async fn tls_with_plain_scram_and_tokens() {
     })
     .await;
     assert_ne!(handle.destination.health(), Health::Up);
-    assert!(handle.destination.probe().await.is_err());
+    // Asked for at once, as `check --connect` does, which waits 10 s.
+    let handle = open(secure(&scope, &broker, "PLAIN", "wrong"));
+    let told = tokio::time::timeout(Duration::from_secs(10), handle.destination.probe()).await.expect("in time");
+    assert_eq!(told.expect_err("a wrong password").reason, Reason::NotAuthorized);
 
     // Without the test's root the certificate is not trusted.
     let mut opening = secure(&scope, &broker, "PLAIN", password);
@@ -76,6 +79,8 @@ async fn tls_with_plain_scram_and_tokens() {
         failure.detail.contains("certificate").then_some(())
     })
     .await;
+    let told = handle.destination.probe().await.expect_err("it is not trusted");
+    assert!(told.detail.contains("certificate"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

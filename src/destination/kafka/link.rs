@@ -122,6 +122,12 @@ impl Link {
         }
     }
 
+    /// What went wrong, if that is known and nothing went well since.
+    pub fn cause(&self) -> Option<Failure> {
+        let state = self.state.lock();
+        state.failed.clone().or_else(|| state.trouble.clone())
+    }
+
     /// What is known without asking.
     pub fn health(&self) -> Health {
         let state = self.state.lock();
