@@ -33,8 +33,8 @@ mod producer;
 mod record;
 mod topology;
 
-/// How long after a message's life its report is still waited for: librdkafka looks for expired ones once a second.
-const REPORT: Duration = Duration::from_secs(5);
+/// How long a closed producer's threads may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     let (plan, producer, admin) = (plan(&opening), client::producer(&opening), client::admin(&opening.settings));
@@ -50,7 +50,6 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
         closed: CancellationToken::new(),
         ending: TaskTracker::new(),
         warned: Mutex::default(),
-        life: opening.publish_timeout,
         mode: opening.settings.mode,
         forward_signature: opening.settings.forward_signature,
         link,
@@ -92,7 +91,6 @@ struct Shared {
     producer: ClientConfig,
     admin: ClientConfig,
     alone: client::Alone,
-    life: Duration,
     mode: Mode,
     forward_signature: bool,
     metrics: Arc<Metrics>,
@@ -153,16 +151,8 @@ impl Destination for Kafka {
             Ok(report) => report,
             Err(outcome) => return std::future::ready(outcome).boxed(),
         };
-        let at_most = shared.life + REPORT;
-        async move {
-            match tokio::time::timeout(at_most, report).await {
-                Ok(Ok(outcome)) => outcome,
-                // Its producer ended without a report, or never reports.
-                Ok(Err(_)) => Outcome::Unknown(Reason::ConnectionLost.into()),
-                Err(_) => Outcome::Unknown(Reason::Timeout.into()),
-            }
-        }
-        .boxed()
+        // librdkafka reports each message when its life is over, at the latest. Else its producer ended without a report.
+        report.map(|told| told.unwrap_or_else(|_| Outcome::Unknown(Reason::ConnectionLost.into()))).boxed()
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
@@ -205,15 +195,15 @@ impl Destination for Kafka {
                 let _ = tokio::time::timeout(at_most, shared.ending.wait()).await;
                 return;
             };
+            let destination = shared.plan.destination.clone();
             let ended = aside(move || {
                 let left = drain(&producer, at_most, true);
-                discard(Some(producer));
-                left
+                if left > 0 {
+                    tracing::warn!(%destination, left, "closed with publishes unconfirmed");
+                }
+                drop(producer);
             });
-            let left = ended.await.unwrap_or_default();
-            if left > 0 {
-                tracing::warn!(destination = %shared.plan.destination, left, "closed with publishes unconfirmed");
-            }
+            let _ = tokio::time::timeout(at_most + ENDING, ended).await;
         }
         .boxed()
     }

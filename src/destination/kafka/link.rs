@@ -1,6 +1,8 @@
 //! What is known of the cluster: reached or not, its topics fitting or not. Written by callbacks and by the monitor,
 //! read by every publish.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -11,6 +13,8 @@ use crate::reason::{Failure, Reason};
 #[derive(Default)]
 pub(super) struct Link {
     state: Mutex<State>,
+    /// Whether something can be published, as the state says: every publish asks.
+    usable: AtomicBool,
     bell: Notify,
 }
 
@@ -68,9 +72,10 @@ impl Link {
 
     /// What it answered: the fatal error, if there is one.
     pub fn inspected(&self, fatal: Option<Failure>) {
-        let mut state = self.state.lock();
-        state.suspect = false;
-        state.failed = state.failed.take().or(fatal);
+        self.set(|state| {
+            state.suspect = false;
+            state.failed = state.failed.take().or(fatal);
+        });
     }
 
     /// A topic was not there.
@@ -80,24 +85,26 @@ impl Link {
 
     /// The cluster answered; says whether it had not before.
     pub fn reached(&self) -> bool {
-        let mut state = self.state.lock();
-        let news = !state.connected;
-        (state.connected, state.reached, state.doubted, state.trouble) = (true, true, false, None);
-        news
+        self.set(|state| {
+            let news = !state.connected;
+            (state.connected, state.reached, state.doubted, state.trouble) = (true, true, false, None);
+            news
+        })
     }
 
     /// The cluster did not answer; says whether it had before.
     pub fn not_reached(&self, failure: Failure) -> bool {
-        let mut state = self.state.lock();
-        let news = state.connected;
-        (state.connected, state.doubted, state.look) = (false, false, true);
-        state.trouble.get_or_insert(failure);
-        news
+        self.set(|state| {
+            let news = state.connected;
+            (state.connected, state.doubted, state.look) = (false, false, true);
+            state.trouble.get_or_insert(failure);
+            news
+        })
     }
 
     /// The producer was replaced.
     pub fn replaced(&self) {
-        self.state.lock().failed = None;
+        self.set(|state| state.failed = None);
     }
 
     /// A look at the topics begins: what is noticed from now on asks for another.
@@ -114,6 +121,9 @@ impl Link {
 
     /// Why nothing can be published now, if nothing can.
     pub fn down(&self) -> Option<Failure> {
+        if self.usable.load(Relaxed) {
+            return None;
+        }
         let state = self.state.lock();
         match &state.failed {
             Some(failure) => Some(failure.clone()),
@@ -165,8 +175,15 @@ impl Link {
     }
 
     fn change(&self, what: impl FnOnce(&mut State)) {
-        what(&mut self.state.lock());
+        self.set(what);
         self.bell.notify_one();
+    }
+
+    fn set<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let told = what(&mut state);
+        self.usable.store(state.connected && state.failed.is_none(), Relaxed);
+        told
     }
 }
 

@@ -150,7 +150,10 @@ async fn replace(shared: &Arc<Shared>, replacing: &mut Replacing) -> Result<(), 
         }
         replacing.last = Some(Instant::now());
     }
-    let new = make(&shared.producer, shared.context()).map_err(|error| client::unusable(&error))?;
+    let (config, context) = (shared.producer.clone(), shared.context());
+    // It reads certificates, and starts threads.
+    let made = aside(move || make(&config, context)).await.map_err(|_| Reason::Failed)?;
+    let new = made.map_err(|error| client::unusable(&error))?;
     discard(shared.slot.put(new));
     shared.link.replaced();
     Ok(())
