@@ -124,6 +124,11 @@ pub async fn configure(servers: &str, topic: &str, entries: &[(&str, &str)]) {
 
 /// Everything in a topic, partition after partition.
 pub fn read(servers: &str, topic: &str) -> Vec<Stored> {
+    read_partitions(servers, topic).into_iter().map(|(_, stored)| stored).collect()
+}
+
+/// The same, each with its partition.
+pub fn read_partitions(servers: &str, topic: &str) -> Vec<(i32, Stored)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "reader")
@@ -166,7 +171,7 @@ pub fn read(servers: &str, topic: &str) -> Vec<Stored> {
         found.push((message.partition(), message.offset(), stored(&message)));
     }
     found.sort_by_key(|(partition, offset, _)| (*partition, *offset));
-    found.into_iter().map(|(_, _, stored)| stored).collect()
+    found.into_iter().map(|(partition, _, stored)| (partition, stored)).collect()
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {

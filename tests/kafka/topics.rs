@@ -1,5 +1,6 @@
 //! Topics: made, found, deleted, colliding, too small.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::future::join_all;
@@ -10,7 +11,7 @@ use rdkafka::admin::AdminOptions;
 
 use crate::suite::Ending;
 use crate::suite::bench::{all, outcome, publish_all, publish_until_confirmed, up};
-use crate::suite::kafka::{admin, configure, read};
+use crate::suite::kafka::{admin, configure, read, read_partitions};
 use crate::support::brokers::{Broker, Kind};
 use crate::support::event::{event, event_of, message, scope};
 use crate::support::wait::{SOON, until};
@@ -43,6 +44,36 @@ async fn deleted_under_load_it_is_made_again_with_its_partitions() {
     assert!(told.iter().any(|line| line.starts_with(&format!("topic {topic}: 3 partition(s)"))), "{told:?}");
     handle.destination.close(SOON).await;
     assert!(read(broker.url(), &topic).iter().any(|stored| stored.id() == "after"));
+}
+
+/// Those with a key have their partition by it; the others must not all fall on one.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_a_key_are_spread() {
+    const EACH: usize = 50;
+    let (broker, scope) = (Broker::shared(Kind::Kafka), scope());
+    let mut opening = opening(&scope, broker.url(), &["a"]);
+    opening.settings.partitions = 4;
+    let (handle, topic) = (open(opening), format!("{scope}.a"));
+    up(&handle).await;
+    let keyless = |number| {
+        let mut message = message(&topic, event(&format!("msg_{number}")));
+        Arc::get_mut(&mut message.event).expect("not shared").partitionkey = None;
+        message
+    };
+    // One after the other: each in a batch of its own, as at a low rate.
+    for number in 0..4 * EACH {
+        let told = outcome(handle.publish(keyless(number))).await;
+        assert_eq!(told, Outcome::Confirmed);
+    }
+    let stored = read_partitions(broker.url(), &topic);
+    let mut counts = [0; 4];
+    for (partition, stored) in &stored {
+        assert_eq!(stored.key, None);
+        counts[*partition as usize] += 1;
+    }
+    assert_eq!(counts.iter().sum::<usize>(), 4 * EACH);
+    assert!(counts.iter().all(|count| (EACH / 4..2 * EACH).contains(count)), "{counts:?}");
+    handle.destination.close(SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
