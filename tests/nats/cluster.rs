@@ -11,14 +11,17 @@ use crate::support::event::{event, message};
 use crate::support::wait::{SOON, until};
 
 /// They have to start side by side: none is ready before it has found a leader.
-fn three() -> Vec<Broker> {
+fn three(conf: &str) -> Vec<Broker> {
     let free: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let ports: Vec<_> = free.iter().map(|port| port.local_addr().expect("its number").port()).collect();
     drop(free);
     let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let starting = ports.iter().map(|port| {
-        let conf =
-            format!("cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [ {} ] }}\n", routes.join(", "));
+        let conf = format!(
+            "cluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [ {} ] }}\n{}",
+            routes.join(", "),
+            conf.replace("PORT", &port.to_string()),
+        );
         std::thread::spawn(move || Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() }))
     });
     let starting: Vec<_> = starting.collect();
@@ -27,7 +30,7 @@ fn three() -> Vec<Broker> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_server_loses_nothing() {
-    let servers = tokio::task::spawn_blocking(three).await.expect("three servers");
+    let servers = tokio::task::spawn_blocking(|| three("")).await.expect("three servers");
     // Only one address is configured: the others are heard of.
     let destination = open(opening(&[servers[0].url()], &["a"]));
     up(&*destination).await;
@@ -59,4 +62,19 @@ async fn a_lost_server_loses_nothing() {
     }
     up(&*destination).await;
     assert_eq!(count(&jetstream(servers[2].url()).await).await, 401);
+}
+
+/// Room for less than the stream would like, on each: it gets fewer bytes, not fewer replicas.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_servers_keep_three_replicas() {
+    let data = tempfile::tempdir().expect("a directory");
+    let conf = format!("jetstream {{ store_dir: \"{}/PORT\", max_file_store: 1GB }}\n", data.path().display());
+    let servers = tokio::task::spawn_blocking(move || three(&conf)).await.expect("three servers");
+    let destination = open(opening(&[servers[0].url()], &["a"]));
+    up(&*destination).await;
+    let mut stream = jetstream(servers[1].url()).await.get_stream(STREAM).await.expect("the stream");
+    let made = stream.info().await.expect("its settings").config.clone();
+    assert_eq!(made.num_replicas, 3);
+    assert!((256 << 20..1 << 30).contains(&made.max_bytes), "{}", made.max_bytes);
+    assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }

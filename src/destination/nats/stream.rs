@@ -148,8 +148,8 @@ fn nanoseconds(duration: Duration) -> u64 {
 /// Makes the stream with the best settings that the server allows.
 async fn create(shared: &Shared, connection: &Connection) -> Result<(), Refusal> {
     let name = &shared.settings.stream;
-    let mut replicas = if connection.client.server_info().cluster.is_some() { REPLICAS } else { 1 };
-    let (mut bytes, mut window) = (MAX_BYTES, WINDOW);
+    let most = if connection.client.server_info().cluster.is_some() { REPLICAS } else { 1 };
+    let (mut replicas, mut bytes, mut window) = (most, MAX_BYTES, WINDOW);
     loop {
         let config = json!({
             "name": name,
@@ -171,22 +171,28 @@ async fn create(shared: &Shared, connection: &Connection) -> Result<(), Refusal>
             Ok(_) => {
                 let hours = window.as_secs_f64() / 3600.0;
                 tracing::info!(destination = %shared.settings.name, stream = name, replicas, bytes, hours, "stream made");
-                if (replicas, bytes, window) != (REPLICAS, MAX_BYTES, WINDOW) {
+                if (replicas, bytes, window) != (most, MAX_BYTES, WINDOW) {
                     tracing::warn!(
                         destination = %shared.settings.name, stream = name, replicas, bytes, hours,
-                        "the server allows less than the recommended {REPLICAS} replicas, {MAX_BYTES} bytes, 2 hours"
+                        "the server allows less than the recommended {most} replicas, {MAX_BYTES} bytes, 2 hours"
                     );
                 }
                 return Ok(());
             }
             Err(refusal) => refusal,
         };
+        // In a cluster, lack of room is a lack of servers.
+        let no_room = match refusal.code() {
+            10005 => refusal.text().contains("insufficient storage"),
+            code => matches!(code, 10002 | 10023 | 10047 | 10122),
+        };
+        // A server that is away comes back; a stream of one replica would stay one. So wait for it.
+        let fewer = replicas > 1 && !refusal.text().contains("offline");
         match refusal.code() {
-            // A server that is away comes back; a stream of one replica would stay one. So wait for it.
-            10005 | 10074 if replicas > 1 && !refusal.text().contains("offline") => replicas = 1,
-            // Account, server or storage limits.
-            10002 | 10023 | 10047 | 10122 if bytes / 2 >= LEAST_BYTES => bytes /= 2,
-            10002 | 10023 | 10047 | 10122 if replicas > 1 => (replicas, bytes) = (1, MAX_BYTES),
+            _ if no_room && bytes / 2 >= LEAST_BYTES => bytes /= 2,
+            _ if no_room && fewer => (replicas, bytes) = (1, MAX_BYTES),
+            // Too few servers; replicas without a cluster; no tier of the account for so many.
+            10005 | 10074 | 10120 if fewer => replicas = 1,
             10052 if refusal.text().contains("duplicates window") && window / 2 >= LEAST_WINDOW => window /= 2,
             _ => return Err(refusal),
         }
