@@ -100,6 +100,45 @@ async fn larger_than_the_server_takes_is_never() {
     assert!(told.contains("max_payload is 20000"), "{told}");
 }
 
+/// The limit of an account is told by the end of the connection, not before, and with it go others' answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn larger_than_the_account_takes_is_never() {
+    let user = "users [ { user: us, password: pw } ]";
+    let conf = format!(
+        "accounts {{ A {{ jetstream: enabled, limits {{ max_payload: 20000 }}, {user} }} }}\nno_auth_user: us\n"
+    );
+    let nats = Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() });
+    let destination = ready(nats.url(), &["a"]).await;
+    for bytes in [30_000, 900_000] {
+        let ended = async || match destination.publish(message("a", event_of("large", bytes))).await {
+            Outcome::Never(failure) => Some(failure.reason),
+            Outcome::Again(_) | Outcome::Unknown(_) => None,
+            Outcome::Confirmed => panic!("it is larger than the limit"),
+        };
+        assert_eq!(until("never", SOON, ended).await, Reason::TooLarge);
+    }
+    let confirmed = async || (publish(&*destination, "a", "small").await == Outcome::Confirmed).then_some(());
+    until("confirmed afterwards", SOON, confirmed).await;
+
+    // Together with others: it alone is never.
+    let small: Vec<_> = (0..20).map(|number| format!("small_{number}")).collect();
+    let mut left: Vec<_> = small.iter().map(|id| event(id)).collect();
+    left.insert(10, event_of("large", 30_000));
+    until("no more than the small ones", SOON, async || {
+        let confirms: Vec<_> = left.iter().map(|event| destination.publish(message("a", event.clone()))).collect();
+        for (event, outcome) in std::mem::take(&mut left).into_iter().zip(join_all(confirms).await) {
+            match outcome {
+                Outcome::Never(_) => assert_eq!(&*event.id, "large"),
+                Outcome::Confirmed => assert_ne!(&*event.id, "large"),
+                Outcome::Again(_) | Outcome::Unknown(_) => left.push(event),
+            }
+        }
+        left.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(count(&jetstream(nats.url()).await).await, 21);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn larger_than_the_stream_takes_is_never() {
     let nats = Broker::start(Kind::Nats);

@@ -19,6 +19,17 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
 }
 
+impl Outgoing {
+    /// Its bytes, nearly as the server counts them.
+    pub(super) fn size(&self) -> usize {
+        let bytes = |name: &HeaderName, values: &[HeaderValue]| {
+            let name: &[u8] = name.as_ref();
+            values.iter().map(|value| name.len() + value.as_str().len() + 4).sum::<usize>()
+        };
+        self.headers.iter().map(|(name, values)| bytes(name, values)).sum::<usize>() + self.body.len()
+    }
+}
+
 /// Longest id that goes into `Nats-Msg-Id` as it is: the server keeps every one of its window in memory.
 const LONGEST_ID: usize = 128;
 

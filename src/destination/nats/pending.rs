@@ -36,12 +36,16 @@ struct Inner {
     /// What a publish is answered while no connection is up, or none may be used.
     down: Failure,
     closing: bool,
+    /// The largest that was sent and left the table without an answer. The client library may still have it, and send
+    /// it by a later connection of the same client.
+    unanswered: usize,
 }
 
 struct Entry {
     answer: oneshot::Sender<Outcome>,
     deadline: Instant,
     subject: Arc<str>,
+    size: usize,
     stage: Stage,
 }
 
@@ -69,6 +73,7 @@ impl Pending {
             connection: None,
             down: Reason::Unreachable.into(),
             closing: false,
+            unanswered: 0,
         };
         Pending { inner: Mutex::new(inner), life, work: Notify::new(), idle: Notify::new() }
     }
@@ -81,7 +86,7 @@ impl Pending {
     /// Queues a message; it is sent after all those queued before it.
     pub(super) fn submit(&self, message: Outgoing) -> Result<oneshot::Receiver<Outcome>, Failure> {
         let (answer, answered) = oneshot::channel();
-        let subject = Arc::clone(&message.subject);
+        let (subject, size) = (Arc::clone(&message.subject), message.size());
         let stage = Stage::Queued(Box::new(message));
         let mut inner = self.inner.lock();
         if let Some(failure) = inner.refusal() {
@@ -91,7 +96,7 @@ impl Pending {
         inner.next += 1;
         // Under the lock, so that deadlines have the order of tokens.
         let deadline = Instant::now() + self.life;
-        inner.entries.insert(token, Entry { answer, deadline, subject, stage });
+        inner.entries.insert(token, Entry { answer, deadline, subject, size, stage });
         inner.queue.push_back(token);
         let first = inner.queue.len() == 1;
         drop(inner);
@@ -132,6 +137,8 @@ impl Pending {
                 entry.stage = Stage::Sent;
             }
         } else {
+            let size = inner.entries.get(&token).map_or(0, |entry| entry.size);
+            inner.unanswered = inner.unanswered.max(size);
             drop(inner);
             self.resolve(token, Outcome::Unknown(Reason::ConnectionLost.into()));
         }
@@ -157,6 +164,7 @@ impl Pending {
         let ended = inner.entries.iter().filter_map(|(token, entry)| Some((*token, outcome(entry)?)));
         for (token, outcome) in ended.collect::<Vec<_>>() {
             if let Some(entry) = inner.entries.remove(&token) {
+                inner.left(&entry);
                 let _ = entry.answer.send(outcome);
             }
         }
@@ -193,6 +201,21 @@ impl Pending {
         });
     }
 
+    /// The server ended the connection as a message was larger than it takes from this user; it does not say which. It
+    /// is one that has no answer, so the largest of these exceeds the limit, too, and is not stored. Nothing is known
+    /// where a larger one may be on its way that is not waited for any more.
+    pub(super) fn too_large(&self, why: &Failure) {
+        let inner = self.inner.lock();
+        let sent = inner.entries.iter().filter(|(_, entry)| matches!(entry.stage, Stage::Sent));
+        let largest = sent.max_by_key(|(_, entry)| entry.size).map(|(token, entry)| (*token, entry.size));
+        if let Some((token, size)) = largest
+            && size >= inner.unanswered
+        {
+            drop(inner);
+            self.resolve(token, Outcome::Never(why.clone()));
+        }
+    }
+
     /// Ends those whose life is over; says when to look again.
     pub(super) fn expire(&self) -> Instant {
         let now = Instant::now();
@@ -202,6 +225,7 @@ impl Pending {
                 return first.get().deadline;
             }
             let entry = first.remove();
+            inner.left(&entry);
             let _ = entry.answer.send(match entry.stage {
                 Stage::Queued(_) => Outcome::Again(Failure::new(Reason::Timeout, "it was never sent")),
                 Stage::Leaving | Stage::Sent => Outcome::Unknown(Reason::Timeout.into()),
@@ -215,6 +239,7 @@ impl Pending {
     /// The client is gone, and with it whoever was handing over: that message was not.
     pub(super) fn abandoned(&self) {
         let mut inner = self.inner.lock();
+        inner.unanswered = 0;
         self.resolve_where(&mut inner, |entry| {
             matches!(entry.stage, Stage::Leaving).then(|| Outcome::Again(Reason::Unreachable.into()))
         });
@@ -243,6 +268,13 @@ impl Pending {
 }
 
 impl Inner {
+    /// It leaves the table without an answer.
+    fn left(&mut self, entry: &Entry) {
+        if matches!(entry.stage, Stage::Sent) {
+            self.unanswered = self.unanswered.max(entry.size);
+        }
+    }
+
     fn refusal(&self) -> Option<Failure> {
         if self.closing {
             return Some(Reason::Closing.into());

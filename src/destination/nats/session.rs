@@ -35,7 +35,7 @@ pub(super) async fn run(
         Err(error) => return Failure::new(Reason::Unreachable, error.to_string()),
     };
     let session =
-        Session { shared, client, prefix: format!("{inbox}."), answers, number, up: None, last: None, mute: None };
+        Session { shared, client, prefix: format!("{inbox}."), answers, number, up: None, last: None, over: None };
     tokio::select! {
         why = session.receive(events) => why,
         () = send(shared, client, &inbox) => Reason::Unreachable.into(),
@@ -87,8 +87,8 @@ struct Session<'a> {
     up: Option<(Connection, u64)>,
     /// What the server or the library complained about last.
     last: Option<Failure>,
-    /// Why no answer can be heard on this connection.
-    mute: Option<Failure>,
+    /// Why another client is needed.
+    over: Option<Failure>,
 }
 
 impl Session<'_> {
@@ -105,7 +105,8 @@ impl Session<'_> {
                 },
                 Some(event) = events.recv() => {
                     self.happened(event);
-                    if let Some(failure) = self.mute.take() {
+                    if let Some(failure) = self.over.take() {
+                        self.drain();
                         return failure;
                     }
                 }
@@ -125,15 +126,19 @@ impl Session<'_> {
         }
     }
 
+    /// An answer that has arrived counts, even if its connection has ended.
+    fn drain(&mut self) {
+        while let Some(Some(answer)) = self.answers.next().now_or_never() {
+            self.answered(&answer);
+        }
+    }
+
     /// Compares what the library says of its connection with what was known.
     fn look(&mut self) {
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         let connected = self.client.connection_state() == State::Connected;
         if self.up.as_ref().is_some_and(|(_, then)| !connected || *then != connects) {
-            // An answer that has arrived counts.
-            while let Some(Some(answer)) = self.answers.next().now_or_never() {
-                self.answered(&answer);
-            }
+            self.drain();
             self.up = None;
             let why = self.why("the connection ended");
             self.shared.set_down(why);
@@ -187,6 +192,14 @@ impl Session<'_> {
         let lower = text.to_lowercase();
         let user = lower.contains("authentication") || lower.contains("authorization");
         let reason = if user { Reason::NotAuthorized } else { Reason::Unreachable };
+        if lower.contains("maximum payload") {
+            // What is not answered yet may be refused or not, but an answer that has arrived counts.
+            self.drain();
+            self.shared.pending.too_large(&Failure::new(Reason::TooLarge, format!("{text} (of this user)")));
+            // The client may have more of them that it would send by its next connection.
+            self.over = Some(Failure::new(Reason::Unreachable, text));
+            return;
+        }
         let Some(subject) = quoted else {
             self.last = Some(Failure::new(reason, text));
             return;
@@ -207,7 +220,7 @@ impl Session<'_> {
             // subscription back when the permission comes: only another connection can be better.
             Some("*") => {
                 self.shared.set_down(failure.clone());
-                self.mute = Some(failure);
+                self.over = Some(failure);
             }
             Some(token) => {
                 if let Ok(token) = u64::from_str_radix(token, 16) {

@@ -9,7 +9,11 @@ pub(super) fn settings(url: &str) -> config::Destination {
 }
 
 fn outgoing(subject: &str) -> Outgoing {
-    Outgoing { subject: subject.into(), headers: async_nats::HeaderMap::new(), body: bytes::Bytes::new() }
+    sized(subject, 0)
+}
+
+fn sized(subject: &str, bytes: usize) -> Outgoing {
+    Outgoing { subject: subject.into(), headers: async_nats::HeaderMap::new(), body: vec![0; bytes].into() }
 }
 
 fn reason(outcome: &Outcome) -> (&'static str, Option<Reason>) {
@@ -86,6 +90,40 @@ async fn a_denied_subject_ends_its_own_only() {
     assert_eq!(reason(&first.await.unwrap()), ("again", Some(Reason::NotAuthorized)));
     assert!(second.now_or_never().is_none(), "another subject");
     assert!(third.now_or_never().is_none(), "not sent yet");
+}
+
+/// The server does not say which message was too large.
+#[tokio::test]
+async fn only_what_surely_exceeds_the_limit_is_never() {
+    let pending = Pending::new(Duration::from_secs(60));
+    pending.connected(1);
+    let send = async |bytes| {
+        let answer = pending.submit(sized("a", bytes)).unwrap();
+        pending.sent(pending.work().await.token, 1);
+        answer
+    };
+    let (small, large, queued) = (send(1).await, send(3).await, pending.submit(sized("a", 5)).unwrap());
+    pending.too_large(&Reason::TooLarge.into());
+    assert_eq!(reason(&large.await.unwrap()), ("never", Some(Reason::TooLarge)));
+    pending.disconnected(Reason::Unreachable.into());
+    assert_eq!(reason(&small.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
+    assert_eq!(reason(&queued.await.unwrap()), ("again", Some(Reason::Unreachable)));
+
+    // The client may send what the last connection was given: then that is the one.
+    pending.connected(1);
+    let lost = send(9).await;
+    pending.disconnected(Reason::Unreachable.into());
+    drop(lost);
+    pending.connected(1);
+    let smaller = send(8).await;
+    pending.too_large(&Reason::TooLarge.into());
+    pending.disconnected(Reason::Unreachable.into());
+    assert_eq!(reason(&smaller.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
+    pending.abandoned();
+    pending.connected(1);
+    let smaller = send(8).await;
+    pending.too_large(&Reason::TooLarge.into());
+    assert_eq!(reason(&smaller.await.unwrap()), ("never", Some(Reason::TooLarge)));
 }
 
 #[tokio::test]
