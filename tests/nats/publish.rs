@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use hookbridge::config::Topology;
 use hookbridge::destination::Outcome;
 use hookbridge::reason::Reason;
@@ -220,6 +220,23 @@ async fn a_deleted_stream_comes_back() {
         let confirmed = async || (publish(&*destination, "a", id).await == Outcome::Confirmed).then_some(());
         until("confirmed", SOON, confirmed).await;
     }
+}
+
+/// Where somebody else listens on the subject, the server does not say that no stream does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_stream_comes_back_with_a_listener() {
+    let nats = Broker::start(Kind::Nats);
+    let destination = ready(nats.url(), &["a"]).await;
+    let listener = async_nats::connect(nats.url()).await.expect("a connection");
+    let _heard = listener.subscribe(">").await.expect("a subscription");
+    listener.flush().await.expect("it listens");
+    let context = jetstream(nats.url()).await;
+    context.delete_stream(STREAM).await.expect("deleted");
+    // Its life is not over when the stream is there again.
+    let unanswered = destination.publish(message("a", event("msg_1")));
+    until("made again", SOON / 2, async || context.get_stream(STREAM).await.ok().map(drop)).await;
+    assert!(unanswered.now_or_never().is_none());
+    assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }
 
 /// Somebody who answers on the subject does not make an event safe.

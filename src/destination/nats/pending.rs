@@ -39,6 +39,8 @@ struct Inner {
     /// The largest that was sent and left the table without an answer. The client library may still have it, and send
     /// it by a later connection of the same client.
     unanswered: usize,
+    /// One that was sent has expired.
+    expired: bool,
 }
 
 struct Entry {
@@ -74,6 +76,7 @@ impl Pending {
             down: Reason::Unreachable.into(),
             closing: false,
             unanswered: 0,
+            expired: false,
         };
         Pending { inner: Mutex::new(inner), life, work: Notify::new(), idle: Notify::new() }
     }
@@ -226,6 +229,7 @@ impl Pending {
             }
             let entry = first.remove();
             inner.left(&entry);
+            inner.expired |= matches!(entry.stage, Stage::Sent);
             let _ = entry.answer.send(match entry.stage {
                 Stage::Queued(_) => Outcome::Again(Failure::new(Reason::Timeout, "it was never sent")),
                 Stage::Leaving | Stage::Sent => Outcome::Unknown(Reason::Timeout.into()),
@@ -234,6 +238,15 @@ impl Pending {
         self.idle.notify_waiters();
         // Later ones have later deadlines.
         now + self.life
+    }
+
+    /// Whether a publish has been without an answer for so long, or for its life.
+    pub(super) fn stalled(&self, age: Duration) -> bool {
+        let mut inner = self.inner.lock();
+        let expired = std::mem::take(&mut inner.expired);
+        let Some(oldest) = inner.entries.values().next() else { return expired };
+        let left = oldest.deadline.saturating_duration_since(Instant::now());
+        expired || (matches!(oldest.stage, Stage::Sent) && left + age <= self.life)
     }
 
     /// The client is gone, and with it whoever was handing over: that message was not.

@@ -19,6 +19,9 @@ use crate::reason::{Failure, Reason};
 
 /// How often the state is looked at besides events: the library drops events when there are many at once.
 const LOOK: Duration = Duration::from_millis(250);
+/// How long a publish may be without an answer before the stream is looked at again: where somebody else listens on the
+/// subject, the server does not say that no stream does.
+const STALLED: Duration = Duration::from_secs(5);
 /// Most refused subjects that are remembered of a connection.
 const MOST_DENIED: usize = 1024;
 
@@ -97,6 +100,7 @@ impl Session<'_> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look();
         let mut expiry = self.shared.pending.expire();
+        let mut stalled = Instant::now();
         loop {
             tokio::select! {
                 answer = self.answers.next() => match answer {
@@ -110,7 +114,13 @@ impl Session<'_> {
                         return failure;
                     }
                 }
-                _ = look.tick() => self.look(),
+                _ = look.tick() => {
+                    self.look();
+                    if stalled.elapsed() >= STALLED && self.shared.pending.stalled(STALLED) {
+                        stalled = Instant::now();
+                        self.shared.misplaced.notify_one();
+                    }
+                }
                 () = sleep_until(Instant::from_std(expiry)) => expiry = self.shared.pending.expire(),
             }
         }

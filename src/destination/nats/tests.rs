@@ -68,7 +68,9 @@ async fn unanswered_publishes_leave_the_table() {
         let work = pending.work().await;
         pending.sent(work.token, 1);
         let queued = pending.submit(outgoing("a")).unwrap();
+        assert!(!pending.stalled(Duration::from_secs(5)));
         pending.expire();
+        assert!(pending.stalled(Duration::from_secs(5)));
         assert_eq!(pending.len(), 0);
         assert_eq!(reason(&sent.await.unwrap()), ("unknown", Some(Reason::Timeout)));
         assert_eq!(reason(&queued.await.unwrap()), ("again", Some(Reason::Timeout)));
