@@ -36,6 +36,7 @@ mod stream;
 mod subjects;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 /// How long [`Destination::ensure`] and [`Destination::probe`] wait for the first attempt to connect.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
@@ -118,7 +119,7 @@ impl Destination for Nats {
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
             let connection = self.shared.connection().await?;
-            stream::ensure(&self.shared, &connection).await
+            stream::ensure(&self.shared, &connection).await.map(drop)
         }
         .boxed()
     }
@@ -196,6 +197,8 @@ impl Shared {
         let destination = &self.settings.name;
         match health {
             Health::Up if news => tracing::info!(%destination, stream = self.settings.stream, "up"),
+            // Asked for.
+            Health::Down(Failure { reason: Reason::Closing, .. }) => {}
             Health::Down(failure) if news => tracing::warn!(%destination, "down: {failure}"),
             _ => {}
         }
@@ -247,7 +250,7 @@ async fn keep_connected(shared: Arc<Shared>) {
 /// have been deleted, or another replica, adding its own topics at the same moment, may have left ours out.
 async fn keep_topology(shared: Arc<Shared>) {
     let mut link = shared.link.subscribe();
-    let mut attempt = 0;
+    let (mut attempt, mut told) = (0, Vec::new());
     loop {
         let current = link.borrow_and_update().clone();
         let Link::Up(connection) = current else {
@@ -264,7 +267,16 @@ async fn keep_topology(shared: Arc<Shared>) {
         }
         attempt += 1;
         let fits = ensured.is_ok();
-        shared.set_health(ensured.map_or_else(Health::Down, |()| Health::Up));
+        match ensured {
+            Ok(warnings) => {
+                shared.set_health(Health::Up);
+                for warning in warnings.iter().filter(|warning| !told.contains(*warning)) {
+                    tracing::warn!(destination = %shared.settings.name, "{warning}");
+                }
+                told = warnings;
+            }
+            Err(failure) => shared.set_health(Health::Down(failure)),
+        }
         tokio::select! {
             () = sleep(pause(attempt)) => {}
             _ = link.changed() => continue,

@@ -86,3 +86,33 @@ pub fn counted(metrics: &Metrics) -> (i64, u64) {
 }
 
 pub const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// What is logged on this thread while the guard lives: only of use on a runtime of one thread.
+#[derive(Clone, Default)]
+pub struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn start() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let format = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(format.finish()))
+    }
+
+    /// How many lines of warnings hold the words.
+    pub fn warnings(&self, words: &str) -> usize {
+        let log = String::from_utf8_lossy(&self.0.lock().expect("its lines")).into_owned();
+        log.lines().filter(|line| line.contains("WARN") && line.contains(words)).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("its lines").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

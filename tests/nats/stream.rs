@@ -7,7 +7,7 @@ use hookbridge::destination::Outcome;
 use hookbridge::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::rig::{STREAM, again, down, jetstream, open, opening, publish, ready, up};
+use crate::rig::{Log, STREAM, again, down, jetstream, open, opening, publish, ready, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
@@ -88,6 +88,30 @@ async fn a_stream_that_covers_is_left_alone() {
     }
 }
 
+/// Once, not with each connection; what cannot be helped is not told, and to be closed is no trouble.
+#[tokio::test]
+async fn weak_points_are_logged() {
+    let (log, _guard) = Log::start();
+    let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 20000\n", ..With::default() });
+    let context = jetstream(nats.url()).await;
+    let mut config = Config { name: STREAM.into(), subjects: vec!["a".into()], ..Config::default() };
+    config.discard = DiscardPolicy::New;
+    config.duplicate_window = std::time::Duration::from_nanos(2 * HOUR);
+    context.create_stream(config.clone()).await.expect("a stream");
+    let destination = ready(nats.url(), &["a"]).await;
+    until("told", SOON, async || (log.warnings("max_payload is 20000") == 1).then_some(())).await;
+    assert_eq!(log.warnings(""), 1);
+    context.update_stream(Config { max_messages_per_subject: 5, ..config }).await.expect("other settings");
+    nats.kill();
+    down(&*destination).await;
+    nats.start_again();
+    until("told", SOON, async || (log.warnings("max_msgs_per_subject") == 1).then_some(())).await;
+    assert_eq!(log.warnings("max_payload"), 1);
+    let before = log.warnings("");
+    destination.close(SOON).await;
+    assert_eq!(log.warnings(""), before);
+}
+
 /// What is missing is added, even where it takes in a subject that was there; all else stays as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_subjects_are_added() {
@@ -163,6 +187,34 @@ async fn verify_changes_nothing() {
     assert_eq!(settings(nats.url()).await["subjects"], json!(["a"]));
     assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
     assert_eq!(again(publish(&*destination, "b", "msg_1").await), Reason::Unroutable);
+}
+
+/// On which no publish can succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_useless_stream_is_told() {
+    let nats = Broker::start(Kind::Nats);
+    let context = jetstream(nats.url()).await;
+    let config = Config { name: STREAM.into(), subjects: vec!["a".into()], no_ack: true, ..Config::default() };
+    context.create_stream(config.clone()).await.expect("a stream");
+    let mut checking = opening(&[nats.url()], &["a"]);
+    checking.settings.topology = Topology::Verify;
+    for opening in [checking, opening(&[nats.url()], &["a"])] {
+        let destination = open(opening);
+        for failure in [
+            down(&*destination).await,
+            destination.ensure().await.expect_err("no answer"),
+            destination.probe().await.expect_err("no answer"),
+        ] {
+            assert!(failure.reason == Reason::Topology && failure.detail.contains("no_ack"), "{failure}");
+        }
+    }
+    context.update_stream(Config { no_ack: false, ..config.clone() }).await.expect("other settings");
+    let destination = ready(nats.url(), &["a"]).await;
+    context.update_stream(Config { no_ack: false, sealed: true, ..config }).await.expect("other settings");
+    let failure = destination.ensure().await.expect_err("it is sealed");
+    assert!(failure.reason == Reason::Topology && failure.detail.contains("sealed"), "{failure}");
+    assert_eq!(again(publish(&*destination, "a", "msg_1").await), Reason::Topology);
+    assert!(down(&*destination).await.detail.contains("sealed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

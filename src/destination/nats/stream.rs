@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::api::{Refusal, ask, streams_of};
-use super::{Connection, Shared, subjects};
+use super::{Connection, Shared, subjects, warnings};
 use crate::config::Topology;
 use crate::reason::{Failure, Reason};
 
@@ -15,16 +15,15 @@ const MAX_AGE: Duration = DAY.saturating_mul(7);
 const MAX_BYTES: u64 = 10 << 30;
 /// Where nothing near `MAX_BYTES` is allowed: with less, a stream is not worth having.
 const LEAST_BYTES: u64 = 16 << 20;
-const WINDOW: Duration = Duration::from_secs(2 * 3600);
+pub(super) const WINDOW: Duration = Duration::from_secs(2 * 3600);
 const LEAST_WINDOW: Duration = Duration::from_secs(60);
 const REPLICAS: u64 = 3;
 /// How often a stream that others change meanwhile is read again.
 const ROUNDS: usize = 8;
-/// What headers may add to a body.
-const HEADERS: u64 = 8 << 10;
 
-/// Makes the stream, or adds the subjects it lacks; with `topology: verify` only looks.
-pub(super) async fn ensure(shared: &Shared, connection: &Connection) -> Result<(), Failure> {
+/// Makes the stream, or adds the subjects it lacks; with `topology: verify` only looks. Gives what makes it less safe than
+/// it could be.
+pub(super) async fn ensure(shared: &Shared, connection: &Connection) -> Result<Vec<String>, Failure> {
     let (name, topics) = (&shared.settings.stream, &shared.topics);
     let verify = shared.settings.topology == Topology::Verify;
     // Another replica may change it between our reading and writing, and there is no compare-and-set: so read again.
@@ -33,9 +32,13 @@ pub(super) async fn ensure(shared: &Shared, connection: &Connection) -> Result<(
             None if verify => return Err(Failure::new(Reason::Topology, format!("stream {name} does not exist"))),
             None => create(shared, connection).await,
             Some(found) => {
+                usable(name, &found)?;
                 let missing = subjects::missing(&subjects_of(&found), topics);
                 if missing.is_empty() {
-                    return Ok(());
+                    let server = connection.client.server_info();
+                    let mut warnings = warnings::of_server(shared, &server);
+                    warnings.extend(warnings::of_stream(shared, &found["config"], server.cluster.is_some()));
+                    return Ok(warnings);
                 }
                 if verify {
                     let why = format!("stream {name} does not take {}", missing.join(", "));
@@ -62,15 +65,10 @@ pub(super) async fn ensure(shared: &Shared, connection: &Connection) -> Result<(
 pub(super) async fn probe(shared: &Shared, connection: &Connection) -> Result<Vec<String>, Failure> {
     let (name, topics) = (&shared.settings.stream, &shared.topics);
     let server = connection.client.server_info();
-    let cluster = server.cluster.map_or(String::new(), |cluster| format!(", cluster {cluster}"));
+    let cluster = server.cluster.as_ref().map_or(String::new(), |cluster| format!(", cluster {cluster}"));
     let mut lines = vec![format!("NATS {} ({}{cluster})", server.version, server.server_name)];
-    let largest = shared.body_limit as u64 + HEADERS;
-    if (server.max_payload as u64) < largest {
-        lines.push(format!(
-            "warning: the server's max_payload is {} bytes, but bodies of up to {} are accepted: larger ones become dead letters",
-            server.max_payload, shared.body_limit
-        ));
-    }
+    let warning = |text| format!("warning: {text}");
+    lines.extend(warnings::of_server(shared, &server).into_iter().map(warning));
     let found = info(connection, name).await?;
     let missing = subjects::missing(&found.as_ref().map(subjects_of).unwrap_or_default(), topics);
     for topic in &missing {
@@ -82,6 +80,7 @@ pub(super) async fn probe(shared: &Shared, connection: &Connection) -> Result<Ve
         }
         None => lines.push(format!("stream {name} does not exist yet")),
         Some(found) => {
+            usable(name, &found)?;
             if !missing.is_empty() && shared.settings.topology == Topology::Verify {
                 let why = format!("stream {name} does not take {}", missing.join(", "));
                 return Err(Failure::new(Reason::Topology, why));
@@ -90,42 +89,10 @@ pub(super) async fn probe(shared: &Shared, connection: &Connection) -> Result<Ve
             if !missing.is_empty() {
                 lines.push(format!("stream {name} does not take {} yet", missing.join(", ")));
             }
-            let warnings = warnings(&found["config"], largest);
-            lines.extend(warnings.into_iter().map(|warning| format!("warning: stream {name}: {warning}")));
+            lines.extend(warnings::of_stream(shared, &found["config"], true).into_iter().map(warning));
         }
     }
     Ok(lines)
-}
-
-/// What makes a stream less safe than it could be.
-fn warnings(config: &Value, largest: u64) -> Vec<String> {
-    let mut found = Vec::new();
-    let text = |key: &str| config[key].as_str().unwrap_or_default().to_string();
-    if text("storage") == "memory" {
-        found.push("memory storage: a restart of the server loses it".into());
-    }
-    if text("discard") != "new" {
-        found.push("discard old: when it is full, events that were acknowledged are deleted".into());
-    }
-    if text("retention") != "limits" {
-        found.push(format!("retention {}: ids of events that were consumed are forgotten", text("retention")));
-    }
-    if config["num_replicas"].as_u64().unwrap_or(1) < 2 {
-        found.push("one replica: what a server had not yet synced is lost with it".into());
-    }
-    let window = config["duplicate_window"].as_u64().unwrap_or(0);
-    if window < nanoseconds(WINDOW) {
-        found.push(format!("duplicate_window is {} s: retries after it are stored again", window / 1_000_000_000));
-    }
-    let age = config["max_age"].as_u64().unwrap_or(0);
-    if age > 0 && age < nanoseconds(WINDOW) {
-        found.push(format!("max_age is {} s: slow workers lose events", age / 1_000_000_000));
-    }
-    let size = config["max_msg_size"].as_i64().unwrap_or(-1);
-    if size >= 0 && (size as u64) < largest {
-        found.push(format!("max_msg_size is {size}: larger events become dead letters"));
-    }
-    found
 }
 
 async fn info(connection: &Connection, name: &str) -> Result<Option<Value>, Failure> {
@@ -134,6 +101,16 @@ async fn info(connection: &Connection, name: &str) -> Result<Option<Value>, Fail
         Err(refusal) if refusal.code() == 10059 => Ok(None),
         Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// Fails for a stream on which no publish can succeed.
+fn usable(name: &str, info: &Value) -> Result<(), Failure> {
+    for (key, why) in [("no_ack", "does not acknowledge"), ("sealed", "takes no more messages")] {
+        if info["config"][key] == true {
+            return Err(Failure::new(Reason::Topology, format!("stream {name} has {key} set: it {why}")));
+        }
+    }
+    Ok(())
 }
 
 fn subjects_of(info: &Value) -> Vec<String> {
@@ -228,33 +205,5 @@ async fn overlap(connection: &Connection, name: &str, topic: &str) -> Result<(),
     match streams.iter().find(|other| *other != name) {
         Some(other) => Err(Failure::new(Reason::Topology, format!("stream {other} takes {topic} already"))),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_less_safe_is_told() {
-        let good = json!({
-            "storage": "file", "discard": "new", "retention": "limits", "num_replicas": 3, "max_msg_size": -1,
-            "duplicate_window": nanoseconds(WINDOW), "max_age": nanoseconds(MAX_AGE),
-        });
-        assert_eq!(warnings(&good, 1000), Vec::<String>::new());
-        for (key, value, word) in [
-            ("storage", json!("memory"), "memory"),
-            ("discard", json!("old"), "discard"),
-            ("retention", json!("workqueue"), "workqueue"),
-            ("num_replicas", json!(1), "replica"),
-            ("duplicate_window", json!(120_000_000_000_u64), "120 s"),
-            ("max_age", json!(3_600_000_000_000_u64), "max_age"),
-            ("max_msg_size", json!(999), "max_msg_size"),
-        ] {
-            let mut config = good.clone();
-            config[key] = value;
-            let found = warnings(&config, 1000);
-            assert!(found.len() == 1 && found[0].contains(word), "{key}: {found:?}");
-        }
     }
 }
