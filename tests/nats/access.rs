@@ -13,7 +13,7 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::rig::{AT_ONCE, STREAM, again, down, open, opening, publish, up};
+use crate::rig::{AT_ONCE, Reloadable, STREAM, again, counted, down, open, opening, publish, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
@@ -72,11 +72,14 @@ async fn refused(opening: Opening) -> Failure {
 
 /// A server where nobody may do anything unless he says who he is.
 fn with_users(users: &str) -> Broker {
+    Broker::start_with(Kind::Nats, With { conf: &users_conf(users), ..With::default() })
+}
+
+fn users_conf(users: &str) -> String {
     // The start of a server is awaited by a client without a name.
     let nobody =
         "{ user: nobody, password: nobody, permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } } }";
-    let conf = format!("authorization {{ users = [ {nobody}, {users} ] }}\nno_auth_user: nobody\n");
-    Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() })
+    format!("authorization {{ users = [ {nobody}, {users} ] }}\nno_auth_user: nobody\n")
 }
 
 fn with_user(broker: &Broker, user: &str) -> String {
@@ -251,6 +254,32 @@ async fn no_permission_to_create() {
     let wider = open(opening(&[&with_user(&nats, "us:pw")], &["a", "b"]));
     assert_eq!(down(&*wider).await.reason, Reason::NotAuthorized);
     assert_eq!(promptly(&*wider, "a").await, Outcome::Confirmed);
+}
+
+/// Permissions that the server reads while we are connected count without another connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_that_come_and_go() {
+    let allowed = |subjects: &str| {
+        let publish = format!("publish: {{ allow: [{subjects}] }}");
+        users_conf(&format!("{{ user: us, password: pw, permissions: {{ {publish} }} }}"))
+    };
+    let server = Reloadable::start(&allowed("other"));
+    let opening = opening(&[&with_user(&server.nats, "us:pw")], &["a"]);
+    let metrics = std::sync::Arc::clone(&opening.metrics);
+    let destination = open(opening);
+    assert_eq!(down(&*destination).await.reason, Reason::NotAuthorized);
+    server.reload(&allowed("a, \"$JS.API.>\""));
+    up(&*destination).await;
+    assert_eq!(promptly(&*destination, "a").await, Outcome::Confirmed);
+    server.reload(&allowed("\"$JS.API.>\""));
+    // A confirm of an earlier one could be on its way.
+    let refused = async || Some(promptly(&*destination, "a").await).filter(|outcome| *outcome != Outcome::Confirmed);
+    match until("refused", SOON, refused).await {
+        Outcome::Unknown(failure) => assert_eq!(failure.reason, Reason::NotAuthorized),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(again(promptly(&*destination, "a").await), Reason::NotAuthorized);
+    assert_eq!(counted(&metrics).1, 1, "connections");
 }
 
 /// Nothing is sent whose answer could not come back.

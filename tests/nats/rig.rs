@@ -8,7 +8,9 @@ use hookbridge::config::{self, BrokerUrl, Secret};
 use hookbridge::destination::{self, Destination, Health, Opening, Outcome};
 use hookbridge::reason::{Failure, Reason};
 use hookbridge::telemetry::metrics::{Metrics, OfDestination};
+use tempfile::TempDir;
 
+use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message};
 use crate::support::wait::{SOON, until};
 
@@ -86,6 +88,33 @@ pub fn counted(metrics: &Metrics) -> (i64, u64) {
 }
 
 pub const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// A server whose further configuration can be changed while it runs.
+pub struct Reloadable {
+    pub nats: Broker,
+    dir: TempDir,
+}
+
+impl Reloadable {
+    pub fn start(conf: &str) -> Reloadable {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("more.conf"), conf).expect("written");
+        let path = dir.path().display();
+        // An include is looked for from the directory of the file that includes.
+        let up = "../".repeat(20);
+        let conf = format!("pid_file: \"{path}/pid\"\ninclude \"{up}{path}/more.conf\"\n");
+        let nats = Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() });
+        Reloadable { nats, dir }
+    }
+
+    /// Tells it to read this. Returns before it has.
+    pub fn reload(&self, conf: &str) {
+        std::fs::write(self.dir.path().join("more.conf"), conf).expect("written");
+        let pid = std::fs::read_to_string(self.dir.path().join("pid")).expect("its number");
+        let told = std::process::Command::new("kill").args(["-HUP", pid.trim()]).status();
+        assert!(told.expect("kill runs").success());
+    }
+}
 
 /// What is logged on this thread while the guard lives: only of use on a runtime of one thread.
 #[derive(Clone, Default)]

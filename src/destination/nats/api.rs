@@ -66,6 +66,12 @@ pub(super) async fn ask(connection: &Connection, what: &str, body: &Value) -> Re
     // With an inbox of its own, as the library's shared one keeps what is never answered for ever.
     let inbox = connection.client.new_inbox();
     let request = Request::new().inbox(inbox.clone()).timeout(Some(TIMEOUT)).payload(payload.into());
+    // Permission may have come since.
+    connection.denied.send_if_modified(|denied| {
+        let before = denied.len();
+        denied.retain(|other| *other != subject);
+        denied.len() < before
+    });
     let mut denied = connection.denied.subscribe();
     let answer = tokio::select! {
         answer = connection.client.send_request(subject.clone(), request) => answer,

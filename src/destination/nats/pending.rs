@@ -5,7 +5,7 @@
 //! our own, and this table decides: an entry leaves it by an answer, by its deadline, or by the end of the connection
 //! that carried it, whichever is first, and with it goes the message's memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,12 @@ struct Inner {
     unanswered: usize,
     /// One that was sent has expired.
     expired: bool,
+    /// Subjects of which a publish was confirmed on this connection, at most [`MOST_CONFIRMED`].
+    confirmed: HashSet<Arc<str>>,
 }
+
+/// Most subjects that are remembered: they may be as many as there are resources.
+const MOST_CONFIRMED: usize = 4096;
 
 struct Entry {
     answer: oneshot::Sender<Outcome>,
@@ -77,6 +82,7 @@ impl Pending {
             closing: false,
             unanswered: 0,
             expired: false,
+            confirmed: HashSet::new(),
         };
         Pending { inner: Mutex::new(inner), life, work: Notify::new(), idle: Notify::new() }
     }
@@ -149,15 +155,21 @@ impl Pending {
 
     /// Ends a publish. Nothing happens where it has ended already.
     pub(super) fn resolve(&self, token: u64, outcome: Outcome) {
+        self.resolve_all([(token, outcome)]);
+    }
+
+    /// Ends several at once.
+    pub(super) fn resolve_all(&self, outcomes: impl IntoIterator<Item = (u64, Outcome)>) {
         let mut inner = self.inner.lock();
-        let entry = inner.entries.remove(&token);
-        let idle = inner.entries.is_empty();
-        drop(inner);
-        if let Some(entry) = entry {
+        for (token, outcome) in outcomes {
+            let Some(entry) = inner.entries.remove(&token) else { continue };
+            if outcome == Outcome::Confirmed && inner.confirmed.len() < MOST_CONFIRMED {
+                inner.confirmed.insert(entry.subject);
+            }
             // Nobody may be waiting any more.
             let _ = entry.answer.send(outcome);
         }
-        if idle {
+        if inner.entries.is_empty() {
             self.idle.notify_waiters();
         }
     }
@@ -178,7 +190,10 @@ impl Pending {
 
     /// This connection is up; every one has its own number.
     pub(super) fn connected(&self, connection: u64) {
-        self.inner.lock().connection = Some(connection);
+        let mut inner = self.inner.lock();
+        inner.connection = Some(connection);
+        inner.confirmed.clear();
+        drop(inner);
         self.work.notify_one();
     }
 
@@ -195,12 +210,16 @@ impl Pending {
         inner.down = why;
     }
 
-    /// The server refused a publish to this subject; it does not say which one, but it refuses all of them.
+    /// The server refused a publish to this subject; it does not say which one, but from now on it refuses all of them.
+    /// Where one was taken before on this connection, confirms of others may still be on their way.
     pub(super) fn denied(&self, subject: &str, why: &Failure) {
         let mut inner = self.inner.lock();
+        let taken = inner.confirmed.len() >= MOST_CONFIRMED || inner.confirmed.contains(subject);
+        inner.confirmed.remove(subject);
         self.resolve_where(&mut inner, |entry| {
             let sent = !matches!(entry.stage, Stage::Queued(_));
-            (sent && *entry.subject == *subject).then(|| Outcome::Again(why.clone()))
+            let outcome = if taken { Outcome::Unknown } else { Outcome::Again };
+            (sent && *entry.subject == *subject).then(|| outcome(why.clone()))
         });
     }
 

@@ -94,6 +94,33 @@ async fn a_denied_subject_ends_its_own_only() {
     assert!(third.now_or_never().is_none(), "not sent yet");
 }
 
+/// It was allowed before: confirms may be on their way. What is sent after the first refusal is refused, too.
+#[tokio::test]
+async fn a_permission_withdrawn_leaves_some_unknown() {
+    let pending = Pending::new(Duration::from_secs(60));
+    pending.connected(1);
+    let send = async || {
+        let answer = pending.submit(outgoing("a")).unwrap();
+        let token = pending.work().await.token;
+        pending.sent(token, 1);
+        (answer, token)
+    };
+    let ((_, first), (second, _)) = (send().await, send().await);
+    pending.resolve(first, Outcome::Confirmed);
+    for expected in ["unknown", "again"] {
+        let (third, _) = send().await;
+        pending.denied("a", &Reason::NotAuthorized.into());
+        assert_eq!(reason(&third.await.unwrap()), (expected, Some(Reason::NotAuthorized)));
+    }
+    assert_eq!(reason(&second.await.unwrap()), ("unknown", Some(Reason::NotAuthorized)));
+    pending.resolve(send().await.1, Outcome::Confirmed);
+    pending.connected(2);
+    let (answer, token) = (pending.submit(outgoing("a")).unwrap(), pending.work().await.token);
+    pending.sent(token, 2);
+    pending.denied("a", &Reason::NotAuthorized.into());
+    assert_eq!(reason(&answer.await.unwrap()), ("again", Some(Reason::NotAuthorized)), "another connection");
+}
+
 /// The server does not say which message was too large.
 #[tokio::test]
 async fn only_what_surely_exceeds_the_limit_is_never() {
