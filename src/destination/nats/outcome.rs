@@ -1,5 +1,7 @@
 //! What an answer of the server means for a publish. One table.
 
+use std::borrow::Cow;
+
 use async_nats::StatusCode;
 use serde::Deserialize;
 
@@ -10,11 +12,15 @@ use crate::reason::{Failure, Reason};
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
-    stream: Option<&'a str>,
+    stream: Option<Name<'a>>,
     #[serde(default)]
     seq: u64,
     error: Option<ApiError>,
 }
+
+/// Borrowed unless it is escaped, as Go does with `&`, `<` and `>`; of its own, as serde would not borrow it in an option.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// An error as JetStream writes it.
 #[derive(Debug, Default, Deserialize)]
@@ -36,7 +42,7 @@ impl ApiError {
 
 /// The outcome that an answer stands for. `None` where it is no answer of JetStream: anybody may subscribe to the
 /// subject and reply, and that says nothing about the stream.
-pub(super) fn of_answer(status: Option<StatusCode>, body: &[u8]) -> Option<Outcome> {
+pub(super) fn of_answer(status: Option<StatusCode>, body: &[u8], stream: &str) -> Option<Outcome> {
     if status == Some(StatusCode::NO_RESPONDERS) {
         return Some(Outcome::Again(Failure::new(
             Reason::Unroutable,
@@ -47,7 +53,7 @@ pub(super) fn of_answer(status: Option<StatusCode>, body: &[u8]) -> Option<Outco
     match answer.error {
         Some(error) => Some(of_error(&error)),
         // `duplicate: true` is a confirm: the id holds the subject, so the first copy was for this very target.
-        None if answer.seq > 0 && answer.stream.is_some() => Some(Outcome::Confirmed),
+        None if answer.seq > 0 && answer.stream.is_some_and(|name| name.0 == stream) => Some(Outcome::Confirmed),
         None => None,
     }
 }
@@ -57,8 +63,17 @@ pub(super) fn of_error(error: &ApiError) -> Outcome {
     let reason = match error.err_code {
         // Larger than the stream's max_msg_size; headers over 64 KiB.
         10054 | 10097 => return Outcome::Never(error.failure(Reason::TooLarge)),
-        // Account, server, storage, memory, stream limits; 10077 is what the store says when it refuses.
-        10002 | 10023 | 10028 | 10047 | 10077 | 10122 => Reason::Full,
+        // Account, server, storage, memory, stream limits.
+        10002 | 10023 | 10028 | 10047 | 10122 => Reason::Full,
+        // What the store says; but where it is closed, say, other replicas may store it all the same.
+        10077 => match &*error.description {
+            "maximum messages exceeded" | "maximum bytes exceeded" | "maximum messages per subject exceeded" => {
+                Reason::Full
+            }
+            // More than a file of the store holds; with the typing error of older servers.
+            "message too large" | "message to large" => return Outcome::Never(error.failure(Reason::TooLarge)),
+            _ => return Outcome::Unknown(error.failure(Reason::Refused)),
+        },
         10059 => Reason::Unroutable,
         // Not the expected stream; JetStream not enabled (for the account); sealed.
         10060 | 10039 | 10076 | 10109 => Reason::Topology,
@@ -75,12 +90,13 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Option<Outcome> {
-        of_answer(None, body.as_bytes())
+        of_answer(None, body.as_bytes(), "E")
     }
 
     fn reason(outcome: Option<Outcome>) -> (&'static str, Reason) {
         match outcome {
             Some(Outcome::Again(failure)) => ("again", failure.reason),
+            Some(Outcome::Unknown(failure)) => ("unknown", failure.reason),
             Some(Outcome::Never(failure)) => ("never", failure.reason),
             other => panic!("{other:?}"),
         }
@@ -102,7 +118,7 @@ mod tests {
             (10060, ("again", Reason::Topology)),
             (10070, ("again", Reason::Refused)),
             (10076, ("again", Reason::Topology)),
-            (10077, ("again", Reason::Full)),
+            (10077, ("unknown", Reason::Refused)),
             (10097, ("never", Reason::TooLarge)),
             (10109, ("again", Reason::Topology)),
             (10118, ("again", Reason::Refused)),
@@ -116,9 +132,33 @@ mod tests {
                 format!(r#"{{"error":{{"code":503,"err_code":{code},"description":"why"}},"stream":"E","seq":0}}"#);
             let outcome = answer(&body);
             assert_eq!(reason(outcome.clone()), expected, "{code}");
-            let Some(Outcome::Again(failure) | Outcome::Never(failure)) = outcome else { unreachable!() };
+            let Some(Outcome::Again(failure) | Outcome::Unknown(failure) | Outcome::Never(failure)) = outcome else {
+                unreachable!()
+            };
             assert_eq!(failure.detail, format!("why ({code})"));
         }
+    }
+
+    #[test]
+    fn what_the_store_says() {
+        for (text, expected) in [
+            ("maximum messages exceeded", ("again", Reason::Full)),
+            ("maximum bytes exceeded", ("again", Reason::Full)),
+            ("maximum messages per subject exceeded", ("again", Reason::Full)),
+            ("message too large", ("never", Reason::TooLarge)),
+            ("store is closed", ("unknown", Reason::Refused)),
+        ] {
+            let body = format!(r#"{{"error":{{"code":503,"err_code":10077,"description":"{text}"}},"stream":"E"}}"#);
+            assert_eq!(reason(answer(&body)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_may_be_escaped() {
+        let body = br#"{"stream":"a\u0026\u003cb\"","seq":1}"#;
+        assert_eq!(of_answer(None, body, "a&<b\""), Some(Outcome::Confirmed));
+        let plain: Answer<'_> = serde_json::from_str(r#"{"stream":"E","seq":1}"#).unwrap();
+        assert!(matches!(plain.stream, Some(Name(Cow::Borrowed("E")))), "no allocation for each answer");
     }
 
     #[test]
@@ -129,9 +169,17 @@ mod tests {
 
     #[test]
     fn no_responders_and_strangers() {
-        assert_eq!(reason(of_answer(Some(StatusCode::NO_RESPONDERS), b"")), ("again", Reason::Unroutable));
-        for stranger in ["", "ok", "{}", "[]", r#"{"stream":"E"}"#, r#"{"seq":3}"#, "{\"stream\":\"E\",\"seq\":\"1\"}"]
-        {
+        assert_eq!(reason(of_answer(Some(StatusCode::NO_RESPONDERS), b"", "E")), ("again", Reason::Unroutable));
+        for stranger in [
+            "",
+            "ok",
+            "{}",
+            "[]",
+            r#"{"stream":"E"}"#,
+            r#"{"seq":3}"#,
+            "{\"stream\":\"E\",\"seq\":\"1\"}",
+            r#"{"stream":"F","seq":1}"#,
+        ] {
             assert_eq!(answer(stranger), None, "{stranger}");
         }
     }

@@ -128,7 +128,9 @@ impl Session<'_> {
 
     fn answered(&self, answer: &async_nats::Message) {
         let token = answer.subject.strip_prefix(&*self.prefix).and_then(|token| u64::from_str_radix(token, 16).ok());
-        if let (Some(token), Some(outcome)) = (token, outcome::of_answer(answer.status, &answer.payload)) {
+        if let (Some(token), Some(outcome)) =
+            (token, outcome::of_answer(answer.status, &answer.payload, &self.shared.settings.stream))
+        {
             if let Outcome::Again(Failure { reason: Reason::Unroutable | Reason::Topology, .. }) = &outcome {
                 self.shared.misplaced.notify_one();
             }
