@@ -8,6 +8,7 @@
 //! [`connect`] opens one connection, [`session`] works on it until it is of no more use, [`keep_connected`] starts over
 //! for ever. [`stream`] makes or checks the stream after each connect.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,25 +82,31 @@ struct Nats {
 }
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
-    let access = Access::new(&opening.settings)?;
-    let shared = Arc::new(Shared {
-        settings: opening.settings,
-        topics: opening.topics,
-        body_limit: opening.body_limit,
-        metrics: opening.metrics,
-        access,
-        pending: Pending::new(opening.publish_timeout),
-        link: watch::Sender::new(Link::Connecting),
-        misplaced: Notify::new(),
-        health: Mutex::new(Health::Starting),
-    });
-    shared.metrics.up.get_or_create(&shared.label()).set(0);
+    let shared = Arc::new(Shared::new(opening)?);
     let stop = CancellationToken::new();
+    let nats = Nats { shared: Arc::clone(&shared), stop: stop.clone() };
     for task in [keep_connected(Arc::clone(&shared)).boxed(), keep_topology(Arc::clone(&shared)).boxed()] {
-        let stop = stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(task).await });
+        tokio::spawn(watched(Arc::clone(&shared), stop.clone(), task));
     }
-    Ok(Arc::new(Nats { shared, stop }))
+    Ok(Arc::new(nats))
+}
+
+/// Works until it is stopped. A panic ends the destination, rather than leave it up and mute.
+async fn watched(shared: Arc<Shared>, stop: CancellationToken, task: BoxFuture<'static, ()>) {
+    let task = AssertUnwindSafe(stop.run_until_cancelled(task)).catch_unwind();
+    if task.await.is_err() {
+        tracing::error!(destination = %shared.settings.name, "a task of the destination panicked: it is closed");
+        end(&shared, &stop, Reason::Failed);
+    }
+}
+
+/// Nothing is accepted or awaited any more; with its last holder the client closes its connection.
+fn end(shared: &Shared, stop: &CancellationToken, why: Reason) {
+    stop.cancel();
+    shared.pending.close();
+    shared.set_down(why.into());
+    // The tasks may be at work still, and hand it over.
+    shared.pending.abandoned(&Outcome::Unknown(Reason::ConnectionLost.into()));
 }
 
 impl Destination for Nats {
@@ -144,29 +151,36 @@ impl Destination for Nats {
                 let left = self.shared.pending.len();
                 tracing::warn!(destination = %self.shared.settings.name, left, "closed before every publish was answered");
             }
-            self.end();
+            end(&self.shared, &self.stop, Reason::Closing);
         }
         .boxed()
     }
 }
 
-impl Nats {
-    /// Nothing is accepted or awaited any more; with its last holder the client closes its connection.
-    fn end(&self) {
-        self.stop.cancel();
-        self.shared.pending.close();
-        self.shared.set_down(Reason::Closing.into());
-        self.shared.pending.abandoned();
-    }
-}
-
 impl Drop for Nats {
     fn drop(&mut self) {
-        self.end();
+        end(&self.shared, &self.stop, Reason::Closing);
     }
 }
 
 impl Shared {
+    fn new(opening: Opening) -> Result<Self, Failure> {
+        let access = Access::new(&opening.settings)?;
+        let shared = Shared {
+            settings: opening.settings,
+            topics: opening.topics,
+            body_limit: opening.body_limit,
+            metrics: opening.metrics,
+            access,
+            pending: Pending::new(opening.publish_timeout),
+            link: watch::Sender::new(Link::Connecting),
+            misplaced: Notify::new(),
+            health: Mutex::new(Health::Starting),
+        };
+        shared.metrics.up.get_or_create(&shared.label()).set(0);
+        Ok(shared)
+    }
+
     fn label(&self) -> OfDestination {
         OfDestination { destination: self.settings.name.to_string() }
     }
@@ -240,7 +254,8 @@ async fn keep_connected(shared: Arc<Shared>) {
                 }
                 heard = client.server_info().connect_urls;
                 shared.set_down(why);
-                shared.pending.abandoned();
+                // Whoever was handing over was stopped at a point where it was not.
+                shared.pending.abandoned(&Outcome::Again(Reason::Unreachable.into()));
             }
         }
     }

@@ -268,13 +268,11 @@ impl Pending {
         expired || (matches!(oldest.stage, Stage::Sent) && left + age <= self.life)
     }
 
-    /// The client is gone, and with it whoever was handing over: that message was not.
-    pub(super) fn abandoned(&self) {
+    /// The client is gone, and with it whoever was handing over: this is what became of that message.
+    pub(super) fn abandoned(&self, outcome: &Outcome) {
         let mut inner = self.inner.lock();
         inner.unanswered = 0;
-        self.resolve_where(&mut inner, |entry| {
-            matches!(entry.stage, Stage::Leaving).then(|| Outcome::Again(Reason::Unreachable.into()))
-        });
+        self.resolve_where(&mut inner, |entry| matches!(entry.stage, Stage::Leaving).then(|| outcome.clone()));
     }
 
     /// Takes no more messages.

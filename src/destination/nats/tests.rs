@@ -8,6 +8,17 @@ pub(super) fn settings(url: &str) -> config::Destination {
     config::Destination::new("stream", BrokerUrl::Nats(vec![Secret::new(url)]))
 }
 
+fn shared() -> Arc<Shared> {
+    let opening = Opening {
+        settings: settings("nats://127.0.0.1:1"),
+        topics: vec!["a".into()],
+        publish_timeout: Duration::from_secs(60),
+        body_limit: 1,
+        metrics: Arc::default(),
+    };
+    Arc::new(Shared::new(opening).unwrap())
+}
+
 fn outgoing(subject: &str) -> Outgoing {
     sized(subject, 0)
 }
@@ -148,7 +159,7 @@ async fn only_what_surely_exceeds_the_limit_is_never() {
     pending.too_large(&Reason::TooLarge.into());
     pending.disconnected(Reason::Unreachable.into());
     assert_eq!(reason(&smaller.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
-    pending.abandoned();
+    pending.abandoned(&Outcome::Again(Reason::Unreachable.into()));
     pending.connected(1);
     let smaller = send(8).await;
     pending.too_large(&Reason::TooLarge.into());
@@ -168,4 +179,29 @@ async fn closing_takes_nothing_new_and_waits() {
         pending.resolve(token, Outcome::Confirmed);
     });
     assert_eq!(answer.await.unwrap(), Outcome::Confirmed);
+}
+
+/// Another thread may be about to hand it over.
+#[tokio::test]
+async fn what_is_being_handed_over_at_the_end_is_unknown() {
+    let shared = shared();
+    shared.pending.connected(1);
+    let leaving = shared.pending.submit(outgoing("a")).unwrap();
+    let _token = shared.pending.work().await.token;
+    drop(Nats { shared, stop: CancellationToken::new() });
+    assert_eq!(reason(&leaving.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
+}
+
+#[tokio::test]
+async fn a_panic_closes_the_destination() {
+    let (shared, stop) = (shared(), CancellationToken::new());
+    shared.pending.connected(1);
+    shared.set_health(Health::Up);
+    let queued = shared.pending.submit(outgoing("a")).unwrap();
+    let task = async { panic!("on purpose") }.boxed();
+    tokio::spawn(watched(Arc::clone(&shared), stop.clone(), task)).await.unwrap();
+    assert_eq!(*shared.health.lock(), Health::Down(Reason::Failed.into()));
+    assert_eq!(reason(&queued.await.unwrap()), ("again", Some(Reason::Failed)));
+    assert_eq!(shared.pending.submit(outgoing("a")).unwrap_err().reason, Reason::Closing);
+    assert!(stop.is_cancelled());
 }
