@@ -6,6 +6,8 @@ mod support;
 mod access;
 #[path = "nats/cluster.rs"]
 mod cluster;
+#[path = "nats/credentials.rs"]
+mod credentials;
 #[path = "nats/plain.rs"]
 mod plain;
 #[path = "nats/publish.rs"]

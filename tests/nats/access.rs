@@ -1,16 +1,13 @@
 //! Who we are, and how the server is reached.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use hookbridge::config::{Secret, Tls};
 use hookbridge::destination::{Destination, Health, Opening, Outcome};
 use hookbridge::reason::{Failure, Reason};
 use nkeys::KeyPair;
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::rig::{AT_ONCE, Reloadable, STREAM, again, counted, down, open, opening, publish, up};
@@ -18,10 +15,10 @@ use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
 /// A CA, and a certificate of it for the server and for a client.
-struct Certificates(TempDir);
+pub struct Certificates(TempDir);
 
 impl Certificates {
-    fn make() -> Certificates {
+    pub fn make() -> Certificates {
         let dir = tempfile::tempdir().expect("a directory");
         let script = r#"set -e; cd "$1"; key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
             openssl req -x509 $key -days 2 -subj '/CN=Test CA' -keyout ca.key -out ca.pem
@@ -35,12 +32,12 @@ impl Certificates {
         Certificates(dir)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// What a server is configured with.
-    fn conf(&self, verify: bool) -> String {
+    pub fn conf(&self, verify: bool) -> String {
         let dir = self.0.path().display();
         format!(
             "tls {{ cert_file: \"{dir}/server.pem\", key_file: \"{dir}/server.key\", ca_file: \"{dir}/ca.pem\", verify: {verify} }}\n"
@@ -127,62 +124,6 @@ async fn nkey() {
     wrong.settings.auth.nkey = Some(Secret::new(key.public_key()));
     let failure = hookbridge::destination::open(wrong).err().expect("no seed");
     assert!(!failure.detail.contains(&key.public_key()));
-}
-
-/// A JWT of decentralised authentication.
-fn jwt(issuer: &KeyPair, subject: &KeyPair, kind: &str, mut nats: Value) -> String {
-    nats["type"] = kind.into();
-    nats["version"] = 2.into();
-    let claims = json!({ "jti": subject.public_key(), "iat": 1_700_000_000, "iss": issuer.public_key(),
-        "name": kind, "sub": subject.public_key(), "nats": nats });
-    let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let text = format!("{}.{}", encode(&json!({ "typ": "JWT", "alg": "ed25519-nkey" })), encode(&claims));
-    let signature = issuer.sign(text.as_bytes()).expect("a signature");
-    format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-}
-
-fn write_creds(path: &Path, jwt: &str, user: &KeyPair) {
-    let seed = user.seed().expect("a seed");
-    let text = format!(
-        "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-         -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-    );
-    std::fs::write(path, text).expect("written");
-}
-
-/// Credentials are read again for each client, so that those that were wrong, or ran out, can be replaced.
-#[tokio::test(flavor = "multi_thread")]
-async fn credentials_file() {
-    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
-    let system = KeyPair::new_account();
-    let limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
-        "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1 });
-    let files = Certificates::make();
-    let conf = format!(
-        "{}operator: {}\nresolver: MEMORY\nsystem_account: {system}\nresolver_preload: {{ {system}: {}, {}: {} }}\n",
-        files.conf(false),
-        jwt(&operator, &operator, "operator", json!({})),
-        jwt(&operator, &system, "account", json!({})),
-        account.public_key(),
-        jwt(&operator, &account, "account", json!({ "limits": limits })),
-        system = system.public_key(),
-    );
-    let nats = Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() });
-    let path = files.path("user.creds");
-    let opening = || {
-        let mut opening = opening(&[nats.url()], &["a"]);
-        opening.settings.tls.ca = Some(files.path("ca.pem"));
-        opening.settings.auth.creds = Some(path.clone());
-        opening
-    };
-    assert!(hookbridge::destination::open(opening()).is_err(), "no file yet");
-    let stranger = KeyPair::new_account();
-    write_creds(&path, &jwt(&stranger, &user, "user", json!({ "subs": -1, "data": -1, "payload": -1 })), &user);
-    let destination = open(opening());
-    assert_eq!(destination.ensure().await.expect_err("an unknown account").reason, Reason::NotAuthorized);
-    write_creds(&path, &jwt(&account, &user, "user", json!({ "subs": -1, "data": -1, "payload": -1 })), &user);
-    up(&*destination).await;
-    assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }
 
 /// No provider is installed in this process: the destination brings its own.

@@ -213,7 +213,12 @@ impl Session<'_> {
             return;
         }
         let Some(subject) = quoted else {
-            self.last = Some(Failure::new(reason, text));
+            let failure = Failure::new(reason, text);
+            if user {
+                // The library would try again with the credentials that it has, and the files may hold others by now.
+                self.over = Some(failure.clone());
+            }
+            self.last = Some(failure);
             return;
         };
         let failure = Failure::new(Reason::NotAuthorized, text);
