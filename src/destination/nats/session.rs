@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ClientError, Event, PublishErrorKind, ServerError, Subject, Subscriber};
+use async_nats::{Client, ClientError, Event, Message, PublishErrorKind, ServerError, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use futures_util::future::FutureExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pending::Work;
@@ -22,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long a publish may be without an answer before the stream is looked at again: where somebody else listens on the
 /// subject, the server does not say that no stream does.
 const STALLED: Duration = Duration::from_secs(5);
+/// Most answers that are taken before messages are sent again.
+const MOST_AT_ONCE: usize = 256;
 /// Most refused subjects that are remembered of a connection.
 const MOST_DENIED: usize = 1024;
 
@@ -37,8 +40,17 @@ pub(super) async fn run(
         Ok(answers) => answers,
         Err(error) => return Failure::new(Reason::Unreachable, error.to_string()),
     };
-    let session =
-        Session { shared, client, prefix: format!("{inbox}."), answers, number, up: None, last: None, over: None };
+    let session = Session {
+        shared,
+        client,
+        prefix: format!("{inbox}."),
+        answers,
+        ended: Vec::new(),
+        number,
+        up: None,
+        last: None,
+        over: None,
+    };
     tokio::select! {
         why = session.receive(events) => why,
         () = send(shared, client, &inbox) => Reason::Unreachable.into(),
@@ -85,6 +97,8 @@ struct Session<'a> {
     client: &'a Client,
     prefix: String,
     answers: Subscriber,
+    /// Empty; kept for its memory.
+    ended: Vec<(u64, Outcome)>,
     number: &'a mut u64,
     /// The connection that is up, and the library's count of connects when it came.
     up: Option<(Connection, u64)>,
@@ -94,17 +108,30 @@ struct Session<'a> {
     over: Option<Failure>,
 }
 
+impl Shared {
+    /// What an answer is for and means.
+    fn outcome(&self, prefix: &str, answer: &Message) -> Option<(u64, Outcome)> {
+        let token = u64::from_str_radix(answer.subject.strip_prefix(prefix)?, 16).ok()?;
+        let outcome = outcome::of_answer(answer.status, &answer.payload, &self.settings.stream)?;
+        if let Outcome::Again(Failure { reason: Reason::Unroutable | Reason::Topology, .. }) = &outcome {
+            self.misplaced.notify_one();
+        }
+        Some((token, outcome))
+    }
+}
+
 impl Session<'_> {
     async fn receive(mut self, mut events: UnboundedReceiver<Event>) -> Failure {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look();
-        let mut expiry = self.shared.pending.expire();
+        let expiry = sleep_until(Instant::from_std(self.shared.pending.expire()));
+        tokio::pin!(expiry);
         let mut stalled = Instant::now();
         loop {
             tokio::select! {
                 answer = self.answers.next() => match answer {
-                    Some(answer) => self.answered(&answer),
+                    Some(answer) => self.answered(Some(answer), MOST_AT_ONCE),
                     None => return self.why("the client gave up"),
                 },
                 Some(event) = events.recv() => {
@@ -121,28 +148,26 @@ impl Session<'_> {
                         self.shared.misplaced.notify_one();
                     }
                 }
-                () = sleep_until(Instant::from_std(expiry)) => expiry = self.shared.pending.expire(),
+                () = &mut expiry => expiry.as_mut().reset(Instant::from_std(self.shared.pending.expire())),
             }
         }
     }
 
-    fn answered(&self, answer: &async_nats::Message) {
-        let token = answer.subject.strip_prefix(&*self.prefix).and_then(|token| u64::from_str_radix(token, 16).ok());
-        if let (Some(token), Some(outcome)) =
-            (token, outcome::of_answer(answer.status, &answer.payload, &self.shared.settings.stream))
-        {
-            if let Outcome::Again(Failure { reason: Reason::Unroutable | Reason::Topology, .. }) = &outcome {
-                self.shared.misplaced.notify_one();
-            }
-            self.shared.pending.resolve(token, outcome);
+    /// Ends what this answer and those that have arrived are for, at most so many, all together.
+    fn answered(&mut self, first: Option<Message>, most: usize) {
+        let mut answer = first;
+        while self.ended.len() < most {
+            // Without the budget of a task, which would end it early.
+            let next = || unconstrained(self.answers.next()).now_or_never().flatten();
+            let Some(answer) = answer.take().or_else(next) else { break };
+            self.ended.extend(self.shared.outcome(&self.prefix, &answer));
         }
+        self.shared.pending.resolve_all(self.ended.drain(..));
     }
 
     /// An answer that has arrived counts, even if its connection has ended.
     fn drain(&mut self) {
-        while let Some(Some(answer)) = self.answers.next().now_or_never() {
-            self.answered(&answer);
-        }
+        self.answered(None, usize::MAX);
     }
 
     /// Compares what the library says of its connection with what was known.

@@ -139,10 +139,11 @@ async fn only_what_surely_exceeds_the_limit_is_never() {
     pending.connected(1);
     let send = async |bytes| {
         let answer = pending.submit(sized("a", bytes)).unwrap();
-        pending.sent(pending.work().await.token, 1);
-        answer
+        let token = pending.work().await.token;
+        pending.sent(token, 1);
+        (answer, token)
     };
-    let (small, large, queued) = (send(1).await, send(3).await, pending.submit(sized("a", 5)).unwrap());
+    let ((small, _), (large, _), queued) = (send(1).await, send(3).await, pending.submit(sized("a", 5)).unwrap());
     pending.too_large(&Reason::TooLarge.into());
     assert_eq!(reason(&large.await.unwrap()), ("never", Some(Reason::TooLarge)));
     pending.disconnected(Reason::Unreachable.into());
@@ -151,17 +152,17 @@ async fn only_what_surely_exceeds_the_limit_is_never() {
 
     // The client may send what the last connection was given: then that is the one.
     pending.connected(1);
-    let lost = send(9).await;
+    let (lost, _) = send(9).await;
     pending.disconnected(Reason::Unreachable.into());
     drop(lost);
     pending.connected(1);
-    let smaller = send(8).await;
+    let (smaller, _) = send(8).await;
     pending.too_large(&Reason::TooLarge.into());
     pending.disconnected(Reason::Unreachable.into());
     assert_eq!(reason(&smaller.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
     pending.abandoned(&Outcome::Again(Reason::Unreachable.into()));
     pending.connected(1);
-    let smaller = send(8).await;
+    let (smaller, _) = send(8).await;
     pending.too_large(&Reason::TooLarge.into());
     assert_eq!(reason(&smaller.await.unwrap()), ("never", Some(Reason::TooLarge)));
 }
