@@ -10,8 +10,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use hookbridge::config::Topology;
 use hookbridge::destination::Outcome;
 use hookbridge::reason::Reason;
 
@@ -53,9 +55,14 @@ async fn unanswered_publishes_leave_no_memory() {
     let nats = Broker::start(Kind::Nats);
     let mut opening = opening(&[nats.url()], &["a"]);
     opening.publish_timeout = Duration::from_millis(200);
+    // Else it would make the stream again.
+    opening.settings.topology = Topology::Verify;
+    let context = jetstream(nats.url()).await;
+    let config = Config { name: STREAM.into(), subjects: vec!["a".into()], ..Config::default() };
+    context.create_stream(config).await.expect("a stream");
     let destination = open(opening);
     up(&*destination).await;
-    jetstream(nats.url()).await.delete_stream(STREAM).await.expect("deleted");
+    context.delete_stream(STREAM).await.expect("deleted");
     let deaf = async_nats::connect(nats.url()).await.expect("a connection");
     let mut heard = deaf.subscribe("a").await.expect("a subscription");
     deaf.publish("a", "is the server listening for us?".into()).await.expect("published");

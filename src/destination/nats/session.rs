@@ -78,7 +78,8 @@ async fn send(shared: &Shared, client: &Client, inbox: &str) {
                     continue;
                 }
                 Err(error) => match error.kind() {
-                    // The server closes the connection of a client that sends more.
+                    // The server closes the connection of a client that sends more. The limit is that of the time of the
+                    // connect: where it is raised since, the dead letter can be replayed after another connect.
                     PublishErrorKind::MaxPayloadExceeded =>
                         Outcome::Never(Failure::new(Reason::TooLarge, error.to_string())),
                     PublishErrorKind::InvalidSubject => Outcome::Never(Reason::IllegalName.into()),
@@ -232,7 +233,9 @@ impl Session<'_> {
         if lower.contains("maximum payload") {
             // What is not answered yet may be refused or not, but an answer that has arrived counts.
             self.drain();
-            self.shared.pending.too_large(&Failure::new(Reason::TooLarge, format!("{text} (of this user)")));
+            self.shared
+                .pending
+                .too_large(&Failure::new(Reason::TooLarge, format!("this user may not send so much: {text}")));
             // The client may have more of them that it would send by its next connection.
             self.over = Some(Failure::new(Reason::Unreachable, text));
             return;
