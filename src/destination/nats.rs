@@ -10,6 +10,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -73,6 +74,8 @@ struct Connection {
     client: Client,
     /// Subjects that the server said we may not use on it.
     denied: Arc<watch::Sender<Vec<String>>>,
+    /// The largest request to the API by this client, in bytes.
+    asked: Arc<AtomicUsize>,
 }
 
 struct Nats {

@@ -3,6 +3,7 @@
 //! As JSON values and not as the library's types: a stream's configuration that is read, changed and written back must
 //! keep the settings of servers newer than the library.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Request, RequestErrorKind};
@@ -63,6 +64,7 @@ impl From<Refusal> for Failure {
 pub(super) async fn ask(connection: &Connection, what: &str, body: &Value) -> Result<Value, Refusal> {
     let subject = format!("$JS.API.{what}");
     let payload = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    connection.asked.fetch_max(payload.len(), Ordering::Relaxed);
     // With an inbox of its own, as the library's shared one keeps what is never answered for ever.
     let inbox = connection.client.new_inbox();
     let request = Request::new().inbox(inbox.clone()).timeout(Some(TIMEOUT)).payload(payload.into());

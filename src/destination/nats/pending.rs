@@ -225,13 +225,14 @@ impl Pending {
 
     /// The server ended the connection as a message was larger than it takes from this user; it does not say which. It
     /// is one that has no answer, so the largest of these exceeds the limit, too, and is not stored. Nothing is known
-    /// where a larger one may be on its way that is not waited for any more.
-    pub(super) fn too_large(&self, why: &Failure) {
+    /// where a larger one may be on its way that is not waited for any more, or is not here: of those, `beside` is the
+    /// largest.
+    pub(super) fn too_large(&self, why: &Failure, beside: usize) {
         let inner = self.inner.lock();
         let sent = inner.entries.iter().filter(|(_, entry)| matches!(entry.stage, Stage::Sent));
         let largest = sent.max_by_key(|(_, entry)| entry.size).map(|(token, entry)| (*token, entry.size));
         if let Some((token, size)) = largest
-            && size >= inner.unanswered
+            && size >= inner.unanswered.max(beside)
         {
             drop(inner);
             self.resolve(token, Outcome::Never(why.clone()));

@@ -1,7 +1,7 @@
 //! Work on one client: hand messages over, take answers, notice what happens to the connection.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -47,6 +47,7 @@ pub(super) async fn run(
         answers,
         ended: Vec::new(),
         number,
+        asked: Arc::default(),
         up: None,
         last: None,
         over: None,
@@ -101,6 +102,7 @@ struct Session<'a> {
     /// Empty; kept for its memory.
     ended: Vec<(u64, Outcome)>,
     number: &'a mut u64,
+    asked: Arc<AtomicUsize>,
     /// The connection that is up, and the library's count of connects when it came.
     up: Option<(Connection, u64)>,
     /// What the server or the library complained about last.
@@ -187,6 +189,7 @@ impl Session<'_> {
                 number: *self.number,
                 client: self.client.clone(),
                 denied: Arc::new(watch::Sender::new(Vec::new())),
+                asked: Arc::clone(&self.asked),
             };
             let info = self.client.server_info();
             tracing::info!(
@@ -233,9 +236,8 @@ impl Session<'_> {
         if lower.contains("maximum payload") {
             // What is not answered yet may be refused or not, but an answer that has arrived counts.
             self.drain();
-            self.shared
-                .pending
-                .too_large(&Failure::new(Reason::TooLarge, format!("this user may not send so much: {text}")));
+            let why = Failure::new(Reason::TooLarge, format!("this user may not send so much: {text}"));
+            self.shared.pending.too_large(&why, self.asked.load(Ordering::Relaxed));
             // The client may have more of them that it would send by its next connection.
             self.over = Some(Failure::new(Reason::Unreachable, text));
             return;

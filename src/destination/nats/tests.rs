@@ -144,7 +144,9 @@ async fn only_what_surely_exceeds_the_limit_is_never() {
         (answer, token)
     };
     let ((small, _), (large, _), queued) = (send(1).await, send(3).await, pending.submit(sized("a", 5)).unwrap());
-    pending.too_large(&Reason::TooLarge.into());
+    pending.too_large(&Reason::TooLarge.into(), 4);
+    assert_eq!(pending.len(), 3, "it may have been a request to the API");
+    pending.too_large(&Reason::TooLarge.into(), 2);
     assert_eq!(reason(&large.await.unwrap()), ("never", Some(Reason::TooLarge)));
     pending.disconnected(Reason::Unreachable.into());
     assert_eq!(reason(&small.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
@@ -157,13 +159,13 @@ async fn only_what_surely_exceeds_the_limit_is_never() {
     drop(lost);
     pending.connected(1);
     let (smaller, _) = send(8).await;
-    pending.too_large(&Reason::TooLarge.into());
+    pending.too_large(&Reason::TooLarge.into(), 0);
     pending.disconnected(Reason::Unreachable.into());
     assert_eq!(reason(&smaller.await.unwrap()), ("unknown", Some(Reason::ConnectionLost)));
     pending.abandoned(&Outcome::Again(Reason::Unreachable.into()));
     pending.connected(1);
     let (smaller, _) = send(8).await;
-    pending.too_large(&Reason::TooLarge.into());
+    pending.too_large(&Reason::TooLarge.into(), 0);
     assert_eq!(reason(&smaller.await.unwrap()), ("never", Some(Reason::TooLarge)));
 }
 
