@@ -234,7 +234,7 @@ async fn publish(channel: Arc<Channel>, common: Arc<Common>, encoded: Encoded) -
     let sent = channel.basic_publish(common.exchange.clone(), routing_key, options, &body, properties).await;
     drop(body);
     match sent {
-        Err(error) => End::NotSent(error),
+        Err(error) => End::unsent(error, common.link.address.is_tls()),
         Ok(confirm) => match confirm.await {
             Ok(confirmation) => End::of(confirmation, &common.encoder),
             Err(error) => End::Lost(error),

@@ -24,6 +24,14 @@ pub(super) enum End {
 }
 
 impl End {
+    /// How one ended that lapin says it did not send. Over TCP that is exact. A write over TLS is several records, each sent
+    /// on its own, and when a later one fails, lapin takes none of it for sent: so only what it never queued is surely
+    /// not with the broker.
+    pub(super) fn unsent(error: lapin::Error, tls: bool) -> End {
+        let queued = !matches!(error.kind(), ErrorKind::InvalidChannelState(_, "basic.publish"));
+        if tls && queued { End::Lost(error) } else { End::NotSent(error) }
+    }
+
     pub(super) fn of(confirmation: Confirmation, encoder: &Encoder) -> End {
         let tag =
             |message: BasicReturnMessage| encoder.tag(message.properties.message_id().as_ref(), &message.routing_key);
@@ -127,7 +135,11 @@ fn size_limit(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
     use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+    use lapin::{ChannelState, ConnectionState};
 
     use super::*;
     use crate::config::Mode;
@@ -146,6 +158,27 @@ mod tests {
         assert!(matches!(of(Confirmation::Nack(None)), End::Nacked(None)));
         assert!(matches!(of(Confirmation::Nack(returned())), End::Nacked(Some(found)) if found == tag));
         assert!(matches!(of(Confirmation::NotRequested), End::Unasked));
+    }
+
+    #[test]
+    fn what_lapin_says_it_did_not_send() {
+        let kinds = || {
+            [
+                (ErrorKind::InvalidChannelState(ChannelState::Closing, "basic.publish"), false),
+                (ErrorKind::InvalidChannelState(ChannelState::Closed, "channel.close-ok received"), true),
+                (ErrorKind::InvalidChannelState(ChannelState::Closing, "basic.ack"), true),
+                (ErrorKind::InvalidConnectionState(ConnectionState::Closed), true),
+                (ErrorKind::IOError(Arc::new(io::ErrorKind::ConnectionReset.into())), true),
+                (ErrorKind::MissingHeartbeatError, true),
+            ]
+        };
+        for (kind, perhaps) in kinds() {
+            let told = format!("{kind:?}");
+            assert_eq!(matches!(End::unsent(kind.into(), true), End::Lost(_)), perhaps, "TLS, {told}");
+        }
+        for (kind, _) in kinds() {
+            assert!(matches!(End::unsent(kind.into(), false), End::NotSent(_)));
+        }
     }
 
     fn reason(outcome: Option<Outcome>) -> (&'static str, Option<Reason>) {
