@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookbridge::destination::{Health, Outcome};
+use hookbridge::destination::{Health, Message, Outcome};
 use hookbridge::reason::Reason;
 use parking_lot::Mutex;
 
@@ -178,4 +178,23 @@ async fn restarts() {
         let copies = stored.get(id).copied().unwrap_or(0);
         assert!((1..=1 + perhaps).contains(&copies), "{id}: stored {copies} times, told {told:?}");
     }
+}
+
+/// What waits for its channel when the broker dies was surely not sent, however much of it there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_refused_whole() {
+    let broker = Broker::start(Kind::Rabbitmq);
+    let scope = scope();
+    let destination = open(opening(&[broker.url()], &scope, &["a"]));
+    up(&*destination).await;
+    broker.pause();
+    let topic = format!("{scope}.a");
+    let one = |number: usize| Message { key: Some("one".into()), ..message(&topic, event(&format!("msg_{number}"))) };
+    let confirms: Vec<_> = (0..3000).map(|number| destination.publish(one(number))).collect();
+    broker.kill();
+    let outcomes = tokio::time::timeout(2 * SOON, futures_util::future::join_all(confirms)).await.expect("outcomes");
+    let told = counts(&outcomes);
+    assert!(told.keys().all(|kind| kind == "unknown connection_lost" || kind == "again unreachable"), "{told:?}");
+    // What a channel takes at most is perhaps there.
+    assert!(told.get("unknown connection_lost").is_none_or(|lost| *lost <= 1024), "{told:?}");
 }

@@ -72,6 +72,8 @@ pub(super) struct Lane {
     fault: Option<Fault>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     stopping: bool,
+    /// Whether the queue was refused to its end.
+    drained: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -88,6 +90,7 @@ impl Lane {
             last: None,
             fault: None,
             stopping: false,
+            drained: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
@@ -174,7 +177,7 @@ impl Lane {
         (job.deadline <= Instant::now()).then(|| Outcome::Again(Reason::Timeout.into()))
     }
 
-    /// Refuses what was not handed over.
+    /// Refuses what was not handed over. A poll may stop before the queue's end, when the task has run long enough.
     fn refuse(&mut self, cx: &mut Context<'_>) {
         self.queue.close();
         let refused = || match &self.fault {
@@ -184,18 +187,22 @@ impl Lane {
         if let Some(job) = self.held.take() {
             job.answer(refused());
         }
-        while let Poll::Ready(Some(job)) = self.queue.poll_recv(cx) {
-            job.answer(refused());
+        while !self.drained {
+            match self.queue.poll_recv(cx) {
+                Poll::Ready(Some(job)) => job.answer(refused()),
+                Poll::Ready(None) => self.drained = true,
+                Poll::Pending => break,
+            }
         }
     }
 
-    /// After a failure: waits until lapin has failed everything, and answers it.
+    /// After a failure: waits until everything in the queue was refused and lapin has failed everything, and answers it.
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.window.is_open() {
             ready!(self.timer.as_mut().poll(cx));
         }
         self.window.give_up(self.fault.as_ref().unwrap_or(&Fault::Ended), self.last);
-        Poll::Ready(())
+        if self.drained { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
