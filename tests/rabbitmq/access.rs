@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hookbridge::config::{Mode, Tls};
 use hookbridge::destination::{Health, Outcome};
 use hookbridge::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::rig::{Admin, confirmed, down, open, opening, publish, shared, shown, up};
+use crate::rig::{Admin, confirmed, connects, down, open, opening, publish, shared, shown, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
+use crate::support::wait::{SOON, until};
 
 /// The address with another user, password and vhost.
 fn url(broker: &Broker, user: &str, password: &str, vhost: &str) -> String {
@@ -79,6 +81,30 @@ async fn several_addresses() {
     let destination = open(opening(&urls, &scope, &["a"]));
     up(&*destination).await;
     confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
+}
+
+/// A broker that lets us in and refuses what we publish is not connected to without a pause, also if another address was
+/// tried in vain before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_addresses_and_no_permission() {
+    let scope = scope();
+    let user = format!("{scope}-user");
+    up(&*open(opening(&[shared().url()], &scope, &["a"]))).await;
+    shared().tool(&["add_user", &user, "secret"]);
+    shared().tool(&["set_permissions", &user, "^$", "^$", "^$"]);
+    let urls = ["amqp://guest:guest@127.0.0.1:1/%2f", &url(shared(), &user, "secret", "%2f")];
+    let opening = opening(&urls, &scope, &["a"]);
+    let metrics = opening.metrics.clone();
+    let destination = open(opening);
+    up(&*destination).await;
+    let end = Instant::now() + Duration::from_secs(3);
+    until("some tries", SOON, async || {
+        publish(&*destination, message(&format!("{scope}.a"), event("msg_1"))).await;
+        (Instant::now() > end).then_some(())
+    })
+    .await;
+    let connected = connects(&metrics);
+    assert!((2..10).contains(&connected), "{connected} connections");
 }
 
 fn openssl(directory: &Path, arguments: &str) {

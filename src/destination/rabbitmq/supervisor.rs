@@ -85,6 +85,7 @@ impl Supervisor {
                 () = closing.cancelled() => break,
                 opened = self.open(&address) => opened,
             };
+            let served = opened.is_ok();
             match opened {
                 Ok((work, events, problem)) => {
                     let since = Instant::now();
@@ -98,8 +99,8 @@ impl Supervisor {
                     turn += 1;
                 }
             }
-            // Every address has its try before there is a pause.
-            if failures > 0 && turn.is_multiple_of(self.addresses.len()) {
+            // Every address has its try before there is a pause; one that let us in is tried again after it.
+            if failures > 0 && (served || turn.is_multiple_of(self.addresses.len())) {
                 tokio::select! {
                     () = closing.cancelled() => break,
                     () = tokio::time::sleep(backoff(failures)) => {}
