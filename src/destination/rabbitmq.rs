@@ -178,7 +178,7 @@ impl Destination for Rabbitmq {
     }
 
     fn health(&self) -> Health {
-        self.state.borrow().health()
+        State::watched(&self.state)
     }
 
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {

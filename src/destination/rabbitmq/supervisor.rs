@@ -44,7 +44,16 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn health(&self) -> Health {
+    /// As a supervisor told it last; without one, nobody connects again.
+    pub(super) fn watched(state: &watch::Receiver<State>) -> Health {
+        match state.has_changed() {
+            Ok(_) => state.borrow().health(),
+            Err(_) if matches!(*state.borrow(), State::Closing) => state.borrow().health(),
+            Err(_) => Health::Down(Failure::new(Reason::Failed, "the connection's supervisor ended")),
+        }
+    }
+
+    fn health(&self) -> Health {
         match self {
             State::Starting(_) => Health::Starting,
             State::Down(failure) => Health::Down(failure.clone()),
@@ -148,6 +157,8 @@ impl Supervisor {
                     return None;
                 }
                 Some(failure) = work.failed.recv() => break failure,
+                // One that fails tells so before it ends, and none ends well while publishers can reach it.
+                Some(_) = work.lanes.join_next() => break Failure::new(Reason::Failed, "a channel's owner ended"),
                 Some(event) = events.next() => match event {
                     // Also the ends of channels come here; a lane tells of its own.
                     Event::Error(error) if !work.link.connection.status().connected() => break failure(&error),
@@ -292,6 +303,16 @@ fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_supervisor_it_is_down() {
+        let (state, watched) = watch::channel(State::Starting(None));
+        assert_eq!(State::watched(&watched), Health::Starting);
+        drop(state);
+        assert!(matches!(State::watched(&watched), Health::Down(failure) if failure.reason == Reason::Failed));
+        let (_, watched) = watch::channel(State::Closing);
+        assert!(matches!(State::watched(&watched), Health::Down(failure) if failure.reason == Reason::Closing));
+    }
 
     #[test]
     fn backoff_is_capped_and_never_nothing() {
