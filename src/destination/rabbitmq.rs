@@ -33,6 +33,7 @@ mod supervisor;
 mod topology;
 mod verdict;
 mod window;
+mod woken;
 
 /// How long `ensure` and `probe` wait for the first connection.
 const FIRST: Duration = Duration::from_secs(15);

@@ -137,7 +137,7 @@ impl Lane {
     /// Hands to lapin what fits; whether that was anything.
     fn take(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.window.len();
-        while self.window.len() < WINDOW && !self.window.is_uncertain() && self.fault.is_none() {
+        while self.window.len() < WINDOW && !self.window.must_drain() && self.fault.is_none() {
             let Some(job) = self.held.take() else {
                 match self.queue.poll_recv(cx) {
                     Poll::Ready(Some(job)) => self.held = Some(job),
@@ -158,7 +158,7 @@ impl Lane {
             let (tag, bytes) = (encoded.tag, encoded.body.len());
             let publish = publish(Arc::clone(&self.channel), Arc::clone(&self.common), encoded).boxed();
             let sent = Sent::new(tag, bytes, deadline, publish, answer);
-            if let Err(trouble) = self.window.push(sent, cx) {
+            if let Err(trouble) = self.window.push(sent) {
                 self.trouble(trouble);
             }
         }
@@ -223,10 +223,12 @@ impl Future for Lane {
                 let over = lane.queue.is_closed() && lane.queue.is_empty() && lane.held.is_none();
                 return if over { Poll::Ready(()) } else { Poll::Pending };
             };
-            if lane.timer.deadline() != deadline {
-                lane.timer.as_mut().reset(deadline);
-            }
+            // Deadlines come in order, so it is enough to set the timer again when it fires.
             ready!(lane.timer.as_mut().poll(cx));
+            if deadline > Instant::now() {
+                lane.timer.as_mut().reset(deadline);
+                ready!(lane.timer.as_mut().poll(cx));
+            }
             // Nobody can know any more what the broker will do with what is on this connection.
             lane.fail(Fault::Ended, Failure::new(Reason::Timeout, "a publish had no answer in time"));
             lane.refuse(cx);
