@@ -19,7 +19,7 @@ use self::link::{Address, Link};
 use self::message::{Encoder, short};
 use self::session::Parts;
 use self::supervisor::{State, Supervisor};
-use self::topology::Wanted;
+use self::topology::{Found, Wanted};
 use super::{Confirm, Destination, Health, Message, Opening, Outcome};
 use crate::config;
 use crate::reason::{Failure, Reason};
@@ -139,6 +139,15 @@ impl Rabbitmq {
             State::Closing => Err(Reason::Closing.into()),
         }
     }
+
+    /// Makes or checks the topology; does not wait for the end of an alarm.
+    async fn made(&self, link: &Arc<Link>) -> Result<Found, Failure> {
+        tokio::select! {
+            biased;
+            () = link.blocked() => Err(Reason::Blocked.into()),
+            found = self.wanted.ensure(link) => found,
+        }
+    }
 }
 
 impl Destination for Rabbitmq {
@@ -152,7 +161,7 @@ impl Destination for Rabbitmq {
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
-            let found = self.wanted.ensure(&self.link().await?).await?;
+            let found = self.made(&self.link().await?).await?;
             found.problems.into_iter().next().map_or(Ok(()), Err)
         }
         .boxed()
@@ -161,7 +170,7 @@ impl Destination for Rabbitmq {
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         async {
             let link = self.link().await?;
-            let found = self.wanted.ensure(&link).await?;
+            let found = self.made(&link).await?;
             if let Some(problem) = found.problems.into_iter().next() {
                 return Err(problem);
             }
@@ -173,7 +182,9 @@ impl Destination for Rabbitmq {
                 Ok(Err(error)) => format!("version unknown: {error}"),
                 Err(_) => "version unknown".into(),
             };
-            Ok([product].into_iter().chain(found.lines).chain(found.warnings).collect())
+            let nodes =
+                "the number of nodes cannot be asked by AMQP: quorum queues need three to survive the loss of one";
+            Ok([product, nodes.into()].into_iter().chain(found.lines).chain(found.warnings).collect())
         }
         .boxed()
     }

@@ -39,6 +39,13 @@ async fn alarm_that_ends_in_time() {
     let other = open(crate::rig::opening(&[broker.url()], &scope, &[]));
     down(&*other, Reason::Blocked).await;
     assert_eq!(shown(&publish(&*other, message(&topic, event("refused_other"))).await), "again blocked");
+    for destination in [&destination, &other] {
+        let asked = async { (destination.ensure().await.err(), destination.probe().await.err()) };
+        let (ensured, probed) = tokio::time::timeout(SOON, asked).await.expect("it does not wait for the alarm's end");
+        for failure in [ensured, probed] {
+            assert_eq!(failure.expect("it is blocked").reason, Reason::Blocked);
+        }
+    }
     alarm(&broker, false);
     assert_eq!(waiting.await, Outcome::Confirmed);
     for destination in [&destination, &other] {

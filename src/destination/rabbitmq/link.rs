@@ -11,7 +11,7 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::config::Secret;
 use crate::reason::{Failure, Reason};
@@ -138,6 +138,14 @@ impl Link {
     /// A channel of its own.
     pub(super) fn channel(&self) -> impl Future<Output = Result<Channel, Failure>> + Send + '_ {
         self.connection.create_channel().map_err(|error| failure(&error))
+    }
+
+    /// Returns when the broker blocks this connection. It then answers nothing that is asked.
+    pub(super) async fn blocked(&self) {
+        let mut often = interval(Duration::from_millis(20));
+        while !self.connection.status().blocked() {
+            often.tick().await;
+        }
     }
 
     /// Ends the connection in order, or at once when the time is over.

@@ -9,7 +9,7 @@ use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, ErrorKind};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::lane::{Common, Job, Lane};
@@ -106,14 +106,8 @@ pub(super) async fn feel(link: &Link) -> Result<(), Failure> {
         let nowhere = "hookbridge.nowhere".into();
         channel.basic_publish("".into(), nowhere, options, b"", BasicProperties::default()).await?.await
     };
-    let blocked = async {
-        let mut often = interval(Duration::from_millis(20));
-        while !link.connection.status().blocked() {
-            often.tick().await;
-        }
-    };
     let felt = timeout(AT_MOST, async {
-        tokio::select! { answer = answered => answer.map(drop), () = blocked => Ok(()) }
+        tokio::select! { answer = answered => answer.map(drop), () = link.blocked() => Ok(()) }
     });
     match felt.await {
         // Users may be kept from the default exchange; then the first event tells.
