@@ -31,6 +31,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 const END: Duration = Duration::from_secs(4);
 /// How often a topology that does not fit is looked at again.
 const RECHECK: Duration = Duration::from_secs(5);
+/// How often one that fits is: a queue or binding that is gone is not told where anything else takes its messages.
+const AUDIT: Duration = Duration::from_secs(60);
 
 /// Where a destination stands.
 #[derive(Clone)]
@@ -129,10 +131,10 @@ impl Supervisor {
             session::feel(&link).await?;
             Ok::<_, Failure>((found, session, work))
         };
-        let (found, session, work) = match timeout(SETUP, setup).await {
-            Ok(ready) => ready?,
-            Err(_) => return Err(Failure::new(Reason::Unreachable, "no answer while opening channels and queues")),
-        };
+        let late = || Failure::new(Reason::Unreachable, "no answer while opening channels and queues");
+        let ready = timeout(SETUP, setup).await.unwrap_or_else(|_| Err(late()));
+        // The task that makes the topology holds the link too, and may wait for ever.
+        let (found, session, work) = ready.inspect_err(|_| link.kill())?;
         self.metrics.connects.get_or_create(&self.label()).inc();
         let problem = self.report(found);
         if problem.is_none() {
@@ -178,9 +180,8 @@ impl Supervisor {
                     if !work.link.connection.status().connected() {
                         break Failure::new(Reason::Unreachable, "the connection ended");
                     }
-                    let due = if missing { Duration::from_secs(1) } else { RECHECK };
                     let blocked = work.link.connection.status().blocked();
-                    if (missing || problem.is_some()) && check.is_none() && checked.elapsed() >= due && !blocked {
+                    if check.is_none() && checked.elapsed() >= due(missing, problem.is_some()) && !blocked {
                         let (wanted, link) = (Arc::clone(&self.wanted), Arc::clone(&work.link));
                         check = Some(async move { wanted.ensure(&link).await }.boxed());
                         missing = false;
@@ -294,6 +295,15 @@ async fn ended(lanes: &mut tokio::task::JoinSet<()>) {
     while lanes.join_next().await.is_some() {}
 }
 
+/// How long after the last look at the topology the next one is due.
+fn due(missing: bool, problem: bool) -> Duration {
+    match (missing, problem) {
+        (true, _) => Duration::from_secs(1),
+        (false, true) => RECHECK,
+        (false, false) => AUDIT,
+    }
+}
+
 /// Half to all of a time that doubles with each failure.
 fn backoff(failures: u32) -> Duration {
     let most = BACKOFF.saturating_mul(1 << (failures - 1).min(10)).min(BACKOFF_AT_MOST);
@@ -312,6 +322,12 @@ mod tests {
         assert!(matches!(State::watched(&watched), Health::Down(failure) if failure.reason == Reason::Failed));
         let (_, watched) = watch::channel(State::Closing);
         assert!(matches!(State::watched(&watched), Health::Down(failure) if failure.reason == Reason::Closing));
+    }
+
+    #[test]
+    fn the_topology_is_looked_at_also_without_a_cause() {
+        assert_eq!([(true, true), (true, false)].map(|(missing, problem)| due(missing, problem).as_secs()), [1, 1]);
+        assert_eq!((due(false, true), due(false, false)), (RECHECK, AUDIT));
     }
 
     #[test]

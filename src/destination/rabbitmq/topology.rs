@@ -217,7 +217,8 @@ impl Declarer<'_> {
         let bound =
             channel.queue_bind(legal(name)?, legal(exchange)?, legal(key)?, options, FieldTable::default()).await;
         match bound.map_err(|error| self.failed(&format!("binding queue {name} to {exchange}"), &error)) {
-            // It may be bound already, which AMQP cannot ask; if it is not, the messages come back.
+            // It may be bound already, which AMQP cannot ask. If it is not, the messages come back, unless another queue or
+            // an alternate exchange takes them.
             Err(refused) if refused.reason == Reason::NotAuthorized => {
                 found.warnings.push(refused.detail.into_owned());
                 Ok(())
