@@ -1,7 +1,8 @@
-//! What the embedded ledger costs with many ids: disk per id, claim and record, start.
+//! What the embedded ledger costs with many ids: disk per id, claim and record, start; and, with `--forget`, how long a
+//! record takes while all of them are being forgotten.
 //!
 //! ```text
-//! cargo bench --bench ledger -- --ids 10000000 --directory /var/tmp/ledger
+//! cargo bench --bench ledger -- --ids 10000000 --directory /var/tmp/ledger [--forget]
 //! ```
 
 use std::path::PathBuf;
@@ -61,7 +62,36 @@ fn main() {
         deliver(&ledger, ids..ids + 100_000, 64).await;
         println!("claim and record, 64 at once: {:.0}/s", 100_000.0 / started.elapsed().as_secs_f64());
         ledger.close().await;
+        drop(ledger);
+        if std::env::args().any(|argument| argument == "--forget") {
+            for (window, name) in [(WINDOW, "nothing is"), (Duration::from_secs(1), "old ids are")] {
+                record_while_forgetting(&directory, window, name).await;
+            }
+        }
     });
+}
+
+/// One claim and record after the other for ten seconds.
+async fn record_while_forgetting(directory: &std::path::Path, window: Duration, name: &str) {
+    let ledger = embedded::open(directory, window).expect("opens");
+    let (before, started, mut times) = (ledger.ids(), Instant::now(), Vec::new());
+    let mut number = u64::MAX / 2;
+    while started.elapsed() < Duration::from_secs(10) {
+        let from = Instant::now();
+        deliver(&ledger, number..number + 1, 1).await;
+        times.push(from.elapsed());
+        number += 1;
+    }
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let forgotten = (before + times.len() as u64).saturating_sub(ledger.ids());
+    println!(
+        "claim and record while {name} forgotten ({forgotten} ids in 10 s): p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    ledger.close().await;
 }
 
 async fn deliver(ledger: &Arc<dyn Ledger>, range: std::ops::Range<u64>, at_once: u64) {

@@ -1,13 +1,14 @@
 //! Alone in its process: it measures the process's memory.
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
 #[path = "nats/rig.rs"]
 #[allow(dead_code, reason = "shared with tests/nats.rs")]
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
@@ -17,6 +18,7 @@ use hookbridge::config::Topology;
 use hookbridge::destination::Outcome;
 use hookbridge::reason::Reason;
 
+use counting::LIVE;
 use rig::{STREAM, jetstream, open, opening, up};
 use support::brokers::{Broker, Kind};
 use support::event::{event, message};
@@ -26,27 +28,6 @@ const ROUNDS: usize = 30;
 const EACH: usize = 2000;
 /// The library's own table would keep some 300 bytes for each of those of the later rounds: 12 MB.
 const MOST_GROWTH: usize = 1 << 20;
-
-/// Counts what is allocated: resident memory says more of the allocator than of us.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: it is the system's allocator, with a count beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 /// Publishes whose answers are lost leave nothing behind. (Somebody listens on the subject, so that the server does not
 /// say that nobody does; and there is no stream.)

@@ -1,18 +1,20 @@
 //! Alone in its process: it measures the process's memory and threads.
 
+#[path = "support/counting.rs"]
+mod counting;
 mod support;
 
 #[path = "rabbitmq/rig.rs"]
 #[allow(dead_code, reason = "shared with tests/rabbitmq.rs")]
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hookbridge::destination::Message;
 
+use counting::LIVE;
 use rig::{confirmed, connects, counts, open, opening, publish_all, up};
 use support::brokers::{Broker, Kind};
 use support::event::{event, event_of, message, scope};
@@ -25,27 +27,6 @@ const BODY: usize = 30_000;
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// What was abandoned in one round, if it stayed, would be 9 MB.
 const MOST_GROWTH: usize = 4 << 20;
-
-/// Counts what is allocated: resident memory says more of the allocator than of us.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: it is the system's allocator, with a count beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 /// Each connection of lapin's has a thread.
 fn connections() -> usize {

@@ -71,7 +71,7 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     // More than what we answer 431 ourselves for: hyper's own 431 is bare.
     let head = (limits.header_bytes * 2).max(16 * 1024);
     let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 4);
+    http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 2);
     // A client that ends its side after its request still waits for the answer.
     http1.half_close(true);
     let mut http2 = builder.http2();

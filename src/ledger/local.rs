@@ -3,7 +3,6 @@
 //! An entry is in memory from its claim until its end is durable. Facts that could not be saved stay here, so that a
 //! broken disk does not make this process publish twice.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
-use tokio::sync::oneshot;
 
 use super::{Claim, DeadLetter, Ledger, Record, Standing};
 use crate::delivery::DeliveryKey;
-use crate::protocol::{Answer, End, Entry, Fact, Input, Known, Target, Ticket, Tickets, step};
+use crate::protocol::{Answer, End, Input, Known, Target, Ticket, Tickets};
 use crate::reason::{Failure, Reason};
+use slot::{Recording, Slot, Slots, Undo, release};
+
+mod slot;
 
 /// A keyed 128-bit hash of source and webhook-id: what is stored instead of the text.
 pub(super) type Id = u128;
@@ -49,92 +50,6 @@ pub(super) trait Shelf: Send + Sync {
     fn health(&self) -> Result<(), Failure>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }
-
-/// A delivery in memory.
-#[derive(Default)]
-struct Slot {
-    entry: Entry,
-    /// Whether what the shelf has was merged into the entry.
-    loaded: bool,
-    /// The shelf says that it is done.
-    closed: Option<End>,
-    /// Records under way: claims wait for them.
-    recording: u32,
-    /// Counts changes of the entry.
-    version: u64,
-    /// The last change that the shelf surely has.
-    saved: u64,
-    body_hash: u32,
-    waiters: Vec<oneshot::Sender<Standing>>,
-}
-
-impl Slot {
-    fn merge(&mut self, stored: Option<Stored>) {
-        self.loaded = true;
-        match stored {
-            Some(Stored::Closed { end, body_hash }) => {
-                self.closed = Some(end);
-                self.body_hash = body_hash;
-            }
-            Some(Stored::Open(known)) => {
-                let mine = &mut self.entry.known;
-                // What the shelf has was there first.
-                mine.frozen = known.frozen.or(mine.frozen.take());
-                mine.confirmed.extend(known.confirmed);
-                mine.dead.extend(known.dead);
-                mine.dead.retain(|target, _| !mine.confirmed.contains(target));
-            }
-            None => {}
-        }
-    }
-
-    /// How it ended, whether or not the shelf has that.
-    fn end(&self) -> Option<End> {
-        self.closed.or_else(|| self.entry.end())
-    }
-
-    fn stored(&self) -> Stored {
-        match self.end() {
-            Some(end) => Stored::Closed { end, body_hash: self.body_hash },
-            None => Stored::Open(self.entry.known.clone()),
-        }
-    }
-
-    fn step(&mut self, input: Input) -> Answer {
-        let (entry, answer) = step(std::mem::take(&mut self.entry), input);
-        self.entry = entry;
-        answer
-    }
-
-    /// Whether the shelf has all that is known here.
-    fn is_saved(&self) -> bool {
-        self.closed.is_some() || self.saved == self.version
-    }
-
-    fn wait(&mut self) -> Claim {
-        self.waiters.retain(|waiter| !waiter.is_closed());
-        let (tell, told) = oneshot::channel();
-        self.waiters.push(tell);
-        Claim::Busy(told.map(|standing| standing.unwrap_or(Standing::Open(Reason::Failed))).boxed())
-    }
-
-    /// A dead letter that could not be kept is no fact: the next try finds out again.
-    fn unsaved(&mut self, dead: &[Target]) {
-        let known = &mut self.entry.known;
-        known.dead.retain(|target, _| !dead.contains(target));
-        if known.confirmed.is_empty() && !dead.is_empty() {
-            known.frozen = None;
-        }
-    }
-
-    fn tell(&mut self, standing: &Standing) {
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.send(standing.clone()); // it may have stopped waiting
-        }
-    }
-}
-
-type Slots = Mutex<HashMap<Id, Slot>>;
 
 /// See the module.
 pub(super) struct LocalLedger<S> {
@@ -201,7 +116,7 @@ impl<S: Shelf> LocalLedger<S> {
         let mut slots = self.slots.lock();
         let slot = match slots.entry(id) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(Slot { body_hash, ..Slot::default() }).step(Input::Claim(ticket));
+                vacant.insert(Slot::of(body_hash)).step(Input::Claim(ticket));
                 return Next::Load;
             }
             MapEntry::Occupied(occupied) => occupied.into_mut(),
@@ -240,7 +155,7 @@ impl<S: Shelf> LocalLedger<S> {
     }
 
     async fn recorded(&self, id: Id, ticket: Ticket, record: Record) -> Result<Standing, Failure> {
-        let (mut recording, known) = Recording::begin(self, id);
+        let (mut recording, known) = Recording::begin(&self.slots, &self.behind, id);
         let loaded = if known { Ok(None) } else { self.shelf.load(id).await.map(Some) };
         let failed = loaded.as_ref().err().cloned();
         let (save, standing) = recording.merge(ticket, record, loaded.ok().flatten());
@@ -267,125 +182,6 @@ impl<S: Shelf> LocalLedger<S> {
         let all: Vec<_> = unsaved.map(|id| self.recorded(id, self.tickets.draw(), Record::default())).collect();
         drop(slots);
         join_all(all).map(drop).boxed()
-    }
-}
-
-/// A record under way: keeps the delivery in memory and claims waiting, until it is dropped, at whatever point.
-struct Recording<'a> {
-    slots: &'a Slots,
-    behind: &'a AtomicBool,
-    id: Id,
-    /// Targets whose dead letters go with it.
-    dead: Vec<Target>,
-    saved: u64,
-    failed: bool,
-}
-
-impl<'a> Recording<'a> {
-    /// Also says whether what the shelf has is known here already.
-    fn begin<S>(ledger: &'a LocalLedger<S>, id: Id) -> (Self, bool) {
-        let mut slots = ledger.slots.lock();
-        let slot = slots.entry(id).or_default();
-        slot.recording += 1;
-        let this =
-            Recording { slots: &ledger.slots, behind: &ledger.behind, id, dead: Vec::new(), saved: 0, failed: true };
-        (this, slot.loaded)
-    }
-
-    /// Merges what the shelf has, if that was read, and what became known. What is to be saved, and its version; nothing
-    /// where the shelf has all of it.
-    fn merge(
-        &mut self,
-        ticket: Ticket,
-        record: Record,
-        stored: Option<Option<Stored>>,
-    ) -> (Option<(Save, u64)>, Standing) {
-        let mut slots = self.slots.lock();
-        let slot = slots.entry(self.id).or_default();
-        if let Some(stored) = stored {
-            slot.merge(stored);
-        }
-        if let Some(end) = slot.closed {
-            return (None, Standing::Closed(end));
-        }
-        let named: Vec<Target> = record.facts.iter().filter_map(Fact::dead).cloned().collect();
-        let (facts, frozen) = (record.facts.len(), slot.entry.known.frozen.is_some());
-        let answer = slot.step(Input::Record { ticket, targets: record.targets, facts: record.facts });
-        if facts > 0 || slot.entry.known.frozen.is_some() != frozen {
-            slot.version += 1;
-            slot.body_hash = record.body_hash;
-        }
-        let standing = match answer {
-            Answer::Closed(end) => Standing::Closed(end),
-            Answer::Owned(spool, ticket) => Standing::Owned(spool, ticket),
-            Answer::Open | Answer::Mine(_) | Answer::Busy => Standing::Open(Reason::InFlight),
-        };
-        if slot.is_saved() {
-            return (None, standing);
-        }
-        let known = &slot.entry.known.dead;
-        let dead = named.into_iter().filter_map(|target| known.get(&target).map(|reason| (target.clone(), *reason)));
-        let save = Save { id: self.id, stored: slot.stored(), dead: dead.collect(), letter: record.dead };
-        self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
-        (Some((save, slot.version)), standing)
-    }
-}
-
-impl Drop for Recording<'_> {
-    fn drop(&mut self) {
-        let mut slots = self.slots.lock();
-        let Some(slot) = slots.get_mut(&self.id) else { return };
-        slot.recording -= 1;
-        slot.saved = slot.saved.max(self.saved);
-        if self.failed {
-            slot.unsaved(&self.dead);
-            self.behind.store(true, Ordering::Relaxed);
-        }
-        if slot.recording > 0 {
-            return;
-        }
-        match (slot.is_saved(), slot.end()) {
-            (true, Some(end)) => {
-                slot.tell(&Standing::Closed(end));
-                slots.remove(&self.id);
-            }
-            // Its holder tells them.
-            _ if slot.entry.holder.is_some() => {}
-            (true, None) => {
-                slot.tell(&Standing::Open(Reason::InFlight));
-                slots.remove(&self.id);
-            }
-            (false, _) => slot.tell(&Standing::Open(Reason::Store)),
-        }
-    }
-}
-
-/// Takes a claim back that could not be looked up.
-struct Undo<'a> {
-    slots: &'a Slots,
-    id: Id,
-    ticket: Ticket,
-    why: Option<Reason>,
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Some(why) = self.why {
-            release(self.slots, self.id, self.ticket, why);
-        }
-    }
-}
-
-fn release(slots: &Slots, id: Id, ticket: Ticket, why: Reason) {
-    let mut slots = slots.lock();
-    let Some(slot) = slots.get_mut(&id) else { return };
-    if slot.entry.holder != Some(ticket) {
-        return;
-    }
-    slot.step(Input::Release(ticket));
-    slot.tell(&Standing::Open(why));
-    if slot.recording == 0 && slot.is_saved() {
-        slots.remove(&id);
     }
 }
 

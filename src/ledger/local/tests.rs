@@ -1,12 +1,14 @@
 //! A shelf that fails, and answers when a test lets it: what a ledger knows must outlive both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU32;
 
 use futures_util::future::{FutureExt as _, pending};
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::protocol::Fact;
 
 #[derive(Default)]
 struct Fake {
