@@ -131,7 +131,8 @@ impl When {
 
 /// Whether two values are the same to a reader of JSON, who does not tell 1 from 1.0.
 fn same(wanted: &Value, value: &Value) -> bool {
-    wanted == value || wanted.as_f64().is_some_and(|wanted| value.as_f64() == Some(wanted))
+    let integers = wanted.is_i64() && value.is_i64();
+    wanted == value || (!integers && wanted.as_f64().is_some_and(|wanted| value.as_f64() == Some(wanted)))
 }
 
 /// Where an event goes.

@@ -91,6 +91,8 @@ impl<S: Shelf> LocalLedger<S> {
     }
 
     async fn claimed(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
+        // What could not be recorded must not be published.
+        self.shelf.health()?;
         loop {
             let ticket = self.tickets.draw();
             match self.look(id, ticket, body_hash) {
@@ -155,13 +157,13 @@ impl<S: Shelf> LocalLedger<S> {
     }
 
     async fn recorded(&self, id: Id, ticket: Ticket, record: Record) -> Result<Standing, Failure> {
-        let (mut recording, known) = Recording::begin(&self.slots, &self.behind, id);
-        let loaded = if known { Ok(None) } else { self.shelf.load(id).await.map(Some) };
-        let failed = loaded.as_ref().err().cloned();
-        let (save, standing) = recording.merge(ticket, record, loaded.ok().flatten());
-        if let Some(failure) = failed {
-            return Err(failure); // what was merged stays known here
+        let (recording, turn) = Recording::begin(&self.slots, &self.behind, id, ticket, record);
+        let _turn = turn.lock_owned().await;
+        let mut recording = recording; // ends before its turn does
+        if !recording.is_loaded() {
+            recording.load(self.shelf.load(id).await?);
         }
+        let (save, standing) = recording.settle();
         let Some((save, version)) = save else {
             recording.failed = false;
             return Ok(standing);

@@ -31,14 +31,23 @@ pub(super) struct Scanned {
 ///
 /// What JSON's grammar allows and most workers read must not cost the event, even where the library stops at it. An escape
 /// of half a character (`"\ud83d"`: JavaScript writes it for text cut inside an emoji) counts as the replacement character
-/// here; where something that nobody asked for is nested too deep or is a number too large, only the expiries go unseen.
+/// here; what is nested too deep, or a number that is too large, goes unseen, and the expiries with it.
 pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     read(text, wanted, true).or_else(|failure| {
         let mended = mend(text);
         let mended = mended.as_deref();
         let whole = mended.and_then(|text| read(text, wanted, true).ok());
-        whole.or_else(|| read(mended.unwrap_or(text), wanted, false).ok()).ok_or(failure)
+        let text = mended.unwrap_or(text);
+        whole.or_else(|| read(text, wanted, false).ok()).or_else(|| each_alone(text, wanted)).ok_or(failure)
     })
+}
+
+/// One value that cannot be read must not hide the others.
+fn each_alone(text: &str, wanted: &[&str]) -> Option<Scanned> {
+    let alone: Vec<_> = wanted.iter().map(|one| read(text, &[one], false).ok()).collect();
+    let readable = alone.iter().any(Option::is_some);
+    let values = alone.into_iter().map(|found| found?.values.pop().flatten()).collect();
+    readable.then_some(Scanned { values, expiry: None })
 }
 
 /// The text with halves of characters replaced, if there are any. In JSON, backslashes are in strings only.

@@ -270,6 +270,8 @@ fn depth_and_large_numbers_do_not_cost_the_event() {
         assert_eq!(refused(open.repeat(1_000_000)), Reason::NotJson);
         assert_eq!(refused(body(&format!("\"x\":{}1", open.repeat(1000)))), Reason::NotJson);
     }
+    let odd = event(&body("\"occurredAt\":1e999,\"exportId\":1e999,\"fileId\":\"f\""));
+    assert_eq!((odd.time.as_str(), odd.subject.as_deref()), ("2026-11-23T12:00:00Z", Some("f")));
     for number in ["1e999", "-1e999", &"9".repeat(5000)] {
         assert_eq!(event(&body(&format!("\"n\":{number},\"fileId\":\"f\""))).subject.as_deref(), Some("f"));
     }

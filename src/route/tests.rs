@@ -95,6 +95,7 @@ fn conditions_are_on_the_data() {
     // JavaScript cuts text inside an emoji: what can be published can be asked.
     assert!(holds("/toolType", json!("X"), r#"{"toolType":"X","prompt":"cut \ud83d"}"#));
     assert!(holds("/toolType", json!("X"), r#"{"huge":1e999,"toolType":"X"}"#));
+    assert!(!holds("/a", json!(9_007_199_254_740_993_i64), r#"{"a":9007199254740992}"#));
 }
 
 #[test]
@@ -102,7 +103,10 @@ fn each_condition_asks_for_its_own() {
     let rules = ["/a", "/b", "/c"].map(|pointer| rule("x.*", Some((pointer, json!(true))), &[&pointer[1..]]));
     let routes =
         routes(topic("left"), [vec![rule("other", Some(("/a", json!(true))), &["other"])], rules.into()].concat());
-    for (data, expected) in [(r#"{"b":true,"c":true}"#, "b"), (r#"{"c":true}"#, "c"), (r#"{"a":1}"#, "left")] {
+    let unreadable = r#"{"a":1e999,"c":true}"#;
+    for (data, expected) in
+        [(r#"{"b":true,"c":true}"#, "b"), (r#"{"c":true}"#, "c"), (r#"{"a":1}"#, "left"), (unreadable, "c")]
+    {
         assert_eq!(plan(&routes, &event("x.y", true, data)), [expected], "{data}");
     }
 }

@@ -28,6 +28,10 @@ impl Broken {
 }
 
 impl Ends {
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.0.lock().is_some()
+    }
+
     /// Notes how it stands, and says whether it was broken before.
     pub(super) fn now(&self, fault: Option<Failure>) -> bool {
         std::mem::replace(&mut *self.broken.0.lock(), fault).is_some()

@@ -1,7 +1,7 @@
 //! The thread that looks ids up: a disk that does not answer holds neither a runtime's thread nor the writer.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -13,6 +13,8 @@ use super::{schema, store};
 use crate::ledger::local::{Id, Stored};
 use crate::reason::{Failure, Reason};
 
+/// How long a broken store rests between two looks whether it works again.
+const REST: Duration = Duration::from_secs(1);
 /// Most look-ups that share one read transaction.
 const MOST: usize = 256;
 
@@ -55,7 +57,19 @@ impl Reader {
 }
 
 fn run(connection: &Connection, clock: &Clock, window: i64, asks: &Receiver<Ask>, state: &Ends) {
-    while let Ok(first) = asks.recv() {
+    loop {
+        let first = match asks.recv_timeout(REST) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                // Nobody may ask any more because of it: whether it works again is found out here.
+                if state.is_broken() {
+                    let tried = schema::load(connection, 0, clock.now()).err();
+                    state.now(tried.map(|error| store("read", &error)));
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         // Collected before the transaction begins: what it sees must be newer than every claim it answers.
         let batch: Vec<Ask> = std::iter::once(first).chain(asks.try_iter().take(MOST)).collect();
         let transaction = connection.unchecked_transaction();

@@ -1,6 +1,7 @@
 //! Deliveries in memory: from their claim until the shelf has what is known of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::FutureExt as _;
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Id, Save, Stored};
-use crate::ledger::{Claim, Record, Standing};
+use crate::ledger::{Claim, DeadLetter, Record, Standing};
 use crate::protocol::{Answer, End, Entry, Fact, Input, Target, Ticket, step};
 use crate::reason::Reason;
 
@@ -28,7 +29,11 @@ pub(super) struct Slot {
     saved: u64,
     pub(super) body_hash: u32,
     waiters: Vec<oneshot::Sender<Standing>>,
+    turn: Arc<Turn>,
 }
+
+/// Whose turn it is among the records of one delivery.
+pub(super) type Turn = tokio::sync::Mutex<()>;
 
 impl Slot {
     pub(super) fn of(body_hash: u32) -> Self {
@@ -72,6 +77,17 @@ impl Slot {
         answer
     }
 
+    /// Notes what became known.
+    fn note(&mut self, ticket: Ticket, targets: Vec<Target>, facts: Vec<Fact>, body_hash: u32) -> Answer {
+        let (any, frozen) = (!facts.is_empty(), self.entry.known.frozen.is_some());
+        let answer = self.step(Input::Record { ticket, targets, facts });
+        if any || self.entry.known.frozen.is_some() != frozen {
+            self.version += 1;
+            self.body_hash = body_hash;
+        }
+        answer
+    }
+
     /// Whether the shelf has all that is known here.
     pub(super) fn is_saved(&self) -> bool {
         self.closed.is_some() || self.saved == self.version
@@ -88,7 +104,7 @@ impl Slot {
     pub(super) fn unsaved(&mut self, dead: &[Target]) {
         let known = &mut self.entry.known;
         known.dead.retain(|target, _| !dead.contains(target));
-        if known.confirmed.is_empty() && !dead.is_empty() {
+        if known.confirmed.is_empty() && self.entry.accepted.is_none() && !dead.is_empty() {
             known.frozen = None;
         }
     }
@@ -103,60 +119,95 @@ impl Slot {
 pub(super) type Slots = Mutex<HashMap<Id, Slot>>;
 
 /// A record under way: keeps the delivery in memory and claims waiting, until it is dropped, at whatever point.
+///
+/// Records of one delivery are saved one after the other, each with all that is known by then. So none saves a death of
+/// another whose letter is not kept yet, and none is overtaken by an older one.
 pub(super) struct Recording<'a> {
     slots: &'a Slots,
     behind: &'a AtomicBool,
     id: Id,
+    ticket: Ticket,
+    /// Deaths, and what they need; noted when it is this record's turn.
+    deaths: Vec<Fact>,
+    targets: Vec<Target>,
+    letter: Option<DeadLetter>,
+    body_hash: u32,
     /// Targets whose dead letters go with it.
     dead: Vec<Target>,
+    refused: Option<Standing>,
     pub(super) saved: u64,
     pub(super) failed: bool,
 }
 
 impl<'a> Recording<'a> {
-    /// Also says whether what the shelf has is known here already.
-    pub(super) fn begin(slots: &'a Slots, behind: &'a AtomicBool, id: Id) -> (Self, bool) {
+    /// Notes at once what needs no letter, so that it is known whatever comes; the rest waits for its turn.
+    pub(super) fn begin(
+        slots: &'a Slots,
+        behind: &'a AtomicBool,
+        id: Id,
+        ticket: Ticket,
+        record: Record,
+    ) -> (Self, Arc<Turn>) {
+        let Record { targets, facts, dead: letter, body_hash } = record;
+        let (deaths, facts): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| fact.dead().is_some());
+        let later = if deaths.is_empty() { Vec::new() } else { targets.clone() };
         let mut all = slots.lock();
         let slot = all.entry(id).or_default();
         slot.recording += 1;
-        let this = Recording { slots, behind, id, dead: Vec::new(), saved: 0, failed: true };
-        (this, slot.loaded)
+        let refused = match slot.note(ticket, targets, facts, body_hash) {
+            Answer::Owned(spool, ticket) => Some(Standing::Owned(spool, ticket)),
+            _ => None,
+        };
+        let turn = Arc::clone(&slot.turn);
+        drop(all);
+        let (dead, saved, failed) = (Vec::new(), 0, true);
+        let this = Recording {
+            slots,
+            behind,
+            id,
+            ticket,
+            deaths,
+            targets: later,
+            letter,
+            body_hash,
+            dead,
+            refused,
+            saved,
+            failed,
+        };
+        (this, turn)
     }
 
-    /// Merges what the shelf has, if that was read, and what became known. What is to be saved, and its version; nothing
-    /// where the shelf has all of it.
-    pub(super) fn merge(
-        &mut self,
-        ticket: Ticket,
-        record: Record,
-        stored: Option<Option<Stored>>,
-    ) -> (Option<(Save, u64)>, Standing) {
+    /// Whether what the shelf has is known here.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.slots.lock().get(&self.id).is_some_and(|slot| slot.loaded)
+    }
+
+    /// Merges what the shelf has.
+    pub(super) fn load(&self, stored: Option<Stored>) {
+        self.slots.lock().entry(self.id).or_default().merge(stored);
+    }
+
+    /// What is to be saved, and its version; nothing where the shelf has all of it. And where the delivery stands then.
+    pub(super) fn settle(&mut self) -> (Option<(Save, u64)>, Standing) {
         let mut slots = self.slots.lock();
         let slot = slots.entry(self.id).or_default();
-        if let Some(stored) = stored {
-            slot.merge(stored);
-        }
         if let Some(end) = slot.closed {
             return (None, Standing::Closed(end));
         }
-        let named: Vec<Target> = record.facts.iter().filter_map(Fact::dead).cloned().collect();
-        let (facts, frozen) = (record.facts.len(), slot.entry.known.frozen.is_some());
-        let answer = slot.step(Input::Record { ticket, targets: record.targets, facts: record.facts });
-        if facts > 0 || slot.entry.known.frozen.is_some() != frozen {
-            slot.version += 1;
-            slot.body_hash = record.body_hash;
+        let (named, deaths) = (self.deaths.clone(), std::mem::take(&mut self.deaths));
+        if !deaths.is_empty() {
+            slot.note(self.ticket, std::mem::take(&mut self.targets), deaths, self.body_hash);
         }
-        let standing = match answer {
-            Answer::Closed(end) => Standing::Closed(end),
-            Answer::Owned(spool, ticket) => Standing::Owned(spool, ticket),
-            Answer::Open | Answer::Mine(_) | Answer::Busy => Standing::Open(Reason::InFlight),
-        };
+        let ended = slot.end().map_or(Standing::Open(Reason::InFlight), Standing::Closed);
+        let standing = self.refused.clone().unwrap_or(ended);
         if slot.is_saved() {
             return (None, standing);
         }
-        let known = &slot.entry.known.dead;
-        let dead = named.into_iter().filter_map(|target| known.get(&target).map(|reason| (target.clone(), *reason)));
-        let save = Save { id: self.id, stored: slot.stored(), dead: dead.collect(), letter: record.dead };
+        let reasons = &slot.entry.known.dead;
+        let dead = named.iter().filter_map(Fact::dead);
+        let dead = dead.filter_map(|target| reasons.get(target).map(|reason| (target.clone(), *reason)));
+        let save = Save { id: self.id, stored: slot.stored(), dead: dead.collect(), letter: self.letter.take() };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), standing)
     }

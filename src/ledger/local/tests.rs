@@ -164,10 +164,7 @@ fn facts_outlive_a_shelf_that_cannot_be_read_or_written() {
     ledger.shelf.set_broken(true);
     assert!(now(ledger.record(&key("x"), ticket, record(&["a"]))).is_err());
     ledger.release(&key("x"), ticket, Reason::Store);
-    // It is known here, so the next try does not publish it again; even though nothing can be saved.
-    let (second, known) = mine(&ledger, "x");
-    assert_eq!(known.confirmed, BTreeSet::from([target("a")]));
-    ledger.release(&key("x"), second, Reason::Store);
+    assert!(now(ledger.claim(&key("x"), 7)).is_err(), "what could not be recorded is not published");
     // A stale ticket's facts of an id that nobody is at.
     assert!(now(ledger.record(&key("y"), ticket, record(&["a", "b"]))).is_err());
     assert!(now(ledger.claim(&key("y"), 7)).is_err(), "closed, but nobody is told before it is saved");
@@ -233,6 +230,44 @@ fn a_dead_letter_that_could_not_be_kept_is_no_fact() {
     ledger.release(&key("x"), ticket, Reason::Store);
     ledger.shelf.set_broken(false);
     assert_eq!(mine(&ledger, "x").1, Known::default());
+}
+
+/// The letter is refused, and what else is recorded of the delivery meanwhile is saved: the death must not be in it.
+#[test]
+fn a_death_is_saved_with_its_letter_or_not_at_all() {
+    let ledger = Local::new(Fake::default());
+    let (stale, _) = mine(&ledger, "x");
+    ledger.release(&key("x"), stale, Reason::Timeout);
+    let (ticket, _) = mine(&ledger, "x");
+    let x = key("x");
+    ledger.shelf.hold(1);
+    let facts = vec![Fact::Dead(target("b"), Reason::TooLarge)];
+    let mut letter = ledger.record(&x, ticket, Record { facts, ..record(&[]) });
+    assert!((&mut letter).now_or_never().is_none());
+    let mut late = ledger.record(&x, stale, record(&["a"]));
+    assert!((&mut late).now_or_never().is_none(), "it waits for its turn");
+    ledger.shelf.set_broken(true);
+    ledger.shelf.let_go();
+    assert!(now(letter).is_err());
+    ledger.shelf.set_broken(false);
+    assert_eq!(now(late), Ok(Standing::Open(Reason::InFlight)));
+    ledger.release(&x, ticket, Reason::Store);
+    let (_, known) = mine(&ledger, "x");
+    assert_eq!((known.confirmed, known.dead.len()), (BTreeSet::from([target("a")]), 0));
+}
+
+/// A late confirm is known from the moment it is told of, whatever becomes of its record.
+#[test]
+fn a_record_that_is_dropped_while_it_looks_up_has_said_what_it_knows() {
+    let ledger = Local::new(Fake::default());
+    let (stale, _) = mine(&ledger, "x");
+    ledger.release(&key("x"), stale, Reason::Timeout);
+    ledger.shelf.hold(1);
+    let x = key("x");
+    let mut late = ledger.record(&x, stale, record(&["a"]));
+    assert!((&mut late).now_or_never().is_none());
+    drop(late);
+    assert_eq!(mine(&ledger, "x").1.confirmed, BTreeSet::from([target("a")]));
 }
 
 /// What may happen to one delivery.
