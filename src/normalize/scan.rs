@@ -165,7 +165,8 @@ fn is_member(wanted: &str, path: &str) -> bool {
 
 /// A name as a part of a pointer.
 fn escaped(name: &str) -> Cow<'_, str> {
-    if name.contains(['~', '/']) { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
+    let escapes = name.bytes().any(|byte| matches!(byte, b'~' | b'/'));
+    if escapes { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
 }
 
 impl<'de> DeserializeSeed<'de> for At<'_> {
