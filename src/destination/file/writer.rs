@@ -124,10 +124,10 @@ impl Writer {
 
     /// Makes the directory usable if it is not, and tries what failed before: nobody publishes to what is down.
     fn prepare(&mut self) -> Result<String, Failure> {
-        let found = self.locked().and_then(|()| {
-            let Some(directory) = &self.directory else { unreachable!("it is locked") };
+        let path = self.path.clone();
+        let found = self.locked().and_then(|directory| {
             let found = directory.try_write().and_then(|()| directory.describe());
-            found.map_err(|error| failure(&format!("cannot write into {}", self.path.display()), &error))
+            found.map_err(|error| failure(&format!("cannot write into {}", path.display()), &error))
         });
         if found.is_ok() {
             for topic in self.failing.keys().cloned().collect::<Vec<_>>() {
@@ -141,13 +141,15 @@ impl Writer {
     }
 
     /// Makes and locks the directory, unless it is what it was.
-    fn locked(&mut self) -> Result<(), Failure> {
-        if !self.directory.as_ref().is_some_and(Directory::is_there) {
-            self.open.clear();
-            self.directory = None;
-            self.directory = Some(Directory::prepare(&self.path)?);
-        }
-        Ok(())
+    fn locked(&mut self) -> Result<&Directory, Failure> {
+        let directory = match self.directory.take().filter(Directory::is_there) {
+            Some(directory) => directory,
+            None => {
+                self.open.clear();
+                Directory::prepare(&self.path)?
+            }
+        };
+        Ok(self.directory.insert(directory))
     }
 
     fn tell_health(&self, failure: Option<&Failure>) {
@@ -160,7 +162,7 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        let locked = self.locked();
+        let locked = self.locked().map(drop);
         let mut batch: Vec<_> = batch.drain().collect();
         for part in batch.chunks_mut(SYNCED_TOGETHER) {
             let outcomes = match &locked {
@@ -192,7 +194,7 @@ impl Writer {
 
     fn write_lines(&mut self, topic: &Arc<str>, lines: &[u8]) -> Result<(), Fault> {
         self.opened(topic).map_err(Fault::NotWritten)?;
-        let Some(open) = self.open.get_mut(topic) else { unreachable!("it was opened") };
+        let open = self.open.get_mut(topic).ok_or_else(|| Fault::NotWritten(io::Error::other("it is not open")))?;
         open.used = self.parts;
         open.log.write(lines)
     }
