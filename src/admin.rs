@@ -9,9 +9,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::app::Vitals;
 use crate::destination::Health;
 use crate::ingress::{identify, not_found};
+use crate::vitals::Vitals;
 
 /// The routes of the listener.
 pub fn router(vitals: Arc<Vitals>) -> Router {

@@ -4,7 +4,6 @@
 //! deliveries, those in flight to their outcome, destinations flushed, ledger closed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,13 +15,14 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Limits, Settings, Store};
 use crate::courier::Courier;
 use crate::dead_letter;
-use crate::destination::{self, Handle, Health, Opening};
+use crate::destination::{self, Handle, Opening};
 use crate::ingress::{Ingress, descriptors, serve};
-use crate::ledger::{self, Ledger};
+use crate::ledger;
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sparse::Sparse;
+use crate::vitals::Vitals;
 use crate::{admin, config};
 
 /// What of the time to shut down is kept for closing destinations.
@@ -31,36 +31,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 const RECORDING: Duration = Duration::from_secs(1);
 /// Most connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
-
-/// What health is judged by.
-pub struct Vitals {
-    /// The ledger.
-    pub ledger: Arc<dyn Ledger>,
-    /// The destinations.
-    pub courier: Courier,
-    /// Where everything counts.
-    pub metrics: Arc<Metrics>,
-    /// Cancelled when shutting down.
-    pub draining: CancellationToken,
-    started: AtomicBool,
-}
-
-impl Vitals {
-    /// Ready: reached everything once, not draining, its own disk usable. An outage of what all replicas share does not
-    /// count: it would take every replica out of service, and the sender would lose our 503 + `Retry-After`.
-    pub fn ready(&self) -> bool {
-        self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
-    }
-
-    /// Whether every destination was reached at least once.
-    pub fn started(&self) -> bool {
-        if self.started.load(Ordering::Relaxed) {
-            return true;
-        }
-        let reached = self.courier.destinations().all(|handle| handle.destination.health() != Health::Starting);
-        self.started.fetch_or(reached, Ordering::Relaxed) || reached
-    }
-}
 
 /// A bridge whose ledger and destinations are open, and that does not serve yet.
 pub struct App {
@@ -82,7 +52,7 @@ impl App {
         let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
         let courier = Courier::new(handles.collect::<Result<Vec<_>, _>>()?);
         let draining = CancellationToken::new();
-        let vitals = Arc::new(Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) });
+        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, draining));
         Ok(App { settings, vitals })
     }
 

@@ -15,7 +15,7 @@
 //!
 //! Beside it: [`delivery`] and [`event`] are what travels, [`reason`] the words for what went wrong, [`dead_letter`] what
 //! becomes of the rest; [`cli`] the commands, of which [`sender`] and [`samples`] are the other side of the wire;
-//! [`admin`], [`telemetry`] and [`tls`] for operators; [`durable`] for directories.
+//! [`admin`], [`vitals`], [`telemetry`] and [`tls`] for operators; [`durable`] for directories.
 //!
 //! [`pipeline`] strings claim to settle together, in a task of its own. [`app`] composes everything from [`config`], and
 //! says in which order it starts and ends. Data flows one way: nothing below calls back up.
@@ -57,3 +57,4 @@ pub mod signature;
 pub mod telemetry;
 pub mod template;
 pub mod tls;
+pub mod vitals;

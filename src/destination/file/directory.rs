@@ -2,18 +2,15 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::log;
+use super::log::{self, Identity, identity};
 use crate::durable;
 use crate::reason::{Failure, Reason};
 
 /// The ending of a topic's file.
 pub(super) const EXTENSION: &str = "ndjson";
-
-/// Device and inode.
-pub(super) type Identity = (u64, u64);
 
 /// A directory that is this process's to write to, as long as this lives.
 pub(super) struct Directory {
@@ -22,11 +19,6 @@ pub(super) struct Directory {
     lock_identity: Identity,
     /// Held open for its lock, which the system drops with the process.
     lock: File,
-}
-
-/// Which file this is.
-pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
 }
 
 /// The word for what the system said.

@@ -2,13 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-
-use super::directory::{Identity, identity};
 
 /// How much is read at once to find where the last whole line ends.
 const BLOCK: usize = 64 * 1024;
+
+/// Device and inode.
+pub(super) type Identity = (u64, u64);
+
+/// Which file this is.
+pub(super) fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
 
 /// A topic's file, open for appending. Up to `good`, every line is whole and on disk.
 pub(super) struct Log {

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::directory::{Directory, EXTENSION, Identity, failure};
-use super::log::{Fault, Log};
+use super::directory::{Directory, EXTENSION, failure};
+use super::log::{Fault, Identity, Log};
 use crate::destination::{Health, Message, Outcome, cloudevents};
 use crate::durable;
 use crate::reason::Failure;

@@ -1,0 +1,46 @@
+//! Whether the process lives, is ready, or drains: what the listeners tell of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::courier::Courier;
+use crate::destination::Health;
+use crate::ledger::Ledger;
+use crate::telemetry::metrics::Metrics;
+
+/// What health is judged by.
+pub struct Vitals {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The destinations.
+    pub courier: Courier,
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when shutting down.
+    pub draining: CancellationToken,
+    started: AtomicBool,
+}
+
+impl Vitals {
+    /// Of a bridge that is starting.
+    pub fn new(ledger: Arc<dyn Ledger>, courier: Courier, metrics: Arc<Metrics>, draining: CancellationToken) -> Self {
+        Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) }
+    }
+
+    /// Ready: reached everything once, not draining, its own disk usable. An outage of what all replicas share does not
+    /// count: it would take every replica out of service, and the sender would lose our 503 + `Retry-After`.
+    pub fn ready(&self) -> bool {
+        self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
+    }
+
+    /// Whether every destination was reached at least once.
+    pub fn started(&self) -> bool {
+        if self.started.load(Ordering::Relaxed) {
+            return true;
+        }
+        let reached = self.courier.destinations().all(|handle| handle.destination.health() != Health::Starting);
+        self.started.fetch_or(reached, Ordering::Relaxed) || reached
+    }
+}
