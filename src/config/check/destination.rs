@@ -8,7 +8,7 @@ use crate::config::{Auth, BrokerUrl, Destination, Kind, Mode, Secret, Tls, Topol
 
 /// librdkafka properties that our guarantees rest on, and why they are not to be set. The only such list: what gets past
 /// it is the operator's to choose.
-pub(in crate::config) const OURS: [(&str, &str); 27] = [
+pub(in super::super) const OURS: [(&str, &str); 27] = [
     ("enable.idempotence", "it keeps a retry inside the client from doubling or reordering events, and stays on"),
     ("enable.gapless.guarantee", "it would stop the producer at the first message that fails"),
     ("acks", "an event is confirmed only by all in-sync replicas"),
