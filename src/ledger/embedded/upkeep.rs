@@ -15,8 +15,8 @@ use super::store;
 use super::writer::Writer;
 use crate::reason::Failure;
 
-/// How long one deletion may hold the writer.
-const STEP: Duration = Duration::from_millis(5);
+/// How long one deletion may take; with its commit it holds the writer for some 5 ms at most.
+const STEP: Duration = Duration::from_millis(2);
 /// Time between two looks at the write-ahead log.
 const TICK: Duration = Duration::from_millis(500);
 /// Frames in the log (of 4 KiB) from which it is moved.
