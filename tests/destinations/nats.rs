@@ -1,27 +1,46 @@
 //! NATS: read with the library's own consumer. A topic that refuses has as many messages as its stream allows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt as _;
 use hookbridge::config::{self, BrokerUrl, Secret};
+use parking_lot::Mutex;
 
 use super::{Differences, Ending, Stored, Subject, subject};
 use crate::support::brokers::{Broker, Kind, With};
 
-/// One of the test's own, as it starts in no time; or the one that `NATS_URL` names, whose `max_payload` must be 9 MB and
-/// whose JetStream must have room for a stream of each test.
+/// One of the test's own, as it starts in no time; or the one that `NATS_URL` names, whose `max_payload` must be 9 MB. What a
+/// test made there goes with it, as each stream reserves its 10 GiB.
 pub enum Nats {
     Own(Broker),
-    Shared(&'static Broker),
+    Shared(&'static Broker, Mutex<BTreeSet<String>>),
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        let Nats::Shared(broker, streams) = self else { return };
+        let (url, streams) = (broker.url().to_owned(), std::mem::take(&mut *streams.lock()));
+        let delete = async move {
+            let context = jetstream::new(async_nats::connect(url).await.ok()?);
+            for stream in streams {
+                context.delete_stream(stream).await.ok()?;
+            }
+            Some(())
+        };
+        let deleted = std::thread::spawn(|| tokio::runtime::Runtime::new().ok()?.block_on(delete)).join();
+        if !matches!(deleted, Ok(Some(()))) {
+            eprintln!("not every stream of this test was deleted");
+        }
+    }
 }
 
 impl Nats {
     fn broker(&self) -> &Broker {
         match self {
             Nats::Own(broker) => broker,
-            Nats::Shared(broker) => broker,
+            Nats::Shared(broker, _) => broker,
         }
     }
 
@@ -58,10 +77,17 @@ impl Subject for Nats {
     }
 
     async fn shared() -> Self {
-        if Broker::is_given(Kind::Nats) { Nats::Shared(Broker::shared(Kind::Nats)) } else { Nats::own().await }
+        if Broker::is_given(Kind::Nats) {
+            Nats::Shared(Broker::shared(Kind::Nats), Mutex::default())
+        } else {
+            Nats::own().await
+        }
     }
 
     fn settings(&self, scope: &str) -> config::Destination {
+        if let Nats::Shared(_, streams) = self {
+            streams.lock().insert(scope.to_owned());
+        }
         subject::settings(scope, BrokerUrl::Nats(vec![Secret::new(self.broker().url())]))
     }
 
