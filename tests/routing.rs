@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use suite::Subject;
 use suite::place::Place;
 use support::bridge::Bridge;
-use support::program::{Program, SECRET};
+use support::program::SECRET;
 use support::sender::{body, post};
 
 fn tool(kind: &str) -> String {
@@ -109,15 +109,8 @@ async fn hostile_names_end_in_the_unrouted_topic_or_as_dead_letters() {
 
 /// `{partition:N}` spreads subjects and routing keys over a fixed number of them, each key always on the same.
 async fn partitions<S: Subject>(place: Place<S>) {
-    let configuration = place.directory().join("hookbridge.yaml");
-    let text = format!(
-        "destinations: {{broker: {{url: '{}'}}}}\nroutes: [{{match: 'file.*', to: [{{destination: broker, topic: 'shard.{{partition:4}}'}}]}}]\ndata: '{}'\n",
-        place.url(),
-        place.data()
-    );
-    std::fs::write(&configuration, text).expect("written");
-    let program = Program::serve(&["--config", configuration.to_str().expect("UTF-8"), "--secret", SECRET]);
-    program.ready().await;
+    let routes = "[{match: 'file.*', to: [{destination: broker, topic: 'shard.{partition:4}'}]}]";
+    let program = place.serve_routes(routes).await;
     let files: Vec<String> = (0..24).map(|number| format!("vg_file_{number}")).collect();
     for (number, file) in files.iter().enumerate() {
         for copy in 0..2 {
@@ -142,15 +135,7 @@ async fn partitions<S: Subject>(place: Place<S>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_of_the_payload_is_one_part_of_a_name_or_a_dead_letter() {
     let place = Place::<suite::nats::Nats>::new().await;
-    let configuration = place.directory().join("hookbridge.yaml");
-    let text = format!(
-        "destinations: {{broker: {{url: '{}'}}}}\nroutes: [{{match: '**', to: [{{destination: broker, topic: 'by.{{subject}}'}}]}}]\ndata: '{}'\n",
-        place.url(),
-        place.data()
-    );
-    std::fs::write(&configuration, text).expect("written");
-    let program = Program::serve(&["--config", configuration.to_str().expect("UTF-8"), "--secret", SECRET]);
-    program.ready().await;
+    let program = place.serve_routes("[{match: '**', to: [{destination: broker, topic: 'by.{subject}'}]}]").await;
     let long = "x".repeat(300);
     for (number, (subject, word)) in [
         ("vg_file_1", "200 accepted"),

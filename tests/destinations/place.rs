@@ -49,6 +49,17 @@ impl<S: Subject> Place<S> {
         Program::serve(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()])
     }
 
+    /// The same with routes to it, under the name `broker`, once it is ready.
+    pub async fn serve_routes(&self, routes: &str) -> Program {
+        let path = self.directory().join("hookbridge.yaml");
+        let text =
+            format!("destinations: {{broker: {{url: '{}'}}}}\nroutes: {routes}\ndata: '{}'\n", self.url(), self.data());
+        std::fs::write(&path, text).expect("written");
+        let program = Program::serve(&["--config", path.to_str().expect("UTF-8"), "--secret", SECRET]);
+        program.ready().await;
+        program
+    }
+
     /// What is in a topic, oldest first.
     pub async fn stored(&self, topic: &str) -> Vec<Stored> {
         self.subject.stored(SCOPE, topic).await
