@@ -7,8 +7,10 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
+pub use limits::Limits;
+
+mod limits;
 
 /// The bounds over all sources.
 pub struct Gate {

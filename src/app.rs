@@ -12,18 +12,21 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Limits, Settings, Store};
+use crate::admin;
+use crate::admission::Limits;
+use crate::config::{Settings, StoreKind};
 use crate::courier::Courier;
 use crate::dead_letter;
+use crate::destination::settings::DestinationSettings;
 use crate::destination::{self, Handle, Opening};
-use crate::ingress::{Ingress, descriptors, serve};
+use crate::ingress::Ingress;
 use crate::ledger;
+use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sparse::Sparse;
 use crate::vitals::Vitals;
-use crate::{admin, config};
 
 /// What of the time to shut down is kept for closing destinations.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -46,8 +49,8 @@ impl App {
     pub fn open(settings: Settings) -> Result<App, Failure> {
         let metrics = Arc::new(Metrics::default());
         let ledger = match settings.store {
-            Store::Memory => ledger::memory::open(settings.dedup_window),
-            Store::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
+            StoreKind::Memory => ledger::memory::open(settings.dedup_window),
+            StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
         };
         let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
         let courier = Courier::new(handles.collect::<Result<Vec<_>, _>>()?);
@@ -87,9 +90,9 @@ impl App {
         };
         let connections = descriptors::room(settings.limits.connections);
         let limits = Limits { connections, ..settings.limits.clone() };
-        let webhooks = serve::serve(webhooks, ingress.router(settings.sources, ready), &limits, stop.clone());
+        let webhooks = serve(webhooks, ingress.router(settings.sources, ready), &limits, stop.clone());
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..settings.limits };
-        let admin = serve::serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
+        let admin = serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
         let end = async {
             shutdown.await;
             drain(&vitals, &work, &stop, settings.shutdown_timeout).await;
@@ -131,7 +134,7 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
 }
 
 /// The opening of one destination, as `serve` and `check --connect` do it.
-pub fn opening(settings: &Settings, destination: &config::Destination, metrics: &Arc<Metrics>) -> Opening {
+pub fn opening(settings: &Settings, destination: &DestinationSettings, metrics: &Arc<Metrics>) -> Opening {
     let mut topics = settings.topics(&destination.name);
     if settings.dead_letters_to.as_ref() == Some(&destination.name) {
         topics.push(dead_letter::TOPIC.to_owned());
@@ -145,7 +148,7 @@ pub fn opening(settings: &Settings, destination: &config::Destination, metrics: 
     }
 }
 
-fn open(settings: &Settings, destination: &config::Destination, metrics: &Arc<Metrics>) -> Result<Handle, Failure> {
+fn open(settings: &Settings, destination: &DestinationSettings, metrics: &Arc<Metrics>) -> Result<Handle, Failure> {
     let opened = destination::open(opening(settings, destination, metrics))?;
     Ok(Handle::new(opened, destination, settings.publish_timeout, Arc::clone(metrics)))
 }

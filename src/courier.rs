@@ -7,8 +7,9 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use crate::destination::{Handle, Message, Outcome};
+use crate::destination::Handle;
 use crate::event::Event;
+use crate::message::{Message, Outcome};
 use crate::protocol::{Known, Target};
 use crate::reason::{Failure, Reason};
 use crate::route::Planned;

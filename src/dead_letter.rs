@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::destination::Message;
 use crate::event::{Event, Signed};
 use crate::ledger::DeadLetter;
+use crate::message::Message;
 use crate::protocol::Target;
 use crate::route::Planned;
 

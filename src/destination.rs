@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::config;
-use crate::event::Event;
+use crate::message::{Message, Outcome};
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 
@@ -18,41 +17,12 @@ mod file;
 mod handle;
 mod kafka;
 mod nats;
+mod open;
 mod rabbitmq;
+pub mod settings;
 
 pub use handle::Handle;
-
-/// One event for one topic of one destination.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// The event; shared between targets.
-    pub event: Arc<Event>,
-    /// Subject, topic or routing key: templated, and checked against the broker's rules.
-    pub topic: Arc<str>,
-    /// Record key, where the route sets one; else the destination takes the `partitionkey`.
-    pub key: Option<String>,
-}
-
-impl Message {
-    /// The record key: the route's, else the event's `partitionkey`.
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref().or(self.event.partitionkey.as_deref())
-    }
-}
-
-/// How a publish ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The broker has it, as safe as the broker keeps things.
-    Confirmed,
-    /// Surely not stored: try later.
-    Again(Failure),
-    /// Perhaps stored: try later, with the same event id.
-    Unknown(Failure),
-    /// This event's own bytes or names can never be taken. What another configuration or another hour could mend is
-    /// [`Outcome::Again`].
-    Never(Failure),
-}
+pub use open::open;
 
 /// Resolves when the broker has answered, or surely will not. Its publish is under way whether or not it is polled.
 pub type Confirm = BoxFuture<'static, Outcome>;
@@ -91,7 +61,7 @@ pub trait Destination: Send + Sync {
 /// What a destination is opened with.
 pub struct Opening {
     /// Its settings.
-    pub settings: config::Destination,
+    pub settings: settings::DestinationSettings,
     /// Every topic that the routes can make for it; `{subject}` stands for any one part.
     pub topics: Vec<String>,
     /// How long a publish may stay without an outcome.
@@ -100,18 +70,4 @@ pub struct Opening {
     pub body_limit: usize,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
-}
-
-/// Opens a destination. Returns at once, whether or not its broker can be reached: it connects, and makes its topology,
-/// in the background and for ever. Must be called on a tokio runtime.
-///
-/// # Errors
-/// Settings that no hour will mend, such as an unreadable certificate.
-pub fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
-    match opening.settings.url.kind() {
-        config::Kind::Nats => nats::open(opening),
-        config::Kind::Kafka => kafka::open(opening),
-        config::Kind::Rabbitmq => rabbitmq::open(opening),
-        config::Kind::File => file::open(opening),
-    }
 }

@@ -20,20 +20,19 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Limits;
 use crate::admission::{Admission, Gate, Room};
-use crate::config::{Limits, Source};
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
 use crate::signature::{self, Head};
+use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, OfSource};
 use answer::{Reply, Trouble};
 pub(crate) use answer::{identify, not_found};
 
 mod answer;
 mod body;
-pub mod descriptors;
-pub mod serve;
 
 /// What every request shares.
 pub struct Ingress {

@@ -1,7 +1,30 @@
 //! What each broker takes as a topic's name. Checked at start for every name that the configuration can make, and again
 //! after templating, so that nothing from a payload reaches a broker as a wildcard, an empty part or a path.
 
-use crate::config::Kind;
+/// The names of the kinds of destinations, as in URLs and in naming rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// NATS JetStream.
+    Nats,
+    /// Apache Kafka.
+    Kafka,
+    /// RabbitMQ.
+    Rabbitmq,
+    /// Files.
+    File,
+}
+
+impl Kind {
+    /// Its word: the name of the destination that `--to` makes.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Nats => "nats",
+            Kind::Kafka => "kafka",
+            Kind::Rabbitmq => "rabbitmq",
+            Kind::File => "file",
+        }
+    }
+}
 
 /// Checks a subject, topic or routing key.
 ///

@@ -8,66 +8,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::config::Source;
 use crate::delivery::Delivery;
 use crate::event::{Event, Signed};
 use crate::reason::{Failure, Reason};
+use crate::source::Source;
 use scan::{Scalar, Scanned};
 
 mod scan;
-
-/// Where in a body the event's name, time and subject are: names of top-level members, or JSON pointers that begin
-/// with `/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// The event's name.
-    pub event: String,
-    /// When it happened: unix seconds (integer or float) or RFC 3339 text.
-    pub time: String,
-    /// The resource: the first that is present and not empty.
-    pub subject: Vec<String>,
-}
-
-impl Fields {
-    /// VideoGen's payloads.
-    pub fn videogen() -> Self {
-        let subject = ["toolExecutionId", "workflowRunId", "exportId", "messageId", "fileId"];
-        Fields { event: "event".into(), time: "occurredAt".into(), subject: subject.map(str::to_owned).into() }
-    }
-
-    /// The payload that Standard Webhooks recommends (`type`, `timestamp`, `data`).
-    pub fn standard() -> Self {
-        Fields { event: "type".into(), time: "timestamp".into(), subject: vec!["/data/id".into()] }
-    }
-
-    fn all(&self) -> Vec<&str> {
-        let mut all = vec![self.event.as_str(), self.time.as_str()];
-        all.extend(self.subject.iter().map(String::as_str));
-        all
-    }
-}
-
-/// VideoGen's events, as of October 2026. The list has grown from 9; names outside it go to `unrouted`.
-pub const VIDEOGEN_EVENTS: [&str; 18] = [
-    "tool_execution.succeeded",
-    "tool_execution.failed",
-    "tool_execution.cancelled",
-    "workflow_run.succeeded",
-    "workflow_run.failed",
-    "workflow_run.cancelled",
-    "project_export.succeeded",
-    "project_export.failed",
-    "project_export.cancelled",
-    "assistant_message.succeeded",
-    "assistant_message.failed",
-    "assistant_message.cancelled",
-    "file.upload.completed",
-    "file.upload.failed",
-    "file.playback_ready",
-    "file.download_ready",
-    "file.analysis_completed",
-    "file.analysis_failed",
-];
 
 /// Longest event name, so that the prefixed type fits AMQP's short string (255 bytes).
 const LONGEST_NAME: usize = 160;

@@ -18,17 +18,17 @@ use siphasher::sip::SipHasher13;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admission;
-use crate::config::Source;
 use crate::courier::{Courier, reconcile};
 use crate::dead_letter;
 use crate::delivery::{Delivery, DeliveryKey};
-use crate::destination::Outcome;
 use crate::event::Event;
 use crate::ledger::{Claim, DeadLetter, Ledger, Record, Standing};
+use crate::message::Outcome;
 use crate::normalize::normalize;
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::route::{Plan, Planned, Routes};
+use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, OfSource};
 use crate::telemetry::sparse::Sparse;
 

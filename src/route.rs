@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::Kind;
-use crate::destination::Message;
 use crate::event::Event;
+use crate::message::Message;
+use crate::naming::Kind;
 use crate::normalize;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::normalize::VIDEOGEN_EVENTS;
+use crate::source::VIDEOGEN_EVENTS;
 
 /// A delivery's body, before it is signed.
 #[derive(Clone, Debug)]

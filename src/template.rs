@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::config::Kind;
 use crate::event::Event;
 use crate::naming;
+use crate::naming::Kind;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]

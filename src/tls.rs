@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::config::Tls;
+use crate::destination::settings::Tls;
 use crate::reason::{Failure, Reason};
 
 /// Makes aws-lc-rs the process's provider. Called first in `main`: with two providers compiled in, a library that

@@ -20,7 +20,8 @@ mod topics;
 
 use std::sync::Arc;
 
-use hookbridge::destination::{Handle, Message, Opening, Outcome};
+use hookbridge::destination::{Handle, Opening};
+use hookbridge::message::{Message, Outcome};
 use hookbridge::reason::Reason;
 use hookbridge::telemetry::metrics::Metrics;
 use suite::bench::{BODY_LIMIT, PUBLISH_TIMEOUT};

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::destination::{self, Handle, Message, Opening};
+use hookbridge::destination::{self, Handle, Opening};
+use hookbridge::message::Message;
 use hookbridge::telemetry::metrics::Metrics;
 use suite::Ending;
 use suite::bench::{outcome, publish_until_confirmed, up};

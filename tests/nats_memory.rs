@@ -14,8 +14,8 @@ use std::time::Duration;
 use async_nats::jetstream::stream::Config;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use hookbridge::config::Topology;
-use hookbridge::destination::Outcome;
+use hookbridge::destination::settings::Topology;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 
 use counting::LIVE;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hookbridge::destination::Message;
+use hookbridge::message::Message;
 
 use counting::LIVE;
 use rig::{confirmed, connects, counts, open, opening, publish_all, up};

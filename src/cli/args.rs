@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
-use crate::config::{Flags, Secret};
+use crate::config::Flags;
+use crate::secret::Secret;
 
 /// What `serve` can be told, and every command that needs its settings.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -24,7 +25,7 @@ pub struct ServeArgs {
     /// Address for webhooks [env: HOOKBRIDGE_LISTEN] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Address for health, metrics and the page [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
+    /// Address for health and metrics [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
     /// Where ids are kept: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
@@ -33,9 +34,6 @@ pub struct ServeArgs {
     /// When the sender is answered [env: HOOKBRIDGE_ACK] [default: published]
     #[arg(long, value_name = "MODE")]
     pub ack: Option<String>,
-    /// File that holds the admin page's bearer token [env: HOOKBRIDGE_ADMIN_TOKEN, HOOKBRIDGE_ADMIN_TOKEN_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub admin_token_file: Option<PathBuf>,
     /// Directory of the embedded store [env: HOOKBRIDGE_DATA] [default: hookbridge-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -44,9 +42,8 @@ pub struct ServeArgs {
 impl ServeArgs {
     /// As `config` takes them.
     pub fn flags(&self) -> Flags {
-        let ServeArgs { config, to, secret, secret_file, listen, admin, store, ack, admin_token_file, data } =
-            self.clone();
-        Flags { config, to, secret, secret_file, listen, admin, store, ack, admin_token_file, data }
+        let ServeArgs { config, to, secret, secret_file, listen, admin, store, ack, data } = self.clone();
+        Flags { config, to, secret, secret_file, listen, admin, store, ack, data }
     }
 }
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{FAILED, ServeArgs};
-use crate::config::{Settings, Source, Store, admin_address};
+use crate::config::{Settings, StoreKind, admin_address};
 use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
+use crate::source::Source;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger};
 
@@ -113,7 +114,7 @@ async fn connect(settings: &Settings) -> bool {
         async move { (&destination.name, probe(opening).await) }
     });
     let mut all = true;
-    if settings.store == Store::Embedded {
+    if settings.store == StoreKind::Embedded {
         match ledger::embedded::probe(&settings.data) {
             Ok(()) => println!("store: {} can be written", settings.data.display()),
             Err(failure) => {

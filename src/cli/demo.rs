@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::ServeArgs;
-use crate::config::{Secret, Settings, load};
+use crate::config::{Settings, load};
 use crate::samples;
+use crate::secret::Secret;
 use crate::sender::{Delivery, Plan, send};
 use crate::signature::Key;
 use crate::telemetry;

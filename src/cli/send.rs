@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::ServeArgs;
-use crate::normalize::VIDEOGEN_EVENTS;
 use crate::samples;
 use crate::sender::{Answers, Delivery, Plan, send};
 use crate::signature::Key;
+use crate::source::VIDEOGEN_EVENTS;
 
 /// Arguments of `send`.
 #[derive(clap::Args, Debug)]

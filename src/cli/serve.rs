@@ -40,7 +40,7 @@ pub async fn serve<L: Future<Output = ()>>(
 ) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate()).context("no signals")?;
     let mut int = signal(SignalKind::interrupt()).context("no signals")?;
-    let (listen, admin) = (settings.listen, settings.admin.listen);
+    let (listen, admin) = (settings.listen, settings.admin);
     let app = App::open(settings).map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
     let webhooks = bind("webhooks", listen).await?;
     let admin = bind("admin", admin).await?;

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use super::mistake::{Place, Report, hint, shown, shown_name};
 use super::raw::{self, Leaf};
-use super::substitute::{Environment, read_file, substitute, substitute_url};
-use super::{Ack, Admin, Limits, Secret, Settings, Store, units};
+use super::substitute::{Environment, substitute, substitute_url};
+use super::{Settings, StoreKind, units};
+use crate::admission::Limits;
+use crate::destination::settings::DestinationSettings;
+use crate::source::Source;
 
 pub(super) use route::takes_everything;
 pub(super) use source::keys_in;
@@ -31,12 +34,11 @@ pub(super) fn check(file: raw::File, environment: &Environment<'_>, report: &mut
     let dead_letters_to = file.dead_letters.to.and_then(|to| checker.known(&to, &destinations)).map(|found| found.name);
     let dedup_window = checker.window(file.dedup.window, &sources);
     let listen = checker.address(&file.listen, SocketAddr::from(([0, 0, 0, 0], 8080)));
-    let admin_listen = checker.admin_address(&file.admin);
+    let admin = checker.admin_address(&file.admin);
     let place = file.admin.listen.as_ref().or(file.listen.as_ref()).map_or(Place::Nowhere, |leaf| leaf.place.clone());
-    checker.apart(listen, admin_listen, &place);
-    let token = checker.token(&file.admin);
+    checker.apart(listen, admin, &place);
     let store = checker.store(file.store.as_ref());
-    let ack = checker.ack(file.ack.as_ref());
+    checker.ack(file.ack.as_ref());
     let data = checker.value(&file.data, PathBuf::from("hookbridge-data"), |text| match text {
         "" => Err("expected a directory".into()),
         text => Ok(PathBuf::from(text)),
@@ -51,13 +53,12 @@ pub(super) fn check(file: raw::File, environment: &Environment<'_>, report: &mut
         sources,
         destinations: destinations.into_iter().filter_map(|known| known.settings).collect(),
         routes: routes?,
-        ack,
         store,
         data,
         dedup_window,
         dead_letters_to,
         listen,
-        admin: Admin { listen: admin_listen, token },
+        admin,
         limits,
         publish_timeout,
         shutdown_timeout,
@@ -81,7 +82,7 @@ struct Checker<'a, 'e> {
 struct Known {
     name: Arc<str>,
     place: Place,
-    settings: Option<super::Destination>,
+    settings: Option<DestinationSettings>,
 }
 
 impl Checker<'_, '_> {
@@ -199,7 +200,7 @@ impl Checker<'_, '_> {
         limits
     }
 
-    fn window(&mut self, leaf: Option<Leaf>, sources: &[super::Source]) -> Duration {
+    fn window(&mut self, leaf: Option<Leaf>, sources: &[Source]) -> Duration {
         let window = self.duration(&leaf, 7 * DAY, SECOND..=3650 * DAY);
         let tolerance = sources.iter().map(|source| source.tolerance).max().unwrap_or_default();
         if window < 2 * tolerance {
@@ -228,39 +229,13 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn token(&mut self, admin: &raw::Admin) -> Option<Secret> {
-        let (leaf, text) = match (&admin.token, &admin.token_file) {
-            (None, None) => return None,
-            (Some(_), Some(file)) => {
-                self.mistake(Some(file), "give the admin token or its file, not both");
-                return None;
-            }
-            (Some(token), None) => (token, self.text(token)?),
-            (None, Some(file)) => {
-                let path = self.text(file)?;
-                // The token itself, one place off, is not shown.
-                let name = if path.contains('/') { shown(&path) } else { "that is given".into() };
-                let text = read_file(&path).map_err(|fault| format!("the file {name} {fault}"));
-                (file, self.report.ok(&file.place, text)?)
-            }
+    fn store(&mut self, leaf: Option<&Leaf>) -> StoreKind {
+        let Some((leaf, text)) = leaf.and_then(|leaf| Some((leaf, self.url(leaf)?))) else {
+            return StoreKind::Embedded;
         };
-        let text = text.trim();
-        if text.is_empty() {
-            self.mistake(Some(leaf), "the admin token is empty");
-            return None;
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.mistake(Some(leaf), "the admin token must be visible ASCII without spaces, as a header carries it");
-            return None;
-        }
-        Some(Secret::new(text))
-    }
-
-    fn store(&mut self, leaf: Option<&Leaf>) -> Store {
-        let Some((leaf, text)) = leaf.and_then(|leaf| Some((leaf, self.url(leaf)?))) else { return Store::Embedded };
         match text.as_str() {
-            "memory" => return Store::Memory,
-            "embedded" => return Store::Embedded,
+            "memory" => return StoreKind::Memory,
+            "embedded" => return StoreKind::Embedded,
             _ => {}
         }
         let kind = ["redis", "rediss", "nats", "tls"].into_iter().find(|kind| text.starts_with(&format!("{kind}://")));
@@ -271,10 +246,10 @@ impl Checker<'_, '_> {
             None => format!("unknown store: expected `embedded` or `memory`{}", hint(&text, ["embedded", "memory"])),
         };
         self.mistake(Some(leaf), message);
-        Store::Embedded
+        StoreKind::Embedded
     }
 
-    fn ack(&mut self, leaf: Option<&Leaf>) -> Ack {
+    fn ack(&mut self, leaf: Option<&Leaf>) {
         let text = leaf.and_then(|leaf| self.text(leaf));
         match text.as_deref() {
             None | Some("published") => {}
@@ -286,7 +261,6 @@ impl Checker<'_, '_> {
                 self.mistake(leaf, format!("expected `published`{near}"));
             }
         }
-        Ack::Published
     }
 
     /// The destination of that name.

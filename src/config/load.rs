@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::mistake::{Mistake, Mistakes, Place, Report, shown};
 use super::raw::{self, Leaf, Named, OneOrMany};
 use super::substitute::{Environment, read_file};
-use super::{Secret, Settings, check, url};
+use super::{Settings, check, url};
+use crate::secret::Secret;
 
 /// What flags may set; `None` and empty where they do not.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +28,6 @@ pub struct Flags {
     pub store: Option<Secret>,
     /// `--ack`.
     pub ack: Option<String>,
-    /// `--admin-token-file`.
-    pub admin_token_file: Option<PathBuf>,
     /// `--data`.
     pub data: Option<PathBuf>,
 }
@@ -136,8 +135,6 @@ struct Layer {
     admin: Option<Leaf>,
     store: Option<Leaf>,
     ack: Option<Leaf>,
-    admin_token: Option<Leaf>,
-    admin_token_file: Option<Leaf>,
     data: Option<Leaf>,
 }
 
@@ -151,8 +148,6 @@ fn from_environment(environment: &Environment<'_>, report: &mut Report) -> Layer
         admin: variable("HOOKBRIDGE_ADMIN"),
         store: variable("HOOKBRIDGE_STORE"),
         ack: variable("HOOKBRIDGE_ACK"),
-        admin_token: variable("HOOKBRIDGE_ADMIN_TOKEN"),
-        admin_token_file: variable("HOOKBRIDGE_ADMIN_TOKEN_FILE"),
         data: variable("HOOKBRIDGE_DATA"),
     }
 }
@@ -161,8 +156,7 @@ fn from_environment(environment: &Environment<'_>, report: &mut Report) -> Layer
 fn variable(environment: &Environment<'_>, name: &'static str, report: &mut Report) -> Option<Leaf> {
     let value = environment(name)?.into_string().map_err(|_| "it is not UTF-8");
     let text = report.ok(&Place::Named(name), value)?;
-    let secret = matches!(name, "HOOKBRIDGE_SECRET" | "HOOKBRIDGE_ADMIN_TOKEN");
-    (secret || !text.is_empty()).then(|| Leaf::named(name, text))
+    (name == "HOOKBRIDGE_SECRET" || !text.is_empty()).then(|| Leaf::named(name, text))
 }
 
 fn from_flags(flags: &Flags) -> Layer {
@@ -177,8 +171,6 @@ fn from_flags(flags: &Flags) -> Layer {
         admin: text("--admin", &flags.admin),
         store: secret("--store", &flags.store),
         ack: text("--ack", &flags.ack),
-        admin_token: None,
-        admin_token_file: flags.admin_token_file.as_ref().map(|file| path("--admin-token-file", file)),
         data: flags.data.as_ref().map(|data| path("--data", data)),
     }
 }
@@ -189,9 +181,6 @@ impl Layer {
         let keys = !self.secrets.is_empty() || !self.secret_files.is_empty();
         let (secrets, secret_files) =
             if keys { (self.secrets, self.secret_files) } else { (below.secrets, below.secret_files) };
-        let token = self.admin_token.is_some() || self.admin_token_file.is_some();
-        let (admin_token, admin_token_file) =
-            if token { (self.admin_token, self.admin_token_file) } else { (below.admin_token, below.admin_token_file) };
         Layer {
             to: self.to.or(below.to),
             secrets,
@@ -200,8 +189,6 @@ impl Layer {
             admin: self.admin.or(below.admin),
             store: self.store.or(below.store),
             ack: self.ack.or(below.ack),
-            admin_token,
-            admin_token_file,
             data: self.data.or(below.data),
         }
     }
@@ -223,10 +210,6 @@ impl Layer {
             if given.is_some() {
                 *setting = given;
             }
-        }
-        if self.admin_token.is_some() || self.admin_token_file.is_some() {
-            file.admin.token = self.admin_token;
-            file.admin.token_file = self.admin_token_file;
         }
         secrets(self.secrets, file);
         if let Some(to) = self.to {

@@ -2,9 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BrokerUrl, Destination, Mode, Settings, Source, Store, Topology, units, url};
+use super::{Settings, StoreKind, units};
+use crate::destination::settings::{BrokerUrl, DestinationSettings, Mode, Topology};
 use crate::route::{Rule, Unrouted};
+use crate::secret::Secret;
 use crate::signature::Key;
+use crate::source::Source;
 
 impl Settings {
     /// Every setting as YAML, keys and passwords masked.
@@ -31,15 +34,12 @@ impl Settings {
                 Unrouted::DeadLetter => json!("dead-letter"),
             },
             "ack": "published",
-            "store": match self.store { Store::Memory => "memory", Store::Embedded => "embedded" },
+            "store": match self.store { StoreKind::Memory => "memory", StoreKind::Embedded => "embedded" },
             "data": self.data.display().to_string(),
             "dedup": {"window": duration(self.dedup_window)},
             "dead_letters": self.dead_letters_to.as_ref().map_or_else(|| json!({}), |to| json!({"to": &**to})),
             "listen": self.listen.to_string(),
-            "admin": match &self.admin.token {
-                Some(token) => json!({"listen": self.admin.listen.to_string(), "token": token.to_string()}),
-                None => json!({"listen": self.admin.listen.to_string()}),
-            },
+            "admin": {"listen": self.admin.to_string()},
             "limits": {
                 "body": units::write_size(self.limits.body),
                 "header_bytes": units::write_size(self.limits.header_bytes),
@@ -53,17 +53,6 @@ impl Settings {
             "publish": {"timeout": duration(self.publish_timeout)},
             "shutdown": {"timeout": duration(self.shutdown_timeout)},
         })
-    }
-}
-
-impl BrokerUrl {
-    /// The addresses as they may be shown: without users and passwords.
-    pub fn shown(&self) -> Vec<String> {
-        match self {
-            BrokerUrl::Nats(all) | BrokerUrl::Amqp(all) => all.iter().map(|one| url::masked(one.expose())).collect(),
-            BrokerUrl::Kafka(all) => vec![format!("kafka://{}", all.join(","))],
-            BrokerUrl::File(directory) => vec![format!("file:{}", directory.display())],
-        }
     }
 }
 
@@ -90,7 +79,7 @@ fn of_source(source: &Source) -> Value {
     tree
 }
 
-fn of_destination(destination: &Destination) -> Value {
+fn of_destination(destination: &DestinationSettings) -> Value {
     let mut tree = json!({
         "url": destination.url.shown(),
         "mode": match destination.mode { Mode::Binary => "binary", Mode::Structured => "structured" },
@@ -104,7 +93,7 @@ fn of_destination(destination: &Destination) -> Value {
         let given: Map<_, _> = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         (!given.is_empty()).then_some(Value::Object(given))
     };
-    let secret = |secret: &super::Secret| json!(secret.to_string());
+    let secret = |secret: &Secret| json!(secret.to_string());
     let broker = !matches!(destination.url, BrokerUrl::File(_));
     let topology = match destination.topology {
         Topology::Ensure => "ensure",

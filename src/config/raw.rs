@@ -136,8 +136,6 @@ pub(super) struct DeadLetters {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Admin {
     pub listen: Option<Leaf>,
-    pub token: Option<Leaf>,
-    pub token_file: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,7 +2,13 @@
 
 use std::io::Write as _;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::*;
+use crate::destination::settings::{BrokerUrl, Mode};
+use crate::naming::Kind;
+use crate::secret::Secret;
 
 mod mistakes;
 mod precedence;
@@ -104,7 +110,7 @@ fn a_destination_alone_takes_everything() {
     assert_eq!(settings.routes.rules.len(), 1);
     assert_eq!(settings.topics("stream").len(), 19);
     assert_eq!(*settings.routes.fallback.0, *"stream");
-    assert_eq!((settings.listen.port(), settings.admin.listen.port()), (8080, 9464));
+    assert_eq!((settings.listen.port(), settings.admin.port()), (8080, 9464));
     assert_eq!(settings.limits.body, 8 << 20);
     assert_eq!(settings.sources[0].path, "/webhooks/videogen");
     assert_eq!(settings.sources[0].type_prefix, "io.videogen.");
@@ -168,8 +174,7 @@ fn what_is_printed_can_be_read() {
 destinations:
   stream: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
   kafka: {url: 'kafka://k', properties: {sasl.password: \"${BAD}\"}}
-routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka, topic: t, key: '{subject}'}]}]
-admin: {token: \"${OTHER}\"}";
+routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka, topic: t, key: '{subject}'}]}]";
     let printed = load_file(text).unwrap().settings.print();
     assert!(!printed.contains("hunter2") && !printed.contains("whsec_"), "{printed}");
     assert!(printed.contains("nats://[secret]@h"), "{printed}");

@@ -1,8 +1,9 @@
 //! Which topics the routes can make: what destinations make topology for.
 
+use super::Settings;
 use super::check::takes_everything;
-use super::{Settings, Source};
 use crate::route::{Routes, Rule, Unrouted};
+use crate::source::Source;
 
 impl Settings {
     /// Every topic that the routes can make for a destination, `*` standing for `{subject}`: sorted, each once. The

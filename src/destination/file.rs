@@ -11,9 +11,11 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Confirm, Destination, Health, Message, Opening, Outcome};
-use crate::config::{BrokerUrl, Kind};
+use super::{Confirm, Destination, Health, Opening};
+use crate::destination::settings::BrokerUrl;
+use crate::message::{Message, Outcome};
 use crate::naming;
+use crate::naming::Kind;
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::OfDestination;
 use writer::{Command, Publish, Writer};

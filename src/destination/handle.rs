@@ -9,8 +9,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Confirm, Destination, Message, Outcome};
-use crate::config;
+use super::settings::DestinationSettings;
+use super::{Confirm, Destination};
+use crate::message::{Message, Outcome};
 use crate::reason::Reason;
 use crate::telemetry::metrics::{Metrics, OfDestination};
 
@@ -44,7 +45,7 @@ impl Handle {
     /// Bounds a destination as its settings say.
     pub fn new(
         destination: Arc<dyn Destination>,
-        settings: &config::Destination,
+        settings: &DestinationSettings,
         publish_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -121,7 +122,7 @@ mod tests {
     use futures_util::future::{BoxFuture, FutureExt as _, pending};
 
     use super::*;
-    use crate::config::BrokerUrl;
+    use crate::destination::settings::BrokerUrl;
     use crate::destination::{Confirm, Health};
     use crate::event::{Event, Signed};
     use crate::reason::Failure;
@@ -172,7 +173,7 @@ mod tests {
     async fn bounded_in_number_and_bytes_and_never_without_an_outcome() {
         let url = BrokerUrl::File("nowhere".into());
         let settings =
-            config::Destination { in_flight: 3, in_flight_bytes: 64 << 10, ..config::Destination::new("silent", url) };
+            DestinationSettings { in_flight: 3, in_flight_bytes: 64 << 10, ..DestinationSettings::new("silent", url) };
         let handle = Handle::new(Arc::new(Silent), &settings, Duration::from_secs(10), Arc::default());
         let busy = Outcome::Again(Reason::Busy.into());
         let under_way: Vec<_> = (0..3).map(|_| handle.publish(message(0))).collect();

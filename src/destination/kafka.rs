@@ -19,8 +19,9 @@ use self::link::Link;
 use self::producer::{Limits, Slot, aside, discard, drain};
 use self::record::Record;
 use self::topology::{Admin, Findings, Plan};
-use super::{Confirm, Destination, Health, Message, Opening, Outcome};
-use crate::config::Mode;
+use super::{Confirm, Destination, Health, Opening};
+use crate::destination::settings::Mode;
+use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{Metrics, OfDestination};
 

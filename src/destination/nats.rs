@@ -20,8 +20,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Confirm, Destination, Health, Message, Opening, Outcome};
-use crate::config;
+use super::{Confirm, Destination, Health, Opening};
+use crate::destination::settings::DestinationSettings;
+use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{Metrics, OfDestination};
 
@@ -45,7 +46,7 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
 
 /// What all tasks of a destination share.
 struct Shared {
-    settings: config::Destination,
+    settings: DestinationSettings,
     topics: Vec<String>,
     body_limit: usize,
     metrics: Arc<Metrics>,

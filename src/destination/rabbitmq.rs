@@ -20,8 +20,9 @@ use self::message::{Encoder, short};
 use self::session::Parts;
 use self::supervisor::{State, Supervisor};
 use self::topology::{Found, Wanted};
-use super::{Confirm, Destination, Health, Message, Opening, Outcome};
-use crate::config;
+use super::{Confirm, Destination, Health, Opening};
+use crate::destination::settings::BrokerUrl;
+use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
 mod lane;
@@ -54,7 +55,7 @@ struct Rabbitmq {
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     let Opening { settings, topics, publish_timeout, metrics, .. } = opening;
-    let config::BrokerUrl::Amqp(urls) = &settings.url else {
+    let BrokerUrl::Amqp(urls) = &settings.url else {
         return Err(Failure::new(Reason::Unreachable, "not an amqp:// or amqps:// URL"));
     };
     let addresses = urls.iter().map(Address::parse).collect::<Result<Vec<_>, _>>()?;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Trouble;
 use crate::admission::Admission;
-use crate::config::Limits;
+use crate::admission::Limits;
 
 /// How long the rest of a refused request is read, so that its sender sees the answer.
 const DISCARD: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Source;
 use crate::delivery::DeliveryKey;
 use crate::samples::{URLS_WORK_FOR, samples};
+use crate::source::{Fields, Source, VIDEOGEN_EVENTS};
 
 /// 2026-11-23T12:00:00Z.
 const RECEIVED: i64 = 1_795_435_200;

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::Reason;
 
 type Labelled<L> = Family<L, Counter>;

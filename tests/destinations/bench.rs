@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::destination::{self, Confirm, Handle, Health, Message, Opening, Outcome};
+use hookbridge::destination::{self, Confirm, Handle, Health, Opening};
 use hookbridge::event::Event;
+use hookbridge::message::{Message, Outcome};
 use hookbridge::telemetry::metrics::Metrics;
 
 use super::{Ending, Stored, Subject};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::config::{Mode, Topology};
-use hookbridge::destination::{Health, Outcome};
+use hookbridge::destination::Health;
+use hookbridge::destination::settings::{Mode, Topology};
 use hookbridge::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 
 use super::bench::{BODY_LIMIT, Bench, all, outcome, publish_all, publish_until_confirmed};

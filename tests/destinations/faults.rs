@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::destination::{Handle, Health, Message, Outcome};
+use hookbridge::destination::{Handle, Health};
+use hookbridge::message::{Message, Outcome};
 
 use super::bench::{Bench, all, outcome, publish_all, publish_until_confirmed, up};
 use super::tally::Tally;

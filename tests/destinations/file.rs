@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hookbridge::config::{self, BrokerUrl};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use hookbridge::event::STRUCTURED_CONTENT_TYPE;
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ impl Subject for Files {
         Files { dir }
     }
 
-    fn settings(&self, scope: &str) -> config::Destination {
+    fn settings(&self, scope: &str) -> DestinationSettings {
         subject::settings(scope, BrokerUrl::File(self.path()))
     }
 

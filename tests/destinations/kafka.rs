@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hookbridge::config::{self, BrokerUrl};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -50,7 +50,7 @@ impl Subject for Kafka {
         Kafka::Shared(Broker::shared(Kind::Kafka))
     }
 
-    fn settings(&self, scope: &str) -> config::Destination {
+    fn settings(&self, scope: &str) -> DestinationSettings {
         settings(scope, self.broker().url())
     }
 
@@ -87,9 +87,9 @@ impl Subject for Kafka {
 }
 
 /// One partition, so that everything under a topic has an order.
-pub fn settings(scope: &str, servers: &str) -> config::Destination {
+pub fn settings(scope: &str, servers: &str) -> DestinationSettings {
     let servers = servers.split(',').map(str::to_owned).collect();
-    config::Destination { partitions: 1, ..subject::settings(scope, BrokerUrl::Kafka(servers)) }
+    DestinationSettings { partitions: 1, ..subject::settings(scope, BrokerUrl::Kafka(servers)) }
 }
 
 /// Sets a topic's `max.message.bytes` and waits until the broker goes by it. A setting can be read a moment before it

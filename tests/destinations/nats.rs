@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt as _;
-use hookbridge::config::{self, BrokerUrl, Secret};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
+use hookbridge::secret::Secret;
 use parking_lot::Mutex;
 
 use super::{Differences, Ending, Stored, Subject, subject};
@@ -84,7 +85,7 @@ impl Subject for Nats {
         }
     }
 
-    fn settings(&self, scope: &str) -> config::Destination {
+    fn settings(&self, scope: &str) -> DestinationSettings {
         if let Nats::Shared(_, streams) = self {
             streams.lock().insert(scope.to_owned());
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hookbridge::config::BrokerUrl;
+use hookbridge::destination::settings::BrokerUrl;
 use tempfile::TempDir;
 
 use super::{Stored, Subject};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hookbridge::config::{self, BrokerUrl, Secret};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
+use hookbridge::secret::Secret;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
@@ -71,7 +72,7 @@ impl Subject for Rabbitmq {
         Rabbitmq { broker: Holder::Shared(Broker::shared(Kind::Rabbitmq)) }
     }
 
-    fn settings(&self, scope: &str) -> config::Destination {
+    fn settings(&self, scope: &str) -> DestinationSettings {
         subject::settings(scope, BrokerUrl::Amqp(vec![Secret::new(self.broker().url())]))
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hookbridge::config::{self, BrokerUrl};
-use hookbridge::destination::Outcome;
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use hookbridge::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
+use hookbridge::message::Outcome;
 
 /// A destination under test: how to have one, break it, and read it by other means than the code under test.
 ///
@@ -24,7 +24,7 @@ pub trait Subject: Sized + 'static {
     }
 
     /// Settings for it; begin with [`settings`].
-    fn settings(&self, scope: &str) -> config::Destination;
+    fn settings(&self, scope: &str) -> DestinationSettings;
 
     /// Everything that was stored under a topic so far, oldest first; empty where there is no such topic. May be called
     /// again, and then tells the same and what came since (a reader that consumes keeps what it has read).
@@ -140,11 +140,11 @@ impl Stored {
 }
 
 /// The defaults, for this address, with stream and exchange named after the scope.
-pub fn settings(scope: &str, url: BrokerUrl) -> config::Destination {
-    config::Destination {
+pub fn settings(scope: &str, url: BrokerUrl) -> DestinationSettings {
+    DestinationSettings {
         stream: scope.to_owned(),
         exchange: scope.to_owned(),
         partitions: 3,
-        ..config::Destination::new("under-test", url)
+        ..DestinationSettings::new("under-test", url)
     }
 }

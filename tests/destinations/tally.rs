@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hookbridge::destination::Outcome;
+use hookbridge::message::Outcome;
 use parking_lot::Mutex;
 
 use super::{Ending, Stored};

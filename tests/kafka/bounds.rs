@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hookbridge::config::Secret;
-use hookbridge::destination::Outcome;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
+use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::OfDestination;
 
 use crate::suite::Ending;

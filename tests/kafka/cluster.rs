@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::destination::Outcome;
+use hookbridge::message::Outcome;
 
 use crate::suite::Ending;
 use crate::suite::bench::{all, outcome, publish_all, publish_until_confirmed, up};

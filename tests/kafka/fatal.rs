@@ -2,9 +2,11 @@
 //! cluster, which can raise both.
 
 use futures_util::future::join_all;
-use hookbridge::config::{Secret, Topology};
-use hookbridge::destination::{Health, Outcome};
+use hookbridge::destination::Health;
+use hookbridge::destination::settings::Topology;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
+use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::OfDestination;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};

@@ -1,6 +1,6 @@
 //! Kafka's own (Java) consumer reads what was published, and Java's partitioner would have chosen the same partitions.
 
-use hookbridge::destination::Message;
+use hookbridge::message::Message;
 use hookbridge::template::partition;
 
 use crate::suite::Ending;

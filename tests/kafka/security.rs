@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hookbridge::config::{Secret, Topology};
-use hookbridge::destination::{Health, Opening, Outcome};
+use hookbridge::destination::settings::Topology;
+use hookbridge::destination::{Health, Opening};
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
+use hookbridge::secret::Secret;
 
 use crate::suite::bench::{outcome, publish_until_confirmed, up};
 use crate::support::brokers::{Broker, Kind, With};

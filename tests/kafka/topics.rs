@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures_util::future::join_all;
-use hookbridge::config::Topology;
-use hookbridge::destination::{Health, Outcome};
+use hookbridge::destination::Health;
+use hookbridge::destination::settings::Topology;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use rdkafka::admin::AdminOptions;
 

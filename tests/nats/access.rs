@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use hookbridge::config::{Secret, Tls};
-use hookbridge::destination::{Destination, Health, Opening, Outcome};
+use hookbridge::destination::settings::Tls;
+use hookbridge::destination::{Destination, Health, Opening};
+use hookbridge::message::Outcome;
 use hookbridge::reason::{Failure, Reason};
+use hookbridge::secret::Secret;
 use nkeys::KeyPair;
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use futures_util::future::join_all;
-use hookbridge::destination::Outcome;
+use hookbridge::message::Outcome;
 
 use crate::rig::{STREAM, count, jetstream, open, opening, publish, up};
 use crate::support::brokers::{Broker, Kind, With};

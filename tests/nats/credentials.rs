@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use hookbridge::destination::{Opening, Outcome};
+use hookbridge::destination::Opening;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use nkeys::KeyPair;
 use serde_json::{Value, json};

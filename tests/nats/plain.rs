@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hookbridge::config::Mode;
-use hookbridge::destination::Outcome;
+use hookbridge::destination::settings::Mode;
+use hookbridge::message::Outcome;
 use serde_json::Value;
 
 use crate::rig::{STREAM, open, opening, up};

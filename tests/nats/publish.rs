@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use futures_util::StreamExt as _;
 use futures_util::future::{FutureExt as _, join_all};
-use hookbridge::config::Topology;
-use hookbridge::destination::Outcome;
+use hookbridge::destination::settings::Topology;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 
 use crate::rig::{AT_ONCE, STREAM, again, count, counted, down, jetstream, open, opening, publish, ready, up};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use hookbridge::config::{self, BrokerUrl, Secret};
-use hookbridge::destination::{self, Destination, Health, Opening, Outcome};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
+use hookbridge::destination::{self, Destination, Health, Opening};
+use hookbridge::message::Outcome;
 use hookbridge::reason::{Failure, Reason};
+use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::{Metrics, OfDestination};
 use tempfile::TempDir;
 
@@ -18,9 +20,9 @@ pub const STREAM: &str = "EVENTS";
 
 /// What a destination of these addresses and topics is opened with.
 pub fn opening(urls: &[&str], topics: &[&str]) -> Opening {
-    let settings = config::Destination {
+    let settings = DestinationSettings {
         stream: STREAM.into(),
-        ..config::Destination::new("nats", BrokerUrl::Nats(urls.iter().map(|url| Secret::new(*url)).collect()))
+        ..DestinationSettings::new("nats", BrokerUrl::Nats(urls.iter().map(|url| Secret::new(*url)).collect()))
     };
     Opening {
         settings,

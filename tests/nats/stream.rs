@@ -2,8 +2,8 @@
 
 use async_nats::Request;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use hookbridge::config::Topology;
-use hookbridge::destination::Outcome;
+use hookbridge::destination::settings::Topology;
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use serde_json::{Value, json};
 

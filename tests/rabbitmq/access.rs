@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hookbridge::config::{Mode, Tls};
-use hookbridge::destination::{Health, Outcome};
+use hookbridge::destination::Health;
+use hookbridge::destination::settings::{Mode, Tls};
+use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use serde_json::{Value, json};
 

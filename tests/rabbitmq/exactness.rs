@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hookbridge::destination::{Destination, Message, Outcome};
+use hookbridge::destination::Destination;
 use hookbridge::event::Event;
+use hookbridge::message::{Message, Outcome};
 use lapin::types::AMQPValue;
 use rand::Rng as _;
 

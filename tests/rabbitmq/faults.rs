@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookbridge::destination::{Health, Message, Outcome};
+use hookbridge::destination::Health;
+use hookbridge::message::{Message, Outcome};
 use hookbridge::reason::Reason;
 use parking_lot::Mutex;
 

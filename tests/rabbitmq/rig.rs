@@ -5,9 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use hookbridge::config::{self, BrokerUrl, Secret};
-use hookbridge::destination::{self, Destination, Health, Message, Opening, Outcome};
+use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
+use hookbridge::destination::{self, Destination, Health, Opening};
+use hookbridge::message::{Message, Outcome};
 use hookbridge::reason::Reason;
+use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::{Metrics, OfDestination};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
@@ -27,10 +29,10 @@ pub fn shared() -> &'static Broker {
 
 /// Settings and names: the exchange is the scope, and every topic begins with it.
 pub fn opening(urls: &[&str], scope: &str, topics: &[&str]) -> Opening {
-    let settings = config::Destination {
+    let settings = DestinationSettings {
         exchange: scope.into(),
         partitions: 1,
-        ..config::Destination::new(NAME, BrokerUrl::Amqp(urls.iter().map(|url| Secret::new(*url)).collect()))
+        ..DestinationSettings::new(NAME, BrokerUrl::Amqp(urls.iter().map(|url| Secret::new(*url)).collect()))
     };
     Opening {
         settings,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hookbridge::config::Topology;
 use hookbridge::destination::Health;
+use hookbridge::destination::settings::Topology;
 use hookbridge::reason::Reason;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::types::AMQPValue;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use hookbridge::destination::Message;
 use hookbridge::event::{Event, Signed};
+use hookbridge::message::Message;
 
 /// A name that no other test has: a prefix for topics, a stream, an exchange. Legal on every broker.
 pub fn scope() -> String {

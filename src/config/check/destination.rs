@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{Checker, Known};
 use crate::config::raw::{self, Leaf, Named};
-use crate::config::{Auth, BrokerUrl, Destination, Kind, Mode, Secret, Tls, Topology, url};
+use crate::config::url;
+use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, Mode, Tls, Topology};
+use crate::naming::Kind;
+use crate::secret::Secret;
 
 /// librdkafka properties that our guarantees rest on, and why they are not to be set. The only such list: what gets past
 /// it is the operator's to choose.
@@ -48,7 +51,13 @@ impl Checker<'_, '_> {
         known.collect()
     }
 
-    fn destination(&mut self, leaf: &Leaf, name: &Arc<str>, raw: raw::Destination, body: usize) -> Option<Destination> {
+    fn destination(
+        &mut self,
+        leaf: &Leaf,
+        name: &Arc<str>,
+        raw: raw::Destination,
+        body: usize,
+    ) -> Option<DestinationSettings> {
         let url = self.addresses(leaf, raw.url.as_ref());
         let kind = url.as_ref().map(BrokerUrl::kind);
         if let Some(kind) = kind {
@@ -70,7 +79,7 @@ impl Checker<'_, '_> {
             self.mistake(raw.in_flight_bytes.as_ref(), message);
         }
         let partitions = self.count(&raw.partitions, 12, 1..=10_000);
-        let settings = Destination {
+        let settings = DestinationSettings {
             name: name.clone(),
             stream: self.value(&raw.stream, "EVENTS".into(), stream),
             exchange: self.value(&raw.exchange, "events".into(), exchange),

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use super::{Checker, Known};
 use crate::config::mistake::{Place, hint, shown};
 use crate::config::raw::{self, Leaf, Or};
-use crate::config::{Destination, Kind, Source, topics};
+use crate::config::topics;
+use crate::destination::settings::DestinationSettings;
 use crate::naming;
+use crate::naming::Kind;
 use crate::route::{Pattern, Routes, Rule, To, Unrouted, When};
+use crate::source::Source;
 use crate::template::Template;
 
 /// More names than any broker would be asked to hold topics for.
@@ -238,7 +241,7 @@ impl Checker<'_, '_> {
 }
 
 /// What stands for `routes` with a single destination.
-fn everything(destination: &Destination) -> Option<Rule> {
+fn everything(destination: &DestinationSettings) -> Option<Rule> {
     let to = To {
         destination: Arc::clone(&destination.name),
         kind: destination.url.kind(),

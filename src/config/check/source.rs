@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::{Checker, DAY, SECOND};
+use crate::config::VIDEOGEN;
 use crate::config::mistake::{Place, shown_name};
 use crate::config::raw::{self, Leaf, Named};
-use crate::config::{Source, VIDEOGEN};
-use crate::normalize::{Fields, VIDEOGEN_EVENTS};
 use crate::signature::Key;
+use crate::source::Source;
+use crate::source::{Fields, VIDEOGEN_EVENTS};
 
 /// Attributes that are set from the delivery, or that CloudEvents gives a meaning.
 const TAKEN: [&str; 14] = [

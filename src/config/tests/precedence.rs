@@ -17,7 +17,7 @@ fn flags_alone_are_enough() {
     let settings = only(&[], &given).unwrap();
     assert_eq!(&*settings.destinations[0].name, "nats");
     assert_eq!(&*settings.sources[0].name, "videogen");
-    assert_eq!(settings.store, Store::Embedded);
+    assert_eq!(settings.store, StoreKind::Embedded);
 }
 
 #[test]
@@ -31,14 +31,12 @@ fn the_environment_alone_is_enough() {
         ("HOOKBRIDGE_ADMIN", "127.0.0.1:1"),
         ("HOOKBRIDGE_LISTEN", ""),
         ("HOOKBRIDGE_ACK", "published"),
-        ("HOOKBRIDGE_ADMIN_TOKEN", "token"),
     ];
     let settings = only(&pairs, &flags()).unwrap();
     assert_eq!(settings.sources[0].keys.len(), 2);
     assert_eq!(settings.destinations[0].url.kind(), Kind::Kafka);
-    assert_eq!((settings.store, settings.data), (Store::Memory, "d".into()));
-    assert_eq!((settings.admin.listen.port(), settings.listen.port()), (1, 8080));
-    assert_eq!(settings.admin.token, Some(Secret::new("token")));
+    assert_eq!((settings.store, settings.data), (StoreKind::Memory, "d".into()));
+    assert_eq!((settings.admin.port(), settings.listen.port()), (1, 8080));
 }
 
 #[test]
@@ -46,7 +44,7 @@ fn a_flag_beats_a_variable_beats_the_file() {
     let text = "sources: {videogen: {secrets: \"${KEY}\", tolerance: 60s}}
 destinations: {nats: {url: 'nats://file', stream: S}}
 listen: 127.0.0.1:1
-admin: {listen: 127.0.0.1:11, token: from-file}
+admin: {listen: 127.0.0.1:11}
 data: file";
     let environment = environment_of([
         ("KEY", KEY),
@@ -54,14 +52,12 @@ data: file";
         ("HOOKBRIDGE_LISTEN", "127.0.0.1:2"),
         ("HOOKBRIDGE_ADMIN", "127.0.0.1:12"),
         ("HOOKBRIDGE_SECRET", OTHER_KEY),
-        ("HOOKBRIDGE_ADMIN_TOKEN", "from-variable"),
     ]);
     let given = Flags { to: Some(Secret::new("nats://flag")), listen: Some("127.0.0.1:3".into()), ..flags() };
     let settings = load_text(text, given, &environment).unwrap().settings;
     assert_eq!(settings.listen.port(), 3);
-    assert_eq!(settings.admin.listen.port(), 12);
+    assert_eq!(settings.admin.port(), 12);
     assert_eq!(settings.data, PathBuf::from("file"));
-    assert_eq!(settings.admin.token, Some(Secret::new("from-variable")));
     assert_eq!(settings.destinations.len(), 1);
     assert_eq!(settings.destinations[0].url, BrokerUrl::Nats(vec![Secret::new("nats://flag")]));
     assert_eq!(settings.destinations[0].stream, "S");

@@ -7,13 +7,13 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config;
+use crate::destination::settings::DestinationSettings;
 use crate::event::Event;
 
 const SOON: Duration = Duration::from_secs(20);
 
 fn files(dir: &Path) -> Arc<dyn Destination> {
-    let settings = config::Destination::new("files", BrokerUrl::File(dir.to_owned()));
+    let settings = DestinationSettings::new("files", BrokerUrl::File(dir.to_owned()));
     let metrics = Arc::default();
     open(Opening { settings, topics: Vec::new(), publish_timeout: SOON, body_limit: 8 << 20, metrics }).expect("opens")
 }

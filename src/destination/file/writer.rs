@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::directory::{Directory, EXTENSION, failure};
 use super::log::{Fault, Identity, Log};
-use crate::destination::{Health, Message, Outcome, cloudevents};
+use crate::destination::{Health, cloudevents};
 use crate::durable;
+use crate::message::{Message, Outcome};
 use crate::reason::Failure;
 
 /// How much is written between two syncs at most.

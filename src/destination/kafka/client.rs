@@ -6,9 +6,10 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::config::{BrokerUrl, Destination, Secret};
 use crate::destination::Opening;
+use crate::destination::settings::{BrokerUrl, DestinationSettings};
 use crate::reason::{Failure, Reason};
+use crate::secret::Secret;
 
 /// What headers and framing may add to a body: the headers that a request may have are at most this.
 const MARGIN: usize = 128 * 1024;
@@ -73,7 +74,7 @@ pub(super) fn producer(opening: &Opening) -> ClientConfig {
 }
 
 /// The configuration of admin clients.
-pub(super) fn admin(settings: &Destination) -> ClientConfig {
+pub(super) fn admin(settings: &DestinationSettings) -> ClientConfig {
     let mut client = ClientConfig::new();
     let servers = match &settings.url {
         BrokerUrl::Kafka(servers) => servers.join(","),

@@ -19,7 +19,7 @@ use super::client::Alone;
 use super::link::Link;
 use super::outcome::{self, History};
 use super::producer::Limits;
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{Metrics, OfDestination};
 

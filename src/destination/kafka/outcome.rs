@@ -6,7 +6,7 @@
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// What is known of a message whose delivery failed.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::context::{Context, Ticket};
 use super::outcome;
 use super::record::Record;
-use crate::destination::{Message, Outcome};
+use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
 pub(super) type Producer = ThreadedProducer<Context>;

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::config::Mode;
-use crate::destination::{Message, cloudevents};
+use crate::destination::cloudevents;
+use crate::destination::settings::Mode;
 use crate::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
+use crate::message::Message;
 
 /// Headers and value. The record's timestamp is left to the client (the time of publishing): with the event's own time,
 /// a replayed event would be deleted at once by `retention.ms`, or refused by `message.timestamp.*.max.ms`. The event's

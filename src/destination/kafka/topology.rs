@@ -13,7 +13,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::{client, context};
-use crate::config::Topology;
+use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
 
 /// What the topics should be.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::config::{Auth, BrokerUrl, Destination, Secret, Tls};
+use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, Tls};
 use crate::reason::{Failure, Reason};
+use crate::secret::Secret;
 use crate::tls;
 
 /// How often the server is asked whether it lives: the library gives up at the third tick without an answer.
@@ -40,7 +41,7 @@ enum User {
 
 impl Access {
     /// Reads addresses and checks that every file can be used.
-    pub(super) fn new(settings: &Destination) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &DestinationSettings) -> Result<Self, Failure> {
         let BrokerUrl::Nats(urls) = &settings.url else {
             return Err(Failure::new(Reason::Unreachable, "not a NATS address"));
         };

@@ -6,9 +6,10 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use bytes::Bytes;
 
-use crate::config::{Destination, Mode};
-use crate::destination::{Message, cloudevents};
+use crate::destination::cloudevents;
+use crate::destination::settings::{DestinationSettings, Mode};
 use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::message::Message;
 
 /// What is handed to the client library.
 pub(super) struct Outgoing {
@@ -29,7 +30,7 @@ impl Outgoing {
 }
 
 /// Carries the event as the destination's settings say. The body is not copied in binary mode.
-pub(super) fn outgoing(settings: &Destination, message: &Message) -> Outgoing {
+pub(super) fn outgoing(settings: &DestinationSettings, message: &Message) -> Outgoing {
     let event = &*message.event;
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, value(&message_id(event, &message.topic)));

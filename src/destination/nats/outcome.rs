@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use async_nats::StatusCode;
 use serde::Deserialize;
 
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// The body of a JetStream answer to a publish.

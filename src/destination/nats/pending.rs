@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::message::Outgoing;
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// See the module.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::pending::Work;
 use super::{Connection, Link, Shared, outcome};
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// How often the state is looked at besides events: the library drops events when there are many at once.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::api::{Refusal, ask, streams_of};
 use super::{Connection, Shared, subjects, warnings};
-use crate::config::Topology;
+use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -2,10 +2,11 @@
 
 use super::message::Outgoing;
 use super::*;
-use crate::config::{BrokerUrl, Secret};
+use crate::destination::settings::BrokerUrl;
+use crate::secret::Secret;
 
-pub(super) fn settings(url: &str) -> config::Destination {
-    config::Destination::new("stream", BrokerUrl::Nats(vec![Secret::new(url)]))
+pub(super) fn settings(url: &str) -> DestinationSettings {
+    DestinationSettings::new("stream", BrokerUrl::Nats(vec![Secret::new(url)]))
 }
 
 fn shared() -> Arc<Shared> {

@@ -22,7 +22,7 @@ use super::link::{Link, failure};
 use super::message::{Encoded, Encoder};
 use super::verdict::{End, Fault, too_large};
 use super::window::{Sent, Trouble, Window};
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// Most publishes on a channel without an answer.

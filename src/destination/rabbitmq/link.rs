@@ -13,8 +13,8 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use parking_lot::Mutex;
 use tokio::time::{interval, timeout};
 
-use crate::config::Secret;
 use crate::reason::{Failure, Reason};
+use crate::secret::Secret;
 
 /// How often the two sides show that they live, unless the URL's `heartbeat` says otherwise: a dead link is noticed
 /// after twice that.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::config::Mode;
-use crate::destination::{Message, cloudevents};
+use crate::destination::cloudevents;
+use crate::destination::settings::Mode;
 use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::message::Message;
 use crate::reason::{Failure, Reason};
 
 const PREFIX: &str = "cloudEvents_";

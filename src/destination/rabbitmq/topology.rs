@@ -9,7 +9,7 @@ use lapin::{Channel, ExchangeKind, Queue};
 
 use super::link::{Link, failure};
 use super::message::short;
-use crate::config::Topology;
+use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
 
 /// Bytes that a queue holds before it refuses more.

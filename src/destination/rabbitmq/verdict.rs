@@ -5,7 +5,7 @@ use lapin::protocol::AMQPError;
 use lapin::{Confirmation, ErrorKind};
 
 use super::message::Encoder;
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
 /// How one publish ended, as far as lapin tells.
@@ -142,7 +142,7 @@ mod tests {
     use lapin::{ChannelState, ConnectionState};
 
     use super::*;
-    use crate::config::Mode;
+    use crate::destination::settings::Mode;
 
     #[test]
     fn each_confirmation() {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::verdict::{End, Fault, Seen};
 use super::woken::Woken;
-use crate::destination::Outcome;
+use crate::message::Outcome;
 use crate::reason::Reason;
 
 /// How long an outcome may be uncertain until nothing new is sent.

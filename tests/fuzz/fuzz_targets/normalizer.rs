@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookbridge_fuzz::config::Source;
+use hookbridge_fuzz::source::Source;
 use hookbridge_fuzz::delivery::{Delivery, DeliveryKey};
-use hookbridge_fuzz::normalize::{Fields, VIDEOGEN_EVENTS, normalize};
+use hookbridge_fuzz::normalize::normalize;
+use hookbridge_fuzz::source::{Fields, VIDEOGEN_EVENTS};
 use libfuzzer_sys::fuzz_target;
 
 fn source(fields: Fields) -> Source {

@@ -122,9 +122,6 @@ fn of_the_rest() {
                 "listen: 127.0.0.1:70000",
                 "f:3:9: `127.0.0.1:70000`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
             ),
-            ("admin: {token: a, token_file: b}", "f:3:31: give the admin token or its file, not both"),
-            ("admin: {token: ' '}", "f:3:16: the admin token is empty"),
-            ("admin: {token_file: /nowhere}", "f:3:21: the file `/nowhere` cannot be read: entity not found"),
             ("data: ''", "f:3:7: an empty text: expected a directory"),
             ("limits: {body: 0}", "f:3:16: `0`: it must be from 1KiB to 512MiB"),
             (

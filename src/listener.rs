@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use crate::config::Limits;
+use crate::admission::Limits;
+
+pub mod descriptors;
 
 /// How long an idle connection may stay, and how long the heads of its later requests may take.
 const IDLE: Duration = Duration::from_secs(30);

@@ -1,0 +1,22 @@
+//! Which module opens which kind of destination.
+
+use std::sync::Arc;
+
+use super::{Destination, Opening};
+use super::{file, kafka, nats, rabbitmq};
+use crate::naming::Kind;
+use crate::reason::Failure;
+
+/// Opens a destination. Returns at once, whether or not its broker can be reached: it connects, and makes its topology,
+/// in the background and for ever. Must be called on a tokio runtime.
+///
+/// # Errors
+/// Settings that no hour will mend, such as an unreadable certificate.
+pub fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
+    match opening.settings.url.kind() {
+        Kind::Nats => nats::open(opening),
+        Kind::Kafka => kafka::open(opening),
+        Kind::Rabbitmq => rabbitmq::open(opening),
+        Kind::File => file::open(opening),
+    }
+}

@@ -1,0 +1,157 @@
+//! The settings of one destination: addresses, TLS, credentials, bounds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::naming::Kind;
+use crate::secret::Secret;
+
+/// Where events go.
+#[derive(Clone, Debug)]
+pub struct DestinationSettings {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Kind and addresses.
+    pub url: BrokerUrl,
+    /// JetStream stream. Default `EVENTS`.
+    pub stream: String,
+    /// RabbitMQ topic exchange. Default `events`.
+    pub exchange: String,
+    /// Kafka partitions of topics that are made. Default 12.
+    pub partitions: i32,
+    /// How CloudEvents are carried. Default binary.
+    pub mode: Mode,
+    /// Whether topology is made or only checked. Default ensure.
+    pub topology: Topology,
+    /// Whether `webhook-timestamp` and `webhook-signature` go along. Default no.
+    pub forward_signature: bool,
+    /// Most publishes without an outcome. Default 10,000.
+    pub in_flight: usize,
+    /// Most bytes of publishes without an outcome. Default 64 MiB.
+    pub in_flight_bytes: usize,
+    /// TLS roots and client certificate.
+    pub tls: Tls,
+    /// NATS credentials beyond user and password in the URL.
+    pub auth: Auth,
+    /// librdkafka properties.
+    pub properties: Vec<(String, Secret)>,
+}
+
+impl DestinationSettings {
+    /// A destination with every default.
+    pub fn new(name: &str, url: BrokerUrl) -> Self {
+        DestinationSettings {
+            name: name.into(),
+            url,
+            stream: "EVENTS".into(),
+            exchange: "events".into(),
+            partitions: 12,
+            mode: Mode::Binary,
+            topology: Topology::Ensure,
+            forward_signature: false,
+            in_flight: 10_000,
+            in_flight_bytes: 64 << 20,
+            tls: Tls::default(),
+            auth: Auth::default(),
+            properties: Vec::new(),
+        }
+    }
+}
+
+/// Kind of a destination, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerUrl {
+    /// `nats://` or `tls://`, one or several addresses.
+    Nats(Vec<Secret>),
+    /// `kafka://h:p,h:p`: `h:p` each.
+    Kafka(Vec<String>),
+    /// `amqp://` or `amqps://`, one or several addresses.
+    Amqp(Vec<Secret>),
+    /// `file:DIR`.
+    File(PathBuf),
+}
+
+impl BrokerUrl {
+    /// Which kind of destination it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            BrokerUrl::Nats(_) => Kind::Nats,
+            BrokerUrl::Kafka(_) => Kind::Kafka,
+            BrokerUrl::Amqp(_) => Kind::Rabbitmq,
+            BrokerUrl::File(_) => Kind::File,
+        }
+    }
+
+    /// The addresses as they may be shown: without users and passwords.
+    pub fn shown(&self) -> Vec<String> {
+        match self {
+            BrokerUrl::Nats(all) | BrokerUrl::Amqp(all) => all.iter().map(|one| masked(one.expose())).collect(),
+            BrokerUrl::Kafka(all) => vec![format!("kafka://{}", all.join(","))],
+            BrokerUrl::File(directory) => vec![format!("file:{}", directory.display())],
+        }
+    }
+}
+
+/// CloudEvents content mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Attributes in headers, the signed bytes as the body.
+    #[default]
+    Binary,
+    /// All in one JSON object.
+    Structured,
+}
+
+/// What is done about topics that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Topology {
+    /// They are made.
+    #[default]
+    Ensure,
+    /// They are only checked.
+    Verify,
+}
+
+/// TLS material, PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Further root certificates.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// NATS credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// A token.
+    pub token: Option<Secret>,
+    /// An nkey seed.
+    pub nkey: Option<Secret>,
+    /// A creds file.
+    pub creds: Option<PathBuf>,
+}
+
+/// An address as it may be shown: without user and password, and without what follows a `?`.
+fn masked(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split('?').next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://[secret]@{host}{path}"),
+        None => format!("{scheme}://{authority}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masked_addresses_hold_no_password() {
+        assert_eq!(masked("amqps://u:p@h:5671/prod?k=v"), "amqps://[secret]@h:5671/prod");
+        assert_eq!(masked("nats://h"), "nats://h");
+    }
+}
