@@ -26,11 +26,8 @@ pub fn router(vitals: Arc<Vitals>) -> Router {
 
 /// The JSON body tells of outages that do not make us unready; the status is for Kubernetes.
 async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
-    let destinations: serde_json::Map<String, Value> = vitals
-        .courier
-        .destinations()
-        .map(|handle| (handle.name().to_string(), of(handle.destination.health())))
-        .collect();
+    let destinations: serde_json::Map<String, Value> =
+        vitals.courier.destinations().map(|handle| (handle.name().to_string(), of(handle.health()))).collect();
     let store = match vitals.ledger.health() {
         Ok(()) => json!({"state": "up"}),
         Err(failure) => json!({"state": "down", "reason": failure.reason.word()}),

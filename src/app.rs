@@ -126,7 +126,7 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
         tracing::warn!(in_flight = work.len(), "still without an outcome: their senders got 503 and will try again");
     }
     stop.cancel();
-    join_all(vitals.courier.destinations().map(|handle| handle.destination.close(closing))).await;
+    join_all(vitals.courier.destinations().map(|handle| handle.close(closing))).await;
     // Closing has given every publish its outcome: those are recorded before the ledger closes.
     let _ = timeout_at(recorded, work.wait()).await;
     let _ = timeout_at(end, vitals.ledger.close()).await;

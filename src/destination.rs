@@ -12,14 +12,18 @@ use crate::message::{Message, Outcome};
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 
+mod backoff;
 pub mod cloudevents;
 mod file;
+mod found;
 mod handle;
 mod kafka;
+mod keeper;
 mod nats;
 mod open;
 mod rabbitmq;
 pub mod settings;
+mod status;
 
 pub use handle::Handle;
 pub use open::open;

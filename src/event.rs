@@ -80,3 +80,31 @@ impl fmt::Debug for Event {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! One event for all unit tests.
+
+    use super::*;
+
+    /// An event with every attribute that a delivery always brings; tests change what they are about.
+    pub(crate) fn event() -> Event {
+        Event {
+            id: "msg_1".into(),
+            source_name: "videogen".into(),
+            source: "https://api.videogen.io".into(),
+            name: "file.ready".into(),
+            known: true,
+            kind: "io.videogen.file.ready".into(),
+            subject: Some("vg_file_1".into()),
+            time: "2026-11-23T12:00:00Z".into(),
+            partitionkey: Some("vg_file_1".into()),
+            traceparent: None,
+            tracestate: None,
+            urlexpiry: None,
+            attributes: Arc::new([]),
+            signed: Signed { timestamp: "1795435200".into(), signature: "v1,c2ln".into() },
+            data: Bytes::from_static(b"{ \"a\" : 1 }"),
+        }
+    }
+}

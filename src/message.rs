@@ -17,6 +17,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// An event for a topic, with the event's own key.
+    pub fn new(event: Arc<Event>, topic: &str) -> Self {
+        Message { event, topic: topic.into(), key: None }
+    }
+
     /// The record key: the route's, else the event's `partitionkey`.
     pub fn key(&self) -> Option<&str> {
         self.key.as_deref().or(self.event.partitionkey.as_deref())
@@ -35,4 +40,24 @@ pub enum Outcome {
     /// This event's own bytes or names can never be taken. What another configuration or another hour could mend is
     /// [`Outcome::Again`].
     Never(Failure),
+}
+
+impl Outcome {
+    /// The word for it in metrics and in the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Confirmed => "confirmed",
+            Outcome::Again(_) => "again",
+            Outcome::Unknown(_) => "unknown",
+            Outcome::Never(_) => "never",
+        }
+    }
+
+    /// Why it was not confirmed.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Outcome::Confirmed => None,
+            Outcome::Again(failure) | Outcome::Unknown(failure) | Outcome::Never(failure) => Some(failure),
+        }
+    }
 }

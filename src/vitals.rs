@@ -40,7 +40,7 @@ impl Vitals {
         if self.started.load(Ordering::Relaxed) {
             return true;
         }
-        let reached = self.courier.destinations().all(|handle| handle.destination.health() != Health::Starting);
+        let reached = self.courier.destinations().all(|handle| handle.health() != Health::Starting);
         self.started.fetch_or(reached, Ordering::Relaxed) || reached
     }
 }

@@ -84,6 +84,6 @@ async fn a_frozen_broker_leaves_nothing_behind() {
     // What stayed of each round, if it did, would by now be twelve times that.
     until("memory let go", SOON, async || (resident() < warm + ROOM / 4).then_some(())).await;
     assert_eq!(producers(), 1);
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     assert_eq!(producers(), 0, "a closed producer has no thread");
 }

@@ -10,16 +10,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::settings::DestinationSettings;
-use super::{Confirm, Destination};
+use super::{Confirm, Destination, Health};
 use crate::message::{Message, Outcome};
-use crate::reason::Reason;
+use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{Metrics, OfDestination};
 
 /// A destination, bounded in publishes and bytes without an outcome. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    /// The destination itself.
-    pub destination: Arc<dyn Destination>,
+    destination: Arc<dyn Destination>,
     bounds: Arc<Bounds>,
 }
 
@@ -66,6 +65,32 @@ impl Handle {
     /// The destination's name.
     pub fn name(&self) -> &Arc<str> {
         &self.bounds.name
+    }
+
+    /// What is known of the destination without asking.
+    pub fn health(&self) -> Health {
+        self.destination.health()
+    }
+
+    /// See [`Destination::ensure`].
+    ///
+    /// # Errors
+    /// Why it cannot be published to.
+    pub async fn ensure(&self) -> Result<(), Failure> {
+        self.destination.ensure().await
+    }
+
+    /// See [`Destination::probe`].
+    ///
+    /// # Errors
+    /// Why it cannot be published to.
+    pub async fn probe(&self) -> Result<Vec<String>, Failure> {
+        self.destination.probe().await
+    }
+
+    /// See [`Destination::close`].
+    pub async fn close(&self, at_most: Duration) {
+        self.destination.close(at_most).await;
     }
 
     /// Publishes: under way when this returns, in the order of the calls. `Again(busy)` when too much is in flight.
@@ -118,14 +143,12 @@ impl Drop for UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures_util::future::{BoxFuture, FutureExt as _, pending};
 
     use super::*;
     use crate::destination::settings::BrokerUrl;
-    use crate::destination::{Confirm, Health};
-    use crate::event::{Event, Signed};
-    use crate::reason::Failure;
+    use crate::event::Event;
+    use crate::event::fixture::event;
 
     /// A broker that never answers.
     struct Silent;
@@ -149,24 +172,8 @@ mod tests {
     }
 
     fn message(bytes: usize) -> Message {
-        let event = Event {
-            id: "msg_1".into(),
-            source_name: "videogen".into(),
-            source: "https://api.videogen.io".into(),
-            name: "a.b".into(),
-            known: true,
-            kind: "io.videogen.a.b".into(),
-            subject: None,
-            time: "2026-11-23T12:00:00Z".into(),
-            partitionkey: None,
-            traceparent: None,
-            tracestate: None,
-            urlexpiry: None,
-            attributes: Arc::new([]),
-            signed: Signed::default(),
-            data: Bytes::from(vec![b' '; bytes]),
-        };
-        Message { event: Arc::new(event), topic: "a.b".into(), key: None }
+        let event = Event { data: vec![b' '; bytes].into(), ..event() };
+        Message::new(Arc::new(event), "a.b")
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,26 +1,11 @@
 use serde_json::json;
 
 use super::*;
-use crate::event::Signed;
+use crate::event::fixture;
 
 fn event(name: &str, known: bool, data: &str) -> Arc<Event> {
-    Arc::new(Event {
-        id: "msg_1".into(),
-        source_name: "videogen".into(),
-        source: "https://api.videogen.io".into(),
-        name: name.into(),
-        known,
-        kind: format!("io.videogen.{name}"),
-        subject: Some("vg_file_1".into()),
-        time: "2026-11-23T12:00:00Z".into(),
-        partitionkey: Some("vg_file_1".into()),
-        traceparent: None,
-        tracestate: None,
-        urlexpiry: None,
-        attributes: Arc::new([]),
-        signed: Signed::default(),
-        data: data.to_owned().into(),
-    })
+    let kind = format!("io.videogen.{name}");
+    Arc::new(Event { name: name.into(), known, kind, data: data.to_owned().into(), ..fixture::event() })
 }
 
 fn rule(pattern: &str, when: Option<(&str, Value)>, topics: &[&str]) -> Rule {

@@ -1,4 +1,5 @@
-//! Every metric, once. Labels come from closed sets: the configuration's names, and the words of [`Reason`] and
+//! Every metric, once. Labels come from closed sets: the configuration's names, and the words of
+//! [`Reason`](crate::reason::Reason) and
 //! [`Refusal`](crate::signature::Refusal).
 
 use std::sync::atomic::AtomicU64;
@@ -12,7 +13,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::message::Outcome;
-use crate::reason::Reason;
 
 type Labelled<L> = Family<L, Counter>;
 
@@ -48,7 +48,7 @@ pub struct Published {
     pub destination: String,
     /// `confirmed`, `again`, `unknown` or `never`.
     pub outcome: &'static str,
-    /// A word of [`Reason`]; empty for `confirmed`.
+    /// A word of [`Reason`](crate::reason::Reason); empty for `confirmed`.
     pub reason: &'static str,
 }
 
@@ -133,13 +133,8 @@ impl Metrics {
 
     /// Counts a publish's end.
     pub fn published(&self, destination: &str, outcome: &Outcome) {
-        let (outcome, reason): (_, Option<Reason>) = match outcome {
-            Outcome::Confirmed => ("confirmed", None),
-            Outcome::Again(failure) => ("again", Some(failure.reason)),
-            Outcome::Unknown(failure) => ("unknown", Some(failure.reason)),
-            Outcome::Never(failure) => ("never", Some(failure.reason)),
-        };
-        let reason = reason.map_or("", Reason::word);
-        self.publishes.get_or_create(&Published { destination: destination.into(), outcome, reason }).inc();
+        let reason = outcome.failure().map_or("", |failure| failure.reason.word());
+        let label = Published { destination: destination.into(), outcome: outcome.word(), reason };
+        self.publishes.get_or_create(&label).inc();
     }
 }

@@ -86,7 +86,7 @@ impl<S: Subject> Bench<S> {
 
 /// Waits until the destination says that it is up.
 pub async fn up(handle: &Handle) {
-    until("up", SOON, async || (handle.destination.health() == Health::Up).then_some(())).await;
+    until("up", SOON, async || (handle.health() == Health::Up).then_some(())).await;
 }
 
 /// The outcome, which must come before its publish's life and the grace after it are over.

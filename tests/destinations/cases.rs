@@ -86,7 +86,7 @@ pub async fn signature_goes_along<S: Subject>() {
         {
             assert_eq!(stored[0].headers.get(name), expected.then_some(value), "{name}, forward: {forward}");
         }
-        handle.destination.close(SOON).await;
+        handle.close(SOON).await;
     }
 }
 
@@ -184,7 +184,7 @@ pub async fn close_flushes<S: Subject>() {
     let handle = bench.ready(&["a"]).await;
     let confirms: Vec<_> =
         (0..500).map(|number| handle.publish(bench.message("a", event(&format!("msg_{number}"))))).collect();
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     assert_eq!(bench.stored("a").await.len(), 500, "there when close returns");
     let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
     all(&outcomes, Ending::Confirmed);
@@ -192,7 +192,7 @@ pub async fn close_flushes<S: Subject>() {
         Outcome::Again(failure) => assert_eq!(failure.reason, Reason::Closing),
         other => panic!("{other:?}"),
     }
-    handle.destination.close(SOON).await; // a second time does no harm
+    handle.close(SOON).await; // a second time does no harm
 }
 
 /// `topology: verify` makes nothing: with what it needs missing it is down, and publishes are `Again`.
@@ -202,23 +202,23 @@ pub async fn verify_makes_nothing<S: Subject>() {
     }
     let bench = Bench::<S>::shared().await;
     let handle = bench.open_with(&["a"], |opening| opening.settings.topology = Topology::Verify);
-    let failure = handle.destination.ensure().await.expect_err("there is nothing yet");
+    let failure = handle.ensure().await.expect_err("there is nothing yet");
     assert!(matches!(failure.reason, Reason::Topology | Reason::Unroutable), "{failure}");
     assert_eq!(Ending::from(&outcome(handle.publish(bench.message("a", event("msg_1")))).await), Ending::Again);
-    assert_ne!(handle.destination.health(), Health::Up);
+    assert_ne!(handle.health(), Health::Up);
     let making = bench.ready(&["a"]).await;
-    making.destination.close(SOON).await;
+    making.close(SOON).await;
     assert_eq!(bench.stored("a").await, []);
     publish_until_confirmed(&handle, &bench.message("a", event("msg_1"))).await;
-    assert_eq!(handle.destination.ensure().await, Ok(()));
+    assert_eq!(handle.ensure().await, Ok(()));
 }
 
 /// `probe` reaches the broker, `ensure` can be repeated.
 pub async fn probe_tells<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
-    assert!(!handle.destination.probe().await.expect("it is well").is_empty());
+    assert!(!handle.probe().await.expect("it is well").is_empty());
     for _ in 0..2 {
-        assert_eq!(handle.destination.ensure().await, Ok(()));
+        assert_eq!(handle.ensure().await, Ok(()));
     }
 }

@@ -47,7 +47,7 @@ async fn under_load<S: Subject>(bench: &Bench<S>, handle: &Handle, meanwhile: im
     over.store(true, Ordering::Relaxed);
     let all = tokio::time::timeout(4 * SOON, join_all(publishers)).await.expect("all are confirmed in time");
     let events: usize = all.into_iter().map(|events| events.expect("a publisher ends")).sum();
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     assert_eq!(tally.count(Ending::Confirmed), events);
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
 }
@@ -72,7 +72,7 @@ pub async fn starts_while_down<S: Subject>() {
     let down = publish_all(&handle, (0..5).map(|number| bench.message("a", event(&format!("msg_{number}"))))).await;
     all(&down, Ending::Again);
     (0..5).for_each(|number| tally.note(&format!("msg_{number}"), &down[number]));
-    assert_ne!(handle.destination.health(), Health::Up);
+    assert_ne!(handle.health(), Health::Up);
     bench.subject.start_again().await;
     up(&handle).await;
     let message = bench.message("a", event("msg_after"));
@@ -92,7 +92,7 @@ pub async fn outage_and_return<S: Subject>() {
         bench.subject.kill().await;
         let missed = async || (tally.count(Ending::Again) + tally.count(Ending::Unknown) > 0).then_some(());
         until("the outage noticed", SOON, missed).await;
-        until("down", SOON, async || (handle.destination.health() != Health::Up).then_some(())).await;
+        until("down", SOON, async || (handle.health() != Health::Up).then_some(())).await;
         bench.subject.start_again().await;
     })
     .await;
@@ -138,7 +138,7 @@ pub async fn freeze_times_out<S: Subject>() {
         tally.note("msg_after", &before);
     }
     tally.note("msg_after", &Outcome::Confirmed);
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
 }
 
@@ -161,7 +161,7 @@ pub async fn freeze_ends_in_time<S: Subject>() {
     for (number, outcome) in outcomes.iter().enumerate() {
         tally.note(&format!("msg_{number}"), outcome);
     }
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
     assert_eq!(tally.count(Ending::Never), 0);
 }

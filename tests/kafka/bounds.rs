@@ -32,10 +32,10 @@ async fn a_frozen_broker_fills_no_memory_and_holds_up_no_close() {
     broker.pause();
     // Past the handle, which has a bound of its own.
     let ids: Vec<_> = (0..3 * ROOM).map(|number| format!("msg_{number}")).collect();
-    let confirms: Vec<_> = ids.iter().map(|id| handle.destination.publish(message(&topic, event(id)))).collect();
+    let confirms: Vec<_> = ids.iter().map(|id| handle.publish(message(&topic, event(id)))).collect();
     let started = Instant::now();
     let (at_most, grace) = (Duration::from_secs(2), Duration::from_secs(2));
-    handle.destination.close(at_most).await;
+    handle.close(at_most).await;
     assert!(started.elapsed() < at_most + grace, "{:?}", started.elapsed());
     let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
     ids.iter().zip(&outcomes).for_each(|(id, told)| tally.note(id, told));
@@ -64,6 +64,6 @@ async fn statistics_become_metrics() {
     .await;
     assert_eq!(metrics.up.get_or_create(&label).get(), 1);
     assert_eq!(metrics.connects.get_or_create(&label).get(), 1);
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     assert_eq!(metrics.up.get_or_create(&label).get(), 0);
 }

@@ -55,7 +55,7 @@ async fn below_min_insync_replicas_nothing_is_confirmed() {
         tally.note("after", &told);
     }
     tally.note("after", &Outcome::Confirmed);
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     tally.check(&read(first.url(), &topic), false);
 }
 
@@ -84,7 +84,7 @@ async fn leader_killed_under_load_keeps_the_order_of_keys() {
     };
     futures_util::join!(join_all(publishers), killer);
     assert_eq!(tally.count(Ending::Confirmed), 8 * EACH, "each is confirmed at the first try");
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     let stored = read(&format!("{},{}", first.url(), second.url()), &topic);
     tally.check(&stored, false);
     assert_order(&stored);

@@ -53,8 +53,8 @@ async fn a_fatal_error_costs_no_event() {
     assert_eq!(replaced(), ROUNDS);
     assert!(tally.count(Ending::Unknown) > 0, "the one that raised it may be stored");
     assert_eq!(tally.count(Ending::Never), 0);
-    until("up", SOON, async || (handle.destination.health() == Health::Up).then_some(())).await;
-    handle.destination.close(SOON).await;
+    until("up", SOON, async || (handle.health() == Health::Up).then_some(())).await;
+    handle.close(SOON).await;
     let stored = read(&mock.bootstrap_servers(), &topic);
     tally.check(&stored, false);
     assert_order(&stored);
@@ -82,7 +82,7 @@ async fn a_fatal_error_under_load_leaves_no_publish_without_outcome() {
         tally.note("last", &told);
     }
     tally.note("last", &Outcome::Confirmed);
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     tally.check(&read(&mock.bootstrap_servers(), &topic), false);
 }
 
@@ -107,7 +107,7 @@ async fn what_is_only_inferred_is_not_confirmed() {
         tally.note(&message.event.id, &told);
     }
     assert!(tally.count(Ending::Unknown) > 0, "none was refused with another behind it");
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     tally.check(&read(&mock.bootstrap_servers(), &topic), false);
 }
 
@@ -118,10 +118,10 @@ async fn what_exists_is_usable_while_the_rest_is_being_made() {
     mock.create_topic(&format!("{scope}.a"), 1, 1).expect("a topic");
     let handle = open(opening(&scope, &mock.bootstrap_servers(), &["a", "b"]));
     publish_until_confirmed(&handle, &message(&format!("{scope}.a"), event("msg_1"))).await;
-    assert_eq!(handle.destination.health(), Health::Starting, "the first look is not over");
+    assert_eq!(handle.health(), Health::Starting, "the first look is not over");
     let told = outcome(handle.publish(message(&format!("{scope}.b"), event("msg_1")))).await;
     assert_eq!((Ending::from(&told), reason(&told)), (Ending::Again, Some(Reason::Unroutable)));
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
 }
 
 /// The broker may have stored the first attempt before it closed the connection, whatever it answers to the second.

@@ -52,7 +52,7 @@ async fn tls_with_plain_scram_and_tokens() {
         up(&handle).await;
         let told = outcome(handle.publish(message(&format!("{scope}.a"), event("msg_1")))).await;
         assert_eq!(told, Outcome::Confirmed, "{mechanism}");
-        handle.destination.close(SOON).await;
+        handle.close(SOON).await;
     }
 
     // A wrong password: never handed over, and the operator is told why.
@@ -65,10 +65,10 @@ async fn tls_with_plain_scram_and_tokens() {
         (reason(&told) == Some(Reason::NotAuthorized)).then_some(())
     })
     .await;
-    assert_ne!(handle.destination.health(), Health::Up);
+    assert_ne!(handle.health(), Health::Up);
     // Asked for at once, as `check --connect` does, which waits 10 s.
     let handle = open(secure(&scope, &broker, "PLAIN", "wrong"));
-    let told = tokio::time::timeout(Duration::from_secs(10), handle.destination.probe()).await.expect("in time");
+    let told = tokio::time::timeout(Duration::from_secs(10), handle.probe()).await.expect("in time");
     assert_eq!(told.expect_err("a wrong password").reason, Reason::NotAuthorized);
 
     // Without the test's root the certificate is not trusted.
@@ -81,7 +81,7 @@ async fn tls_with_plain_scram_and_tokens() {
         failure.detail.contains("certificate").then_some(())
     })
     .await;
-    let told = handle.destination.probe().await.expect_err("it is not trusted");
+    let told = handle.probe().await.expect_err("it is not trusted");
     assert!(told.detail.contains("certificate"), "{told}");
 }
 
@@ -97,7 +97,7 @@ async fn rights_that_are_missing() {
     let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
     opening.publish_timeout = Duration::from_secs(5);
     let handle = open(opening);
-    until("told why", SOON, async || match handle.destination.health() {
+    until("told why", SOON, async || match handle.health() {
         Health::Down(failure) if failure.reason == Reason::NotAuthorized => Some(()),
         _ => None,
     })
@@ -119,7 +119,7 @@ async fn rights_that_are_missing() {
         (reason(&told) == Some(Reason::NotAuthorized)).then_some(())
     })
     .await;
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
 }
 
 #[tokio::test]

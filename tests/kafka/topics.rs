@@ -40,10 +40,10 @@ async fn deleted_under_load_it_is_made_again_with_its_partitions() {
     let all = async { futures_util::join!(join_all(publishers), deleter) };
     tokio::time::timeout(4 * SOON, all).await.expect("in time");
     publish_until_confirmed(&handle, &message(&topic, event("after"))).await;
-    until("up", SOON, async || (handle.destination.health() == Health::Up).then_some(())).await;
-    let told = handle.destination.probe().await.expect("it is well");
+    until("up", SOON, async || (handle.health() == Health::Up).then_some(())).await;
+    let told = handle.probe().await.expect("it is well");
     assert!(told.iter().any(|line| line.starts_with(&format!("topic {topic}: 3 partition(s)"))), "{told:?}");
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
     assert!(read(broker.url(), &topic).iter().any(|stored| stored.id() == "after"));
 }
 
@@ -74,7 +74,7 @@ async fn records_without_a_key_are_spread() {
     }
     assert_eq!(counts.iter().sum::<usize>(), 4 * EACH);
     assert!(counts.iter().all(|count| (EACH / 4..2 * EACH).contains(count)), "{counts:?}");
-    handle.destination.close(SOON).await;
+    handle.close(SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +84,7 @@ async fn what_exists_is_left_as_it_is() {
     broker.tool(&["TopicCommand", "--create", "--topic", &topic, "--partitions", "5"]);
     let handle = open(opening(&scope, broker.url(), &["a", "b"]));
     up(&handle).await;
-    let told = handle.destination.probe().await.expect("it is well");
+    let told = handle.probe().await.expect("it is well");
     let has = |start: &str, word: &str| told.iter().any(|line| line.starts_with(start) && line.contains(word));
     assert!(has("1 broker(s)", ""), "{told:?}");
     assert!(has(&format!("topic {topic}: "), "5 partition(s), 1 replica(s)"), "{told:?}");
@@ -102,10 +102,10 @@ async fn names_that_collide_are_reported() {
     let (dotted, underscored) = (format!("{scope}.a"), format!("{scope}_a"));
     broker.tool(&["TopicCommand", "--create", "--topic", &underscored, "--partitions", "1"]);
     let handle = open(opening(&scope, broker.url(), &["a"]));
-    let failure = handle.destination.ensure().await.expect_err("it collides");
+    let failure = handle.ensure().await.expect_err("it collides");
     assert_eq!(failure.reason, Reason::Topology);
     assert!(failure.detail.contains(&dotted) && failure.detail.contains(&underscored), "{failure}");
-    until("down", SOON, async || matches!(handle.destination.health(), Health::Down(_)).then_some(())).await;
+    until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
     let told = outcome(handle.publish(message(&dotted, event("msg_1")))).await;
     assert_eq!(reason(&told), Some(Reason::Unroutable), "{told:?}");
 }
@@ -117,7 +117,7 @@ async fn no_topic_is_made_behind_our_back() {
     let mut opening = opening(&scope, broker.url(), &["a"]);
     opening.settings.topology = Topology::Verify;
     let handle = open(opening);
-    until("down", SOON, async || matches!(handle.destination.health(), Health::Down(_)).then_some(())).await;
+    until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
     let messages = ["a", "elsewhere"].map(|topic| message(&format!("{scope}.{topic}"), event("msg_1")));
     let outcomes = publish_all(&handle, messages).await;
     all(&outcomes, Ending::Again);
