@@ -25,7 +25,6 @@ use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sparse::Sparse;
 use crate::vitals::Vitals;
 
 /// What of the time to shut down is kept for closing destinations.
@@ -53,9 +52,10 @@ impl App {
             StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
         };
         let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
-        let courier = Courier::new(handles.collect::<Result<Vec<_>, _>>()?);
-        let draining = CancellationToken::new();
-        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, draining));
+        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        let dead_letters_to = settings.dead_letters_to.clone();
+        let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
+        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
         Ok(App { settings, vitals })
     }
 
@@ -71,11 +71,9 @@ impl App {
         let stop = CancellationToken::new();
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),
-            courier: vitals.courier.clone(),
+            courier: Arc::clone(&vitals.courier),
             routes: settings.routes,
-            dead_letters_to: settings.dead_letters_to,
             metrics: Arc::clone(&vitals.metrics),
-            refusals: Sparse::default(),
         });
         let ingress = Ingress::new(
             pipeline,

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::event::{Event, Signed};
 use crate::ledger::DeadLetter;
-use crate::message::Message;
 use crate::protocol::Target;
 use crate::route::Planned;
 
@@ -25,7 +24,7 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
         "event": letter.event,
         "reason": letter.failure.reason.word(),
         "detail": letter.failure.detail,
-        "targets": [&*target.0],
+        "targets": [target.to_string()],
         "headers": delivery.kept_headers(),
     });
     match std::str::from_utf8(&delivery.body) {
@@ -34,7 +33,7 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
     }
     let event = Event {
         // One delivery may leave a letter for each of several targets: the broker must not take them for copies.
-        id: format!("{}:{}", delivery.key.id, target.0).into(),
+        id: format!("{}:{}", delivery.key.id, target).into(),
         source_name: delivery.key.source.clone(),
         source: format!("urn:hookbridge:source:{}", delivery.key.source).into(),
         name: "dead_letter".into(),
@@ -50,9 +49,5 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
         signed: Signed { timestamp: delivery.timestamp.to_string(), signature: delivery.signature.clone() },
         data: data.to_string().into(),
     };
-    Planned {
-        target: Target::new(destination, TOPIC),
-        destination: destination.clone(),
-        message: Ok(Message { event: Arc::new(event), topic: TOPIC.into(), key: None }),
-    }
+    Planned::new(destination, TOPIC.into(), None, &Arc::new(event))
 }

@@ -58,6 +58,7 @@ pub mod secret;
 pub mod sender;
 pub mod signature;
 pub mod source;
+pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod tls;

@@ -146,15 +146,26 @@ pub enum Plan {
     DeadLetter(Reason),
 }
 
-/// A target, and what is published to it; or why nothing ever can be.
-#[derive(Debug)]
+/// A target, and what is published to it; or why it can never be published.
+#[derive(Clone, Debug)]
 pub struct Planned {
-    /// What facts speak of.
+    /// What facts are about.
     pub target: Target,
-    /// The destination's name.
-    pub destination: Arc<str>,
-    /// The message, or why its name is not legal there.
+    /// The message, or why there can be none.
     pub message: Result<Message, Failure>,
+}
+
+impl Planned {
+    /// An event for a topic of a destination.
+    pub fn new(destination: &Arc<str>, topic: Arc<str>, key: Option<String>, event: &Arc<Event>) -> Self {
+        let target = Target::new(Arc::clone(destination), Arc::clone(&topic));
+        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key }) }
+    }
+
+    /// A target that can never take the event.
+    pub fn never(target: Target, failure: Failure) -> Self {
+        Planned { target, message: Err(failure) }
+    }
 }
 
 impl Routes {
@@ -175,7 +186,9 @@ impl Routes {
             return match &self.unrouted {
                 Unrouted::Ignore => Plan::Ignore,
                 Unrouted::DeadLetter => Plan::DeadLetter(Reason::Unrouted),
-                Unrouted::Topic(topic) => Plan::To(vec![planned(&self.fallback.0, Ok(topic.to_string()), None, event)]),
+                Unrouted::Topic(topic) => {
+                    Plan::To(vec![Planned::new(&self.fallback.0, Arc::clone(topic), None, event)])
+                }
             };
         };
         let mut all: Vec<Planned> = Vec::with_capacity(rule.to.len());
@@ -187,11 +200,17 @@ impl Routes {
                 Unrouted::DeadLetter if unknown => Err(Reason::Unrouted.into()),
                 Unrouted::Topic(topic) if unknown => {
                     destination = if self.only_fallback { &self.fallback.0 } else { destination };
-                    Ok(topic.to_string())
+                    Ok(Arc::clone(topic))
                 }
-                _ => to.topic.topic(event, to.kind).map_err(|why| Failure::new(Reason::IllegalName, why)),
+                _ => match to.topic.topic(event, to.kind) {
+                    Ok(topic) => Ok(topic.into()),
+                    Err(why) => Err(Failure::new(Reason::IllegalName, why)),
+                },
             };
-            let planned = planned(destination, topic, to.key.as_ref(), event);
+            let planned = match topic {
+                Ok(topic) => Planned::new(destination, topic, to.key.as_ref().and_then(|key| key.key(event)), event),
+                Err(failure) => Planned::never(Target::unnamed(Arc::clone(destination)), failure),
+            };
             if !all.iter().any(|other| other.target == planned.target) {
                 all.push(planned);
             }
@@ -202,24 +221,6 @@ impl Routes {
             // A letter for the whole of it, not one for each target.
             false if all.iter().all(unrouted) => Plan::DeadLetter(Reason::Unrouted),
             false => Plan::To(all),
-        }
-    }
-}
-
-fn planned(
-    destination: &Arc<str>,
-    topic: Result<String, Failure>,
-    key: Option<&Template>,
-    event: &Arc<Event>,
-) -> Planned {
-    match topic {
-        Ok(topic) => Planned {
-            target: Target::new(destination, &topic),
-            destination: destination.clone(),
-            message: Ok(Message { event: event.clone(), topic: topic.into(), key: key.and_then(|key| key.key(event)) }),
-        },
-        Err(failure) => {
-            Planned { target: Target::new(destination, ""), destination: destination.clone(), message: Err(failure) }
         }
     }
 }

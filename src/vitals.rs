@@ -15,7 +15,7 @@ pub struct Vitals {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// The destinations.
-    pub courier: Courier,
+    pub courier: Arc<Courier>,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when shutting down.
@@ -25,7 +25,12 @@ pub struct Vitals {
 
 impl Vitals {
     /// Of a bridge that is starting.
-    pub fn new(ledger: Arc<dyn Ledger>, courier: Courier, metrics: Arc<Metrics>, draining: CancellationToken) -> Self {
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        courier: Arc<Courier>,
+        metrics: Arc<Metrics>,
+        draining: CancellationToken,
+    ) -> Self {
         Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) }
     }
 
