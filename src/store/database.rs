@@ -55,7 +55,7 @@ pub(super) struct Opened<T> {
 pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
     let named = |error: &dyn Display| failure(&format!("data directory {}", directory.display()), error);
     let open = || {
-        durable::make(directory)?;
+        durable::create_dir_all(directory)?;
         OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))
     };
     let file = open().map_err(|error| named(&error))?;

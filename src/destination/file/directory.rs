@@ -37,7 +37,7 @@ impl Directory {
         let named = |doing: &'static str| {
             move |error: io::Error| failure(&format!("cannot {doing} {}", path.display()), &error)
         };
-        durable::make(path).map_err(named("make the directory"))?;
+        durable::create_dir_all(path).map_err(named("make the directory"))?;
         let lock_path = path.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(named("write into"))?;
