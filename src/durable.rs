@@ -1,8 +1,36 @@
-//! Directories whose entries survive a power loss.
+//! Directories and files whose entries survive a power loss, and which only their owner can read.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+
+/// The mode of new directories: only their owner has access, as bodies hold signed URLs.
+const PRIVATE_DIRECTORY: u32 = 0o700;
+/// The mode of new files.
+pub const PRIVATE_FILE: u32 = 0o600;
+
+/// Device and inode: which file or directory it is, whatever its path.
+pub type Identity = (u64, u64);
+
+/// The identity of what a path leads to.
+///
+/// # Errors
+/// The system's error.
+pub fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Logs a warning if others than the owner can read a file or list a directory.
+pub fn warn_if_public(path: &Path) {
+    let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode());
+    if let Ok(mode) = mode
+        && mode & 0o077 != 0
+    {
+        let mode = format!("{:03o}", mode & 0o777);
+        tracing::warn!(path = %path.display(), mode, "other users can read this: it holds event bodies; chmod go-rwx it");
+    }
+}
 
 /// Makes the entries of a directory durable.
 ///
@@ -12,14 +40,14 @@ pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Creates a directory and its missing parents; they are durable when this returns.
+/// Creates a directory and its missing parents, for their owner only; they are durable when this returns.
 ///
 /// # Errors
 /// The system's error.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
     let absolute = std::path::absolute(path)?;
     let missing: Vec<_> = absolute.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-    fs::create_dir_all(&absolute)?;
+    DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(&absolute)?;
     for created in missing.iter().rev() {
         sync(created.parent().unwrap_or(Path::new("/")))?;
     }

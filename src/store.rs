@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
-pub use database::{Expiring, Schema, meta, probe};
+pub use database::{Expiring, Schema, inspect, meta};
 pub use writer::Batch;
 
 mod database;
@@ -53,7 +53,7 @@ impl Store {
         let lock = database::lock(directory)?;
         let (connection, opened) = database::open(directory, schema, prepare)?;
         let clock = Arc::new(elapsed::Clock::starting_at(opened.elapsed));
-        let writer = writer::Writer::start(connection, Arc::clone(&clock), opened.tallies)?;
+        let writer = writer::Writer::start(connection, opened.presence, Arc::clone(&clock), opened.tallies)?;
         let reader = reader::Reader::start(database::reader(directory, schema)?, Arc::clone(&clock))?;
         let upkeep = upkeep::Upkeep::start(database::reader(directory, schema)?, writer.clone(), clock, schema)?;
         Ok((Store { writer, reader, upkeep, _lock: lock }, opened.prepared))
@@ -94,9 +94,12 @@ impl Store {
         self.writer.health().and_then(|()| self.reader.health()).and_then(|()| self.upkeep.health())
     }
 
-    /// Waits for the writes so far, then ends the threads.
+    /// Waits for the writes so far, then ends the threads. The writer is the last to close the database, so that it moves
+    /// the whole write-ahead log into it: what is left is one file.
     pub async fn close(&self) {
-        self.upkeep.stop();
+        for thread in [self.upkeep.stop(), self.reader.stop()].into_iter().flatten() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await; // a panic was reported by the thread's status
+        }
         self.writer.close().await;
     }
 }

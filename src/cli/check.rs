@@ -14,7 +14,7 @@ use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
 use crate::source::Source;
 use crate::telemetry::metrics::Metrics;
-use crate::{app, store};
+use crate::{app, ledger};
 
 /// How long a broker may take to be reached, and to make what is missing.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
@@ -115,8 +115,8 @@ async fn connect(settings: &Settings) -> bool {
     });
     let mut all = true;
     if settings.store == StoreKind::Embedded {
-        match store::probe(&settings.data) {
-            Ok(()) => println!("store: {} can be written", settings.data.display()),
+        match ledger::embedded::inspect(&settings.data) {
+            Ok(how) => println!("store: {} {how}", settings.data.display()),
             Err(failure) => {
                 println!("store: failed: {failure}");
                 all = false;

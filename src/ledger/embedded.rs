@@ -10,7 +10,7 @@ use super::Ledger;
 use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
 use crate::reason::Failure;
-use crate::store::{Schema, Store};
+use crate::store::{self, Schema, Store};
 
 mod tables;
 
@@ -23,6 +23,14 @@ pub fn open(directory: &Path, window: Duration) -> Result<Arc<dyn Ledger>, Failu
     let schema = Schema { window, ..tables::SCHEMA };
     let (store, hash_key) = Store::open(directory, &schema, tables::hash_key)?;
     Ok(Arc::new(LocalLedger::new(Embedded { store, hash_key, window })))
+}
+
+/// Whether the ledger could be opened in a directory; says how.
+///
+/// # Errors
+/// What [`open`] would report.
+pub fn inspect(directory: &Path) -> Result<&'static str, Failure> {
+    store::inspect(directory, &tables::SCHEMA)
 }
 
 struct Embedded {

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions};
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, ToSql};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use crate::durable;
+use crate::durable::{self, Identity, PRIVATE_FILE};
 use crate::reason::{Failure, Reason};
 
 /// The store's own values and those of its users, by name.
@@ -44,8 +46,33 @@ pub struct Expiring {
     pub tally: Option<&'static str>,
 }
 
+/// The name of the file that is locked.
+const LOCK: &str = "lock";
+
+/// Whether the data directory still leads to the files that were opened: whatever is written to a file without a path is
+/// lost with the process.
+pub(super) struct Presence(Vec<(PathBuf, Identity)>);
+
+impl Presence {
+    fn of(paths: [PathBuf; 2]) -> io::Result<Self> {
+        let found = paths.into_iter().map(|path| durable::identity(&path).map(|identity| (path, identity)));
+        found.collect::<io::Result<_>>().map(Presence)
+    }
+
+    /// # Errors
+    /// Which file was removed or replaced.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let gone = self.0.iter().find(|(path, identity)| durable::identity(path).ok() != Some(*identity));
+        gone.map_or(Ok(()), |(path, _)| {
+            let why = "it was removed or replaced while hookbridge runs: put it back, or restart hookbridge";
+            Err(failure(&path.display().to_string(), &why))
+        })
+    }
+}
+
 /// What a store held when it was opened.
 pub(super) struct Opened<T> {
+    pub presence: Presence,
     pub elapsed: i64,
     pub tallies: BTreeMap<&'static str, u64>,
     pub prepared: T,
@@ -56,7 +83,9 @@ pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
     let named = |error: &dyn Display| failure(&format!("data directory {}", directory.display()), error);
     let open = || {
         durable::create_dir_all(directory)?;
-        OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))
+        durable::warn_if_public(directory);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(directory.join(LOCK))
     };
     let file = open().map_err(|error| named(&error))?;
     file.try_lock()
@@ -70,8 +99,18 @@ pub(super) fn open<T>(
     schema: &Schema,
     prepare: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> Result<(Connection, Opened<T>), Failure> {
+    let path = directory.join(schema.file);
+    let named = |error: &dyn Display| failure(&format!("open {}", path.display()), error);
+    // Created here, as SQLite gives its files the mode of the database, and that of a new one is not private.
+    let exists = path.exists();
+    let created = OpenOptions::new().create(true).append(true).mode(PRIVATE_FILE).open(&path);
+    created.map_err(|error| named(&error))?;
+    if exists {
+        durable::warn_if_public(&path);
+    }
+    let presence = Presence::of([path.clone(), directory.join(LOCK)]).map_err(|error| named(&error))?;
     let create = || {
-        let mut connection = Connection::open(directory.join(schema.file))?;
+        let mut connection = Connection::open(&path)?;
         connection.pragma_update(None, "page_size", 4096)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // FULL syncs the log at each commit. NORMAL would lose the latest commits with the power.
@@ -79,6 +118,8 @@ pub(super) fn open<T>(
         connection.pragma_update(None, "wal_autocheckpoint", 0)?; // upkeep does that
         connection.pragma_update(None, "cache_size", CACHE_KIB)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // What an earlier process left in the log must not keep a full volume full.
+        checkpoint(&connection)?;
         let transaction = connection.transaction()?;
         transaction.execute_batch(META)?;
         let version = meta(&transaction, "version", || schema.version)?;
@@ -94,13 +135,42 @@ pub(super) fn open<T>(
         }
         let prepared = prepare(&transaction)?;
         transaction.commit()?;
-        Ok(Ok((connection, Opened { elapsed, tallies, prepared })))
+        Ok(Ok((connection, Opened { presence, elapsed, tallies, prepared })))
     };
-    let opened = create().map_err(|error: rusqlite::Error| failure("open", &error))?;
+    let opened = create().map_err(|error: rusqlite::Error| named(&error))?;
     opened.map_err(|found| {
         let expected = schema.version;
-        failure("open", &format!("made by another version of hookbridge (schema {found}, not {expected})"))
+        named(&format_args!("made by another version of hookbridge (schema {found}, not {expected})"))
     })
+}
+
+/// Whether the store could be opened in a directory, and how; changes nothing but an absent directory, which is created.
+///
+/// # Errors
+/// What [`open`] would report.
+pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failure> {
+    let path = directory.join(schema.file);
+    let named = |error: &dyn Display| failure(&path.display().to_string(), error);
+    let probe = directory.join("probe");
+    let write = || {
+        durable::create_dir_all(directory)?;
+        std::fs::write(&probe, b"probe\n")?;
+        File::open(&probe)?.sync_all()?;
+        std::fs::remove_file(&probe)
+    };
+    write().map_err(|error| failure(&directory.display().to_string(), &error))?;
+    if !path.exists() {
+        return Ok("can be created");
+    }
+    match lock(directory) {
+        Ok(_lock) => open(directory, schema, |_| Ok(())).map(|_| "can be opened"),
+        Err(_) => {
+            let version =
+                reader(directory, schema)?
+                    .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get::<_, i64>(0));
+            version.map_err(|error| named(&error)).map(|_| "can be read; another process has it open")
+        }
+    }
 }
 
 /// Opens the database for reading.
@@ -137,19 +207,9 @@ pub(super) fn set_meta(transaction: &Transaction<'_>, name: &str, value: i64) ->
     transaction.prepare_cached("UPDATE meta SET value = ? WHERE name = ?")?.execute(params![value, name]).map(drop)
 }
 
-/// Whether the directory can be written and synced. A store that is open there is not disturbed.
-///
-/// # Errors
-/// It cannot.
-pub fn probe(directory: &Path) -> Result<(), Failure> {
-    let path = directory.join("probe");
-    let write = || {
-        fs::create_dir_all(directory)?;
-        fs::write(&path, b"probe\n")?;
-        File::open(&path)?.sync_all()?;
-        fs::remove_file(&path)
-    };
-    write().map_err(|error| failure(&directory.display().to_string(), &error))
+/// Moves the whole write-ahead log into the database and empties it, if no look-up is in the way.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// An error of the store, for the log: SQLite's texts hold no values.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -23,7 +25,9 @@ type LookUp = Box<dyn FnOnce(Result<&Connection, &Failure>, i64) -> Option<Failu
 
 /// Hands look-ups to the thread.
 pub(super) struct Reader {
-    look_ups: Sender<LookUp>,
+    /// `None` once closed.
+    look_ups: Mutex<Option<Sender<LookUp>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     status: ThreadStatus,
 }
 
@@ -32,15 +36,21 @@ impl Reader {
         let (look_ups, receiver) = channel();
         let status = ThreadStatus::default();
         let reporter = status.reporter("reader");
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store-reader".into())
             .spawn(move || run(&connection, &clock, &receiver, &reporter))
             .map_err(|error| failure("start the reader", &error))?;
-        Ok(Reader { look_ups, status })
+        Ok(Reader { look_ups: Mutex::new(Some(look_ups)), thread: Mutex::new(Some(thread)), status })
     }
 
     pub(super) fn health(&self) -> Result<(), Failure> {
         self.status.health()
+    }
+
+    /// Ends the thread, and hands it out to be joined.
+    pub(super) fn stop(&self) -> Option<JoinHandle<()>> {
+        self.look_ups.lock().take();
+        self.thread.lock().take()
     }
 
     pub(super) fn read<T: Send + 'static>(
@@ -56,10 +66,10 @@ impl Reader {
             let _ = answer.send(found); // the caller may have stopped waiting
             failed
         });
-        let sent = self.look_ups.send(look_up);
+        let sent = self.look_ups.lock().as_ref().map_or(Err(()), |look_ups| look_ups.send(look_up).map_err(drop));
         async move {
             let ended = || Failure::new(Reason::Store, "the store's reader has ended");
-            sent.map_err(|_| ended())?;
+            sent.map_err(|()| ended())?;
             found.await.map_err(|_| ended())?
         }
         .boxed()
@@ -73,19 +83,21 @@ fn run(connection: &Connection, clock: &Clock, look_ups: &Receiver<LookUp>, repo
             Err(RecvTimeoutError::Timeout) => {
                 // Callers may have stopped asking because of it, so the thread tries by itself.
                 if reporter.is_failing() {
+                    reporter.begin();
                     let tried = connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()));
-                    reporter.report(tried.err().map(|error| failure("read", &error)));
+                    reporter.end(tried.err().map(|error| failure("read", &error)));
                 }
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        reporter.begin();
         // Collected before the transaction begins: what it sees must be newer than every look-up that it answers.
         let batch: Vec<LookUp> = std::iter::once(first).chain(look_ups.try_iter().take(MOST)).collect();
         let begun = connection.unchecked_transaction().map_err(|error| failure("read", &error));
         let view = begun.as_ref().map(|_| connection);
         let now = clock.now();
         let failed = batch.into_iter().filter_map(|look_up| look_up(view, now)).last();
-        reporter.report(failed);
+        reporter.end(failed);
     }
 }

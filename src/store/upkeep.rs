@@ -3,12 +3,15 @@
 //! It reads through its own connection, and hands the writer deletions so small that none blocks it longer than
 //! [`STEP`]. How many rows that is, it learns from how long the last deletion took.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, params};
+use rustix::fs::statvfs;
 use tokio::time::Instant;
 
 use super::database::{Expiring, Schema, failure};
@@ -21,14 +24,19 @@ use crate::reason::Failure;
 const STEP: Duration = Duration::from_millis(2);
 /// Time between two checks of the write-ahead log.
 const TICK: Duration = Duration::from_millis(500);
-/// Frames in the log (of 4 KiB) from which it is moved.
-const FRAMES: i64 = 4096;
+/// Bytes in a frame of the log.
+const FRAME: u64 = 4096 + 24;
+/// Frames in the log from which it is moved (16 MiB).
+const FRAMES: u64 = 4096;
+/// On a small volume it is moved earlier: at this share of the free space.
+const SHARE: u64 = 4;
 /// Rows read at once in search of expired ones.
 const ROWS: usize = 4096;
 
 /// Ends the thread when dropped.
 pub(super) struct Upkeep {
     stop: Mutex<Option<Sender<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     status: ThreadStatus,
 }
 
@@ -51,19 +59,21 @@ impl Upkeep {
             stopped,
             _reporter: status.reporter("upkeep"),
         };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store-upkeep".into())
             .spawn(move || thread.run())
             .map_err(|error| failure("start the upkeep", &error))?;
-        Ok(Upkeep { stop: Mutex::new(Some(stop)), status })
+        Ok(Upkeep { stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)), status })
     }
 
     pub(super) fn health(&self) -> Result<(), Failure> {
         self.status.health()
     }
 
-    pub(super) fn stop(&self) {
+    /// Ends the thread, and hands it out to be joined.
+    pub(super) fn stop(&self) -> Option<JoinHandle<()>> {
         self.stop.lock().take();
+        self.thread.lock().take()
     }
 }
 
@@ -104,13 +114,20 @@ impl UpkeepThread {
     /// the log is written continuously, only the writer can find all of it moved.
     fn checkpoint(&self) {
         let frames = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1));
-        if frames.is_ok_and(|frames| frames < FRAMES) {
+        let most = FRAMES.min(self.free_space() / SHARE / FRAME).max(1);
+        if frames.is_ok_and(|frames| u64::try_from(frames).is_ok_and(|frames| frames < most)) {
             return;
         }
         match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             Ok(()) => self.writer.checkpoint(),
             Err(error) => tracing::warn!(%error, "the write-ahead log was not moved into the database"),
         }
+    }
+
+    /// Bytes that are free on the volume, as far as the system tells.
+    fn free_space(&self) -> u64 {
+        let volume = self.connection.path().map(Path::new).and_then(Path::parent).and_then(|path| statvfs(path).ok());
+        volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
     fn delete_expired(&mut self) -> rusqlite::Result<()> {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::database::{failure, set_meta};
+use super::database::{Presence, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use crate::reason::{Failure, Reason};
@@ -84,13 +84,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         connection: Connection,
+        presence: Presence,
         clock: Arc<Clock>,
         tallies: BTreeMap<&'static str, u64>,
     ) -> Result<Writer, Failure> {
         let (jobs, receiver) = channel();
         let (tallies, status) = (Arc::new(Mutex::new(tallies)), ThreadStatus::default());
-        let mut thread =
-            WriterThread { connection, clock, tallies: Arc::clone(&tallies), reporter: status.reporter("writer") };
+        let reporter = status.reporter("writer");
+        let thread = WriterThread { connection, presence, clock, tallies: Arc::clone(&tallies), reporter };
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&receiver))
@@ -134,13 +135,14 @@ impl Writer {
 
 struct WriterThread {
     connection: Connection,
+    presence: Presence,
     clock: Arc<Clock>,
     tallies: Tallies,
     reporter: Reporter,
 }
 
 impl WriterThread {
-    fn run(&mut self, jobs: &Receiver<Job>) {
+    fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
@@ -150,32 +152,41 @@ impl WriterThread {
             };
             let mut writes = Vec::new();
             let mut closing = None;
-            let mut checkpoint = false;
+            let mut checkpoint_due = false;
             let mut next = first;
             while let Some(job) = next {
                 match job {
                     Job::Write(write) => writes.push(write),
-                    Job::Checkpoint => checkpoint = true,
+                    Job::Checkpoint => checkpoint_due = true,
                     Job::Close(done) => closing = Some(done),
                 }
                 next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
             }
+            self.reporter.begin();
             self.commit(writes);
-            if checkpoint
-                && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            {
-                tracing::warn!(%error, "the write-ahead log was not moved into the database");
+            // After a failed commit too: on a full disk, an empty log is what makes room again.
+            if checkpoint_due || self.reporter.is_failing() {
+                self.checkpoint();
             }
             if let Some(done) = closing {
+                self.checkpoint();
+                drop(self); // closes the database before the caller learns of it
                 let _ = done.send(());
                 return;
             }
         }
     }
 
+    fn checkpoint(&self) {
+        if let Err(error) = checkpoint(&self.connection) {
+            tracing::warn!(%error, "the write-ahead log was not moved into the database");
+        }
+    }
+
     fn commit(&mut self, mut writes: Vec<Box<dyn PendingWrite>>) {
-        let result = self.transact(&mut writes).map_err(|error| failure("commit", &error));
-        match (&result, self.reporter.report(result.as_ref().err().cloned())) {
+        let committed = self.transact(&mut writes).map_err(|error| failure("commit", &error));
+        let result = committed.and_then(|()| self.presence.check());
+        match (&result, self.reporter.end(result.as_ref().err().cloned())) {
             (Err(failure), false) => tracing::error!(%failure, "the store cannot be written"),
             (Ok(()), true) => tracing::info!("the store can be written again"),
             _ => {}
