@@ -1,0 +1,326 @@
+//! What is known of the cluster and its topics, and what the supervisor has to do next. Callbacks and the supervisor
+//! write it, each publish reads it. Every change is passed on to [`Status`], which alone holds the health.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::destination::Health;
+use crate::destination::status::Status;
+use crate::reason::{Failure, Reason};
+
+/// Largest message of each topic that exists, in bytes; `None` where the broker does not let us read the setting.
+pub(super) type TopicLimits = HashMap<String, Option<usize>>;
+
+/// The cluster of one destination.
+pub(super) struct Cluster {
+    status: Status<()>,
+    state: Mutex<ClusterState>,
+    /// Whether messages can be produced, derived from `state`. Each publish reads it, so it takes no lock.
+    usable: AtomicBool,
+    /// Topics of the routes.
+    wanted: Vec<String>,
+    limits: RwLock<TopicLimits>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct ClusterState {
+    connected: bool,
+    /// At least one attempt to reach the cluster is over.
+    tried: bool,
+    /// The statistics show no connection: the cluster has to be asked.
+    doubted: bool,
+    /// The producer may have a fatal error: it has to be asked.
+    suspect: bool,
+    /// The producer's fatal error.
+    fatal: Option<Failure>,
+    /// The topics have to be checked.
+    check_topics: bool,
+    /// Result of the last check; `None` before the first.
+    topics: Option<Result<(), Failure>>,
+    /// The last connection error since the cluster last answered.
+    trouble: Option<Failure>,
+    /// The destination is closed, or its supervisor has failed.
+    ended: bool,
+}
+
+/// What the supervisor has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    InspectProducer,
+    ReplaceProducer,
+    ReachCluster,
+    CheckTopics,
+    WaitForChange,
+}
+
+impl Cluster {
+    /// A cluster that was not reached yet, and the topics that the routes publish to.
+    pub(super) fn new(status: Status<()>, wanted: &[String]) -> Cluster {
+        Cluster {
+            status,
+            state: Mutex::default(),
+            usable: AtomicBool::new(false),
+            wanted: wanted.to_vec(),
+            limits: RwLock::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> &Status<()> {
+        &self.status
+    }
+
+    /// Why a message for this topic cannot be produced now, if so.
+    pub(super) fn refusal(&self, topic: &str) -> Option<Failure> {
+        if !self.usable.load(Relaxed) {
+            return match self.status.health() {
+                Health::Down(failure) => Some(failure),
+                Health::Starting | Health::Up => self.status.connection().err(),
+            };
+        }
+        // The broker decides about topics that no route names.
+        let missing = !self.limits.read().contains_key(topic) && self.wanted.iter().any(|wanted| wanted == topic);
+        missing.then(|| Failure::new(Reason::Unroutable, "the topic does not exist yet"))
+    }
+
+    /// Largest message that a topic takes, where that is known.
+    pub(super) fn limit(&self, topic: &str) -> Option<usize> {
+        self.limits.read().get(topic).copied().flatten()
+    }
+
+    /// Replaces what is known of the topics that exist.
+    pub(super) fn set_limits(&self, limits: TopicLimits) {
+        *self.limits.write() = limits;
+    }
+
+    /// The connections to all brokers are lost.
+    pub(super) fn connections_lost(&self) {
+        self.notify(|state| (state.connected, state.tried, state.check_topics) = (false, true, true));
+    }
+
+    /// The connection to a broker failed.
+    pub(super) fn connection_failed(&self, failure: Failure) {
+        self.set(|state| state.trouble = Some(failure));
+    }
+
+    /// The statistics show no connection.
+    pub(super) fn doubt_connections(&self) {
+        self.notify(|state| state.doubted = true);
+    }
+
+    /// The producer may have a fatal error.
+    pub(super) fn suspect_producer(&self) {
+        self.notify(|state| state.suspect = true);
+    }
+
+    /// The producer was asked for its fatal error.
+    pub(super) fn producer_inspected(&self, fatal: Option<Failure>) {
+        self.set(|state| {
+            state.suspect = false;
+            state.fatal = state.fatal.take().or(fatal);
+        });
+    }
+
+    /// A new producer is in place, or could not be created.
+    pub(super) fn producer_replaced(&self, created: Result<(), Failure>) {
+        self.set(|state| state.fatal = created.err());
+    }
+
+    /// A message was refused because its topic does not exist. Topics that no route names are not created, so they need
+    /// no check.
+    pub(super) fn topic_missing(&self, topic: &str) {
+        if self.limits.read().contains_key(topic) {
+            self.notify(|state| state.check_topics = true);
+        }
+    }
+
+    /// The cluster answered, through this broker.
+    pub(super) fn reached(&self, server: &str) {
+        self.set(|state| {
+            if !state.connected {
+                self.status.connected((), server);
+            }
+            (state.connected, state.tried, state.doubted, state.trouble) = (true, true, false, None);
+        });
+    }
+
+    /// The cluster did not answer. Returns the cause: an earlier connection error says more than a time-out.
+    pub(super) fn not_reached(&self, failure: Failure) -> Failure {
+        self.set(|state| {
+            (state.connected, state.tried, state.doubted, state.check_topics) = (false, true, false, true);
+            state.trouble.get_or_insert(failure).clone()
+        })
+    }
+
+    /// A check of the topics begins: a topic that is missed from now on asks for another check.
+    pub(super) fn checking_topics(&self) {
+        self.set(|state| state.check_topics = false);
+    }
+
+    /// Result of the check.
+    pub(super) fn topics_checked(&self, topics: Result<(), Failure>) {
+        self.set(|state| {
+            state.check_topics |= topics.is_err();
+            state.topics = Some(topics);
+        });
+    }
+
+    /// The destination is closed, or its supervisor has failed. This is final.
+    pub(super) fn end(&self, failure: Failure) {
+        self.status.end(failure);
+        self.set(|state| state.ended = true);
+    }
+
+    /// The producer's fatal error, or the last connection error since the cluster last answered.
+    pub(super) fn cause(&self) -> Option<Failure> {
+        let state = self.state.lock();
+        state.fatal.clone().or_else(|| state.trouble.clone())
+    }
+
+    pub(super) fn next_step(&self) -> Step {
+        let state = self.state.lock();
+        if state.fatal.is_some() {
+            Step::ReplaceProducer
+        } else if state.suspect {
+            Step::InspectProducer
+        } else if !state.connected || state.doubted {
+            Step::ReachCluster
+        } else if state.check_topics || state.topics.is_none() {
+            Step::CheckTopics
+        } else {
+            Step::WaitForChange
+        }
+    }
+
+    /// Waits for a change that was not made by the supervisor itself.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn notify(&self, change: impl FnOnce(&mut ClusterState)) {
+        self.set(change);
+        self.changed.notify_one();
+    }
+
+    fn set<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        // Under the lock, so that the status follows the order of the changes.
+        state.report(&self.status);
+        self.usable.store(state.connected && state.fatal.is_none() && !state.ended, Relaxed);
+        result
+    }
+}
+
+impl ClusterState {
+    fn report(&self, status: &Status<()>) {
+        match (&self.fatal, self.connected, &self.topics) {
+            (Some(failure), ..) | (None, true, Some(Err(failure))) => status.down(failure.clone()),
+            (None, true, Some(Ok(()))) => status.up(),
+            // The first check of the topics is not over.
+            (None, true, None) => {}
+            (None, false, _) if self.tried => {
+                status.disconnected(self.trouble.clone().unwrap_or_else(|| Reason::Unreachable.into()));
+            }
+            (None, false, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn cluster() -> Cluster {
+        Cluster::new(Status::new(&Arc::from("kafka"), &Arc::default()), &["a".into()])
+    }
+
+    fn health(cluster: &Cluster) -> Health {
+        cluster.status().health()
+    }
+
+    #[test]
+    fn connection_loss_and_recovery_keep_the_topics_usable() {
+        let cluster = cluster();
+        assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting, Step::ReachCluster));
+        cluster.not_reached(Reason::Unreachable.into());
+        assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Starting, Some(Reason::Unreachable.into())));
+        cluster.reached("broker");
+        assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting, Step::CheckTopics));
+        assert_eq!(cluster.refusal("a").map(|failure| failure.reason), Some(Reason::Unroutable));
+        assert_eq!(cluster.refusal("not in any route"), None);
+        cluster.checking_topics();
+        cluster.set_limits([("a".to_owned(), None)].into());
+        cluster.topics_checked(Ok(()));
+        assert_eq!((health(&cluster), cluster.next_step()), (Health::Up, Step::WaitForChange));
+
+        let failure = Failure::new(Reason::NotAuthorized, "no");
+        cluster.connection_failed(failure.clone());
+        assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Up, None), "other brokers are connected");
+        cluster.connections_lost();
+        assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Down(failure.clone()), Some(failure)));
+        cluster.reached("broker");
+        assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Up, None), "the topics were usable before");
+        assert_eq!(cluster.next_step(), Step::CheckTopics, "topics are checked after each outage");
+        cluster.checking_topics();
+        cluster.topic_missing("not in any route");
+        cluster.topics_checked(Ok(()));
+        assert_eq!(cluster.next_step(), Step::WaitForChange);
+        cluster.checking_topics();
+        cluster.topic_missing("a");
+        cluster.topics_checked(Ok(()));
+        assert_eq!(cluster.next_step(), Step::CheckTopics, "the topic was missed during the check");
+    }
+
+    #[test]
+    fn topics_that_do_not_fit_are_reported_only_while_connected() {
+        let cluster = cluster();
+        let failure = Failure::new(Reason::Topology, "no topic a");
+        cluster.topics_checked(Err(failure.clone()));
+        assert_eq!(health(&cluster), Health::Starting);
+        cluster.reached("broker");
+        assert_eq!((health(&cluster), cluster.next_step()), (Health::Down(failure), Step::CheckTopics));
+        cluster.connections_lost();
+        assert_eq!(health(&cluster), Health::Down(Reason::Unreachable.into()));
+    }
+
+    #[test]
+    fn fatal_error_refuses_publishes_until_the_producer_is_replaced() {
+        let cluster = cluster();
+        cluster.reached("broker");
+        cluster.set_limits([("a".to_owned(), None)].into());
+        cluster.topics_checked(Ok(()));
+        cluster.suspect_producer();
+        assert_eq!((cluster.next_step(), cluster.refusal("a")), (Step::InspectProducer, None));
+        cluster.producer_inspected(None);
+        assert_eq!(cluster.next_step(), Step::WaitForChange);
+        let fatal = Failure::new(Reason::ConnectionLost, "fatal");
+        cluster.producer_inspected(Some(fatal.clone()));
+        assert_eq!((cluster.next_step(), health(&cluster)), (Step::ReplaceProducer, Health::Down(fatal.clone())));
+        cluster.connections_lost();
+        assert_eq!((cluster.refusal("a"), cluster.cause()), (Some(fatal.clone()), Some(fatal)));
+        cluster.reached("broker");
+        let not_created = Failure::new(Reason::Failed, "no certificate");
+        cluster.producer_replaced(Err(not_created.clone()));
+        assert_eq!((cluster.next_step(), cluster.refusal("a")), (Step::ReplaceProducer, Some(not_created)));
+        cluster.producer_replaced(Ok(()));
+        assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Up, None));
+    }
+
+    #[test]
+    fn nothing_is_usable_after_the_end() {
+        let cluster = cluster();
+        cluster.reached("broker");
+        cluster.end(Reason::Closing.into());
+        cluster.reached("broker");
+        cluster.topics_checked(Ok(()));
+        assert_eq!(health(&cluster), Health::Down(Reason::Closing.into()));
+        assert_eq!(cluster.refusal("not in any route"), Some(Reason::Closing.into()));
+    }
+}
