@@ -1,22 +1,17 @@
 //! Kafka, through librdkafka.
 //!
 //! ```text
-//! publish ─ cluster.rs ── refused while the cluster, the topic or the producer is not usable
-//!              │
-//!           message.rs ── event → record
-//!              │
-//!           in_flight.rs ─ the producer that takes it: a copy in librdkafka's queue
-//!              │
-//!           context.rs ── its delivery report, on librdkafka's thread
-//!              │
-//!           outcome.rs ── error code → outcome
+//! publish ─▶ cluster ─▶ message ─▶ in_flight ─▶ librdkafka's queue ─▶ broker
+//!    ▲          │ refusal                                               │
+//!    └──────────┴── outcome ◀── context ◀── delivery report ◀───────────┘
 //! ```
-//!
-//! - `supervisor.rs` keeps the producer usable: reaches the cluster, checks the topics, replaces a producer that failed.
-//! - `cluster.rs` is what is known of the cluster: written by the callbacks and the supervisor, read by each publish.
-//! - `connection.rs` is librdkafka's configuration.
-//! - `topology.rs` compares the topics to what is needed; `topology/admin.rs` reads and creates them.
-//! - `blocking.rs` runs what blocks: requests, flush, drop.
+//! - [`connection`]: librdkafka's configuration; librdkafka connects by itself.
+//! - [`supervisor`]: keeps the producer usable: reaches the cluster, checks the topics, replaces a failed producer.
+//! - [`cluster`]: what is known of the cluster. The callbacks and the supervisor write it, each publish reads it.
+//! - [`topology`]: which topics are needed, compared to those that exist; the requests that read and create them.
+//! - [`message`]: event → record. [`outcome`]: error code → outcome.
+//! - [`in_flight`]: the messages without an outcome, and the producer that carries them.
+//! - [`context`]: librdkafka's callbacks. [`blocking`]: calls that block, on threads of their own.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,10 +22,7 @@ pub(super) type Producer = ThreadedProducer<Context>;
 /// Bytes that headers and framing may add to a body. Requests may have headers of at most this size.
 const MARGIN: usize = 128 * 1024;
 
-/// Creates a producer. Blocks while it reads certificates.
-///
-/// # Errors
-/// librdkafka does not accept a property or a file.
+/// Creates a producer. Blocks while it reads certificates. Fails if librdkafka does not accept a property or a file.
 pub(super) fn create_producer(config: &ClientConfig, context: Context) -> Result<Producer, Failure> {
     config.create_with_context(context).map_err(|error| not_created(&error))
 }

@@ -24,16 +24,15 @@ const PURGE: Duration = Duration::from_secs(2);
 /// queue.
 pub(super) struct ProducerSlot(RwLock<SlotState>);
 
-enum SlotState {
-    Ready(Producer),
-    /// The old producer is ending, and there is no new one yet.
-    Replacing,
-    Closed,
+struct SlotState {
+    /// `None` while the producer is being replaced, and after the slot was closed.
+    producer: Option<Producer>,
+    closed: bool,
 }
 
 impl ProducerSlot {
     pub(super) fn new(producer: Producer) -> ProducerSlot {
-        ProducerSlot(RwLock::new(SlotState::Ready(producer)))
+        ProducerSlot(RwLock::new(SlotState { producer: Some(producer), closed: false }))
     }
 
     /// Copies a message into the producer's queue. The receiver gets the outcome; it fails if the producer ends without a
@@ -49,10 +48,12 @@ impl ProducerSlot {
         let (reply, report) = oneshot::channel();
         let EncodedRecord { headers, value, size } = record;
         let state = self.0.read();
-        let producer = match &*state {
-            SlotState::Ready(producer) => producer,
-            SlotState::Replacing => return Err(outcome::of_refusal(Code::Fatal)),
-            SlotState::Closed => return Err(Outcome::Again(Reason::Closing.into())),
+        let Some(producer) = &state.producer else {
+            return Err(if state.closed {
+                Outcome::Again(Reason::Closing.into())
+            } else {
+                outcome::of_refusal(Code::Fatal)
+            });
         };
         let pending = Box::new(PendingReport { reply, produced: Instant::now(), size });
         let mut record = BaseRecord::with_opaque_to(&message.topic, pending).payload(&*value).headers(headers);
@@ -74,50 +75,31 @@ impl ProducerSlot {
 
     /// The producer, for a call that blocks. The last clone blocks when it is dropped.
     pub(super) fn get(&self) -> Option<Producer> {
-        match &*self.0.read() {
-            SlotState::Ready(producer) => Some(producer.clone()),
-            SlotState::Replacing | SlotState::Closed => None,
-        }
+        self.0.read().producer.clone()
     }
 
     /// The producer's fatal error, if it has one.
     pub(super) fn fatal_error(&self) -> Option<Failure> {
-        match &*self.0.read() {
-            SlotState::Ready(producer) => {
-                producer.client().fatal_error().map(|(code, about)| outcome::of_fatal_error(code, &about))
-            }
-            SlotState::Replacing | SlotState::Closed => None,
-        }
+        let (code, about) = self.0.read().producer.as_ref()?.client().fatal_error()?;
+        Some(outcome::of_fatal_error(code, &about))
     }
 
     /// Takes the producer out, to replace it. No `produce` call on it is under way when this returns.
     pub(super) fn take(&self) -> Option<Producer> {
-        let mut state = self.0.write();
-        if matches!(*state, SlotState::Closed) {
-            return None;
-        }
-        match std::mem::replace(&mut *state, SlotState::Replacing) {
-            SlotState::Ready(producer) => Some(producer),
-            SlotState::Replacing | SlotState::Closed => None,
-        }
+        self.0.write().producer.take()
     }
 
     /// Puts a new producer in. Returns it if the slot was closed in the meantime.
     pub(super) fn put(&self, producer: Producer) -> Option<Producer> {
         let mut state = self.0.write();
-        if matches!(*state, SlotState::Closed) {
-            return Some(producer);
-        }
-        *state = SlotState::Ready(producer);
-        None
+        if state.closed { Some(producer) } else { state.producer.replace(producer) }
     }
 
     /// Refuses messages from now on. Returns the producer.
     pub(super) fn close(&self) -> Option<Producer> {
-        match std::mem::replace(&mut *self.0.write(), SlotState::Closed) {
-            SlotState::Ready(producer) => Some(producer),
-            SlotState::Replacing | SlotState::Closed => None,
-        }
+        let mut state = self.0.write();
+        state.closed = true;
+        state.producer.take()
     }
 }
 

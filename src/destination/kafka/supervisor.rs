@@ -48,10 +48,7 @@ pub(super) struct ProducerSupervisor {
 }
 
 impl ProducerSupervisor {
-    /// Creates the first producer.
-    ///
-    /// # Errors
-    /// librdkafka does not accept a property or a file.
+    /// Creates the first producer. Fails if librdkafka does not accept a property or a file.
     pub(super) fn new(opening: &Opening) -> Result<ProducerSupervisor, Failure> {
         let (settings, wanted) = (&opening.settings, Wanted::new(opening));
         let cluster = Arc::new(Cluster::new(Status::new(&settings.name, &opening.metrics), &wanted.topics));
@@ -117,10 +114,7 @@ impl ProducerSupervisor {
         }
     }
 
-    /// Creates or checks the topics.
-    ///
-    /// # Errors
-    /// Why some or all topics cannot be published to.
+    /// Creates or checks the topics. Fails if any of them cannot be published to.
     pub(super) async fn check_topics(self: &Arc<Self>) -> Result<(), Failure> {
         self.cluster.checking_topics();
         let (this, runtime) = (Arc::clone(self), Runtime::current());
@@ -140,10 +134,7 @@ impl ProducerSupervisor {
         fits
     }
 
-    /// Describes the cluster and the topics.
-    ///
-    /// # Errors
-    /// The cluster does not answer, or some or all topics cannot be published to.
+    /// Describes the cluster and the topics. Fails if any of them cannot be published to.
     pub(super) async fn probe(self: &Arc<Self>) -> Result<Vec<String>, Failure> {
         let (this, runtime) = (Arc::clone(self), Runtime::current());
         let checked = blocking::spawn(move || {

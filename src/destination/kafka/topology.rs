@@ -148,10 +148,8 @@ fn collision<'a>(missing: &[&'a str], names: &'a HashSet<String>) -> Option<(&'a
 
 fn list(names: &[&str]) -> String {
     let shown = names.iter().take(MOST_NAMES).copied().collect::<Vec<_>>().join(", ");
-    match names.len().checked_sub(MOST_NAMES) {
-        None | Some(0) => shown,
-        Some(more) => format!("{shown} and {more} more"),
-    }
+    let more = names.len().saturating_sub(MOST_NAMES);
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 #[cfg(test)]
