@@ -116,9 +116,9 @@ async fn verify_creates_no_topic() {
     opening.settings.topology = Topology::Verify;
     let handle = open(opening);
     until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
-    for failure in [handle.ensure().await.expect_err("no topic"), handle.probe().await.expect_err("no topic")] {
+    for failure in [handle.ensure().await.expect_err("missing"), handle.probe().await.expect_err("missing")] {
         assert_eq!(failure.reason, Reason::Topology);
-        assert!(failure.detail.contains(&format!("no topic {scope}.a")), "{failure}");
+        assert!(failure.detail.contains(&format!("missing topics: {scope}.a")), "{failure}");
     }
     let messages = ["a", "elsewhere"].map(|topic| message(&format!("{scope}.{topic}"), event("msg_1")));
     let outcomes = publish_all(&handle, messages).await;

@@ -148,15 +148,15 @@ impl Cluster {
         });
     }
 
-    /// The cluster did not answer. Returns the cause: an earlier connection error says more than a time-out.
-    pub(super) fn not_reached(&self, failure: Failure) -> Failure {
+    /// The cluster did not answer. An earlier connection error says more than this failure, which is a time-out.
+    pub(super) fn not_reached(&self, failure: Failure) {
         self.set(|state| {
             (state.connected, state.tried, state.doubted, state.check_topics) = (false, true, false, true);
-            state.trouble.get_or_insert(failure).clone()
-        })
+            state.trouble.get_or_insert(failure);
+        });
     }
 
-    /// A check of the topics begins: a topic that is missed from now on asks for another check.
+    /// A check of the topics begins. A message that is refused from now on requests another check.
     pub(super) fn checking_topics(&self) {
         self.set(|state| state.check_topics = false);
     }
@@ -196,7 +196,7 @@ impl Cluster {
         }
     }
 
-    /// Waits for a change that was not made by the supervisor itself.
+    /// Waits until a callback or a publish reports something.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -206,13 +206,12 @@ impl Cluster {
         self.changed.notify_one();
     }
 
-    fn set<T>(&self, change: impl FnOnce(&mut ClusterState) -> T) -> T {
+    fn set(&self, change: impl FnOnce(&mut ClusterState)) {
         let mut state = self.state.lock();
-        let result = change(&mut state);
+        change(&mut state);
         // Under the lock, so that the status follows the order of the changes.
         state.report(&self.status);
         self.usable.store(state.connected && state.fatal.is_none() && !state.ended, Relaxed);
-        result
     }
 }
 

@@ -28,7 +28,7 @@ const ANSWER: Duration = Duration::from_secs(3);
 const LAST_REPORTS: Duration = Duration::from_secs(5);
 /// Shortest time between two checks of the topics.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A producer that lived this long was usable.
+/// A producer that failed only after this time was usable before.
 const USABLE: Duration = Duration::from_secs(60);
 
 const REACH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
@@ -65,12 +65,12 @@ impl ProducerSupervisor {
         })
     }
 
-    /// Works until it is dropped.
+    /// Runs until it is dropped.
     pub(super) async fn run(self: Arc<Self>) {
         let (mut failures, mut last_check) = (0_u32, None);
         let mut replacement = Replacement { last: None, backoff: REPLACE_BACKOFF };
         loop {
-            let (result, backoff) = match self.cluster.next_step() {
+            let (done, backoff) = match self.cluster.next_step() {
                 Step::InspectProducer => {
                     self.cluster.producer_inspected(self.slot.fatal_error());
                     continue;
@@ -82,20 +82,20 @@ impl ProducerSupervisor {
                 Step::ReplaceProducer => (self.replace_producer(&mut replacement).await, REACH_BACKOFF),
                 Step::ReachCluster => (self.reach_cluster().await, REACH_BACKOFF),
                 Step::CheckTopics => {
-                    // Each message to a missing topic asks for a check.
+                    // Every message to a missing topic requests a check.
                     let elapsed = last_check.map_or(CHECK_INTERVAL, |last: Instant| last.elapsed());
                     tokio::time::sleep(CHECK_INTERVAL.saturating_sub(elapsed)).await;
                     last_check = Some(Instant::now());
-                    (self.check_topics().await, CHECK_BACKOFF)
+                    (self.check_topics().await.is_ok(), CHECK_BACKOFF)
                 }
             };
-            failures = if result.is_ok() { 0 } else { failures.saturating_add(1) };
+            failures = if done { 0 } else { failures.saturating_add(1) };
             tokio::time::sleep(backoff.after(failures)).await;
         }
     }
 
-    /// Sends a small request through the producer's own client, whose connections are the ones that count.
-    async fn reach_cluster(self: &Arc<Self>) -> Result<(), Failure> {
+    /// Sends a small request through the producer's own client, because its connections carry the messages.
+    async fn reach_cluster(self: &Arc<Self>) -> bool {
         let this = Arc::clone(self);
         let answer = blocking::spawn(move || {
             let producer = this.slot.get()?;
@@ -103,15 +103,14 @@ impl ProducerSupervisor {
             let metadata = producer.client().fetch_metadata(topic, ANSWER);
             Some(metadata.map(|metadata| metadata.orig_broker_name().to_owned()))
         });
-        match answer.await.ok().flatten() {
-            Some(Ok(server)) => {
-                self.cluster.reached(&server);
-                Ok(())
-            }
-            Some(Err(error)) => Err(self.cluster.not_reached(no_answer(&error))),
-            // The producer is being replaced, or the destination was closed.
-            None => Err(Reason::Unreachable.into()),
+        // `None`: the producer is being replaced, or the destination was closed.
+        let answer = answer.await.ok().flatten();
+        match &answer {
+            Some(Ok(server)) => self.cluster.reached(server),
+            Some(Err(error)) => self.cluster.not_reached(no_answer(error)),
+            None => {}
         }
+        matches!(answer, Some(Ok(_)))
     }
 
     /// Creates or checks the topics. Fails if any of them cannot be published to.
@@ -141,12 +140,12 @@ impl ProducerSupervisor {
             TopicAdmin::new(&this.admin_config, this.cluster.status().name(), runtime)?.check(&this.wanted)
         });
         let checked = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
-        // Every failure is a time-out to the admin client. The producer's client knows the cause.
+        // The admin client reports every failure as a time-out. The producer's client knows the cause.
         checked.map_err(|failure| self.cluster.cause().unwrap_or(failure))?.found.report()
     }
 
     /// Waits for the messages of a failed producer, and puts a new one in its place.
-    async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> Result<(), Failure> {
+    async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> bool {
         if let Some(old) = self.slot.take() {
             let (metrics, label) = self.cluster.status().metrics();
             metrics.kafka_replaced.get_or_create(label).inc();
@@ -168,8 +167,9 @@ impl ProducerSupervisor {
         let created = blocking::spawn(move || create_producer(&this.producer_config, context));
         let created = created.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
         let replaced = created.map(|new| discard(self.slot.put(new)));
-        self.cluster.producer_replaced(replaced.clone());
-        replaced
+        let done = replaced.is_ok();
+        self.cluster.producer_replaced(replaced);
+        done
     }
 }
 

@@ -15,7 +15,6 @@ pub(super) mod admin;
 const MOST_NAMES: usize = 5;
 
 /// The topics that the destination needs.
-#[derive(Clone)]
 pub(super) struct Wanted {
     pub(super) topics: Vec<String>,
     topology: Topology,
@@ -25,7 +24,6 @@ pub(super) struct Wanted {
 }
 
 /// The topics of a cluster.
-#[derive(Default)]
 struct ExistingTopics {
     brokers: usize,
     /// Names of all topics.
@@ -77,12 +75,12 @@ impl Wanted {
         if let Some((name, other)) = collision(&missing, &existing.names) {
             let text = format!(
                 "topic {name} cannot be created while topic {other} exists: Kafka's metrics do not distinguish `.` and \
-                 `_`. Rename the topic"
+                 `_`. Use another name"
             );
             found.problems.push(Failure::new(Reason::Topology, text));
         }
         if self.topology == Topology::Verify && !missing.is_empty() {
-            let text = format!("no topic {}. Create what is missing, or set `topology: ensure`", list(&missing));
+            let text = format!("missing topics: {}. Create them, or set `topology: ensure`", list(&missing));
             found.problems.push(Failure::new(Reason::Topology, text));
         }
         for name in &self.topics {
@@ -222,7 +220,7 @@ mod tests {
         assert!(problems(Topology::Ensure, &["a.b", "c"]).is_empty());
         assert!(problems(Topology::Verify, &["a.b"]).is_empty());
         let many = ["a.b", "c", "d", "e", "f", "g", "h"];
-        assert!(problems(Topology::Verify, &many)[0].starts_with("no topic c, d, e, f, g and 1 more."));
+        assert!(problems(Topology::Verify, &many)[0].starts_with("missing topics: c, d, e, f, g and 1 more."));
         for topology in [Topology::Ensure, Topology::Verify] {
             let problems = problems(topology, &["a_b"]);
             assert!(problems[0].starts_with("topic a_b cannot be created while topic a.b exists"), "{problems:?}");

@@ -46,7 +46,7 @@ fn connection_loss_and_recovery_keep_the_topics_usable() {
 #[test]
 fn topics_that_do_not_fit_are_reported_only_while_connected() {
     let cluster = cluster();
-    let failure = Failure::new(Reason::Topology, "no topic a");
+    let failure = Failure::new(Reason::Topology, "missing topics: a");
     cluster.topics_checked(Err(failure.clone()));
     assert_eq!(health(&cluster), Health::Starting);
     cluster.reached("broker");

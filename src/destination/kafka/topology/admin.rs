@@ -1,7 +1,6 @@
 //! Requests about topics: describes those that exist, creates those that are missing, changes none. All of it blocks.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,8 +54,8 @@ impl TopicAdmin {
         Ok(wanted.compare(&self.existing(wanted)?))
     }
 
-    /// Checks the topics, and creates those that are missing if the settings say so. To create topics may take long, so
-    /// `before` receives what existed before.
+    /// Checks the topics, and creates those that are missing if the settings say so. Creation may take long, so `before`
+    /// receives the result of the check first.
     pub(in super::super) fn ensure(
         &self,
         wanted: &Wanted,
@@ -89,6 +88,9 @@ impl TopicAdmin {
     fn existing(&self, wanted: &Wanted) -> Result<ExistingTopics, Failure> {
         // All topics, because a name may collide with any. This request creates no topic.
         let metadata = self.client.inner().fetch_metadata(None, REQUEST).map_err(|error| no_answer(&error))?;
+        if metadata.brokers().is_empty() {
+            return Err(Failure::new(Reason::Unreachable, "Kafka: the cluster reports no broker"));
+        }
         let all = metadata.topics().iter();
         let existing = all.clone().filter(|topic| wanted.topics.iter().any(|name| name == topic.name())).map(|topic| {
             let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
@@ -112,7 +114,7 @@ impl TopicAdmin {
             return;
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        let Ok(results) = self.wait(self.client.describe_configs(&resources, &options)) else { return };
+        let Ok(results) = self.runtime.block_on(self.client.describe_configs(&resources, &options)) else { return };
         // The results have the order of the request.
         for (topic, result) in topics.values_mut().zip(results) {
             let Ok(resource) = result else { continue };
@@ -130,7 +132,8 @@ impl TopicAdmin {
             |name| NewTopic::new(name, partitions, TopicReplication::Fixed(-1)).set("max.message.bytes", &largest);
         let topics: Vec<_> = missing.iter().copied().map(new).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-        let results = self.wait(self.client.create_topics(&topics, &options)).map_err(|error| no_answer(&error))?;
+        let results =
+            self.runtime.block_on(self.client.create_topics(&topics, &options)).map_err(|error| no_answer(&error))?;
         let (mut created, mut refused) = (Vec::new(), Ok(()));
         for result in results {
             match result {
@@ -147,8 +150,8 @@ impl TopicAdmin {
         refused
     }
 
-    /// Waits until the leaders of new partitions lead them, which is later than a broker first reports the topic. What they
-    /// refuse until then ends as unknown (see `outcome::of_success`). After the time limit the topics are used without.
+    /// Waits until new partitions have leaders that accept requests; a broker reports the topic earlier. Messages that a
+    /// leader refuses until then may end as unknown (see `outcome::of_success`). Gives up after [`LEADERS`].
     fn wait_for_leaders(&self, partitions: i32, topics: &[String]) {
         let end = Instant::now() + LEADERS;
         for (topic, partition) in topics.iter().flat_map(|topic| (0..partitions).map(move |part| (topic, part))) {
@@ -163,10 +166,6 @@ impl TopicAdmin {
                 }
             }
         }
-    }
-
-    fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
-        self.runtime.block_on(answer)
     }
 }
 
