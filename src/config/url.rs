@@ -22,7 +22,7 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
             _ => Err("a file destination has exactly one directory".into()),
         };
     }
-    let mut addresses: Vec<BrokerAddress> = Vec::new();
+    let mut addresses: Vec<ParsedAddress> = Vec::new();
     for text in texts {
         split_addresses(text, &mut addresses)?;
     }
@@ -40,23 +40,23 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
         return Err("all addresses of a destination must be of the same kind".into());
     }
     match kind(&scheme) {
-        "kafka" => addresses.iter().map(BrokerAddress::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
-        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(BrokerAddress::url).collect())),
+        "kafka" => addresses.iter().map(ParsedAddress::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
+        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(ParsedAddress::url).collect())),
         _ if addresses.iter().any(|address| !address.path.is_empty()) => {
             Err("a NATS address cannot have a path".into())
         }
-        _ => Ok(BrokerUrl::Nats(addresses.iter().map(BrokerAddress::url).collect())),
+        _ => Ok(BrokerUrl::Nats(addresses.iter().map(ParsedAddress::url).collect())),
     }
 }
 
-struct BrokerAddress {
+struct ParsedAddress {
     scheme: String,
     user: String,
     host: String,
     path: String,
 }
 
-impl BrokerAddress {
+impl ParsedAddress {
     fn url(&self) -> Secret {
         let at = if self.user.is_empty() { "" } else { "@" };
         Secret::new(format!("{}://{}{at}{}{}", self.scheme, self.user, self.host, self.path))
@@ -77,7 +77,7 @@ impl BrokerAddress {
 }
 
 /// Splits a text at commas. A part without a scheme takes the scheme, user and path of the address before it.
-fn split_addresses(text: &str, addresses: &mut Vec<BrokerAddress>) -> Result<(), String> {
+fn split_addresses(text: &str, addresses: &mut Vec<ParsedAddress>) -> Result<(), String> {
     let start = addresses.len();
     let mut group = start;
     for part in text.split(',') {
@@ -98,7 +98,7 @@ fn split_addresses(text: &str, addresses: &mut Vec<BrokerAddress>) -> Result<(),
             return Err(format!("it contains a character that must be percent-encoded {ENCODING_HINT}"));
         }
         let path = if path == "/" && scheme != "amqp" && scheme != "amqps" { "" } else { path };
-        let inherited = |own: &str, of: fn(&BrokerAddress) -> &String| match addresses.get(group) {
+        let inherited = |own: &str, of: fn(&ParsedAddress) -> &String| match addresses.get(group) {
             Some(first) if own.is_empty() => of(first).clone(),
             _ => own.to_owned(),
         };
@@ -110,7 +110,7 @@ fn split_addresses(text: &str, addresses: &mut Vec<BrokerAddress>) -> Result<(),
                 earlier.path = path.into();
             }
         }
-        addresses.push(BrokerAddress { scheme, user, host: host.into(), path: inherited_path });
+        addresses.push(ParsedAddress { scheme, user, host: host.into(), path: inherited_path });
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ use crate::destination::settings::BrokerUrl;
 use crate::message::{Message, Outcome};
 use crate::naming::{self, Kind};
 use crate::reason::{Failure, Reason};
-use in_flight::{QueuedPublish, WriterCommand};
+use in_flight::{UnwrittenPublish, WriterCommand};
 use writer::FileWriter;
 
 mod directory;
@@ -105,7 +105,7 @@ impl Destination for Files {
         if let Err(rule) = naming::check(Kind::File, &message.topic) {
             return ready(Outcome::Never(Failure::new(Reason::IllegalName, rule))).boxed();
         }
-        let (queued, unresolved) = QueuedPublish::new(message);
+        let (queued, unresolved) = UnwrittenPublish::new(message);
         if let Err(failure) = self.send(WriterCommand::Publish(queued)) {
             return ready(Outcome::Again(failure)).boxed();
         }

@@ -56,7 +56,7 @@ impl Checker<'_, '_> {
         let url = self.addresses(leaf, raw.url.as_ref());
         let kind = url.as_ref().map(BrokerUrl::kind);
         if let Some(kind) = kind {
-            self.applicable(kind, &raw);
+            self.report_inapplicable(kind, &raw);
         }
         let modes = [("binary", Mode::Binary), ("structured", Mode::Structured)];
         let default_mode = if kind == Some(Kind::File) { Mode::Structured } else { Mode::Binary };
@@ -103,7 +103,7 @@ impl Checker<'_, '_> {
     }
 
     /// Reports settings that do not apply to a kind: they would be ignored silently.
-    fn applicable(&mut self, kind: Kind, raw: &RawDestination) {
+    fn report_inapplicable(&mut self, kind: Kind, raw: &RawDestination) {
         let (tls, auth) = (&raw.tls, &raw.auth);
         let property = raw.properties.0.first().map(|(name, _)| name);
         let of_brokers = [

@@ -11,7 +11,7 @@ use crate::reason::{Failure, Reason};
 
 /// A command in the writer's queue.
 pub(super) enum WriterCommand {
-    Publish(QueuedPublish),
+    Publish(UnwrittenPublish),
     /// Makes the directory usable and describes it.
     Prepare(oneshot::Sender<Result<String, Failure>>),
     /// Ends the writer, after everything that is queued before.
@@ -22,7 +22,7 @@ pub(super) enum WriterCommand {
 type MessageCell = Arc<Mutex<Option<Message>>>;
 
 /// The writer's half of a publish.
-pub(super) struct QueuedPublish {
+pub(super) struct UnwrittenPublish {
     message: MessageCell,
     reply: oneshot::Sender<Outcome>,
 }
@@ -33,11 +33,11 @@ pub(super) struct UnresolvedPublish {
     reply: oneshot::Receiver<Outcome>,
 }
 
-impl QueuedPublish {
-    pub(super) fn new(message: Message) -> (QueuedPublish, UnresolvedPublish) {
+impl UnwrittenPublish {
+    pub(super) fn new(message: Message) -> (UnwrittenPublish, UnresolvedPublish) {
         let message = Arc::new(Mutex::new(Some(message)));
         let (sender, reply) = oneshot::channel();
-        (QueuedPublish { message: Arc::clone(&message), reply: sender }, UnresolvedPublish { message, reply })
+        (UnwrittenPublish { message: Arc::clone(&message), reply: sender }, UnresolvedPublish { message, reply })
     }
 
     /// Takes the message in order to write it; `None` if the publish has timed out.

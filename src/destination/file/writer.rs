@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
-use super::in_flight::{QueuedPublish, WriterCommand};
+use super::in_flight::{UnwrittenPublish, WriterCommand};
 use super::open_files::{OpenFiles, SYNCED_TOGETHER};
 use super::outcome::{failure, outcome};
 use crate::destination::cloudevents;
@@ -174,7 +174,7 @@ impl FileWriter {
 }
 
 /// Adds a publish to the batch, unless it has timed out; returns the number of bytes added.
-fn add(batch: &mut Batch, publish: QueuedPublish) -> usize {
+fn add(batch: &mut Batch, publish: UnwrittenPublish) -> usize {
     let Some((message, reply)) = publish.take() else { return 0 };
     let lines = batch.entry(message.topic).or_default();
     let before = lines.text.len();
