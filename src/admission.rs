@@ -1,4 +1,4 @@
-//! How much is let in: requests and bytes, until the work on them is over. Sheds before a body is read.
+//! Bounds on admitted work: requests and bytes, until they are finished. Refuses a request before its body is read.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ pub use limits::Limits;
 
 mod limits;
 
-/// The bounds over all sources.
+/// The bounds for all sources together.
 pub struct Gate {
     requests: Arc<Semaphore>,
-    /// In KiB: a semaphore counts at most 2^32.
+    /// In KiB, because a semaphore counts at most 2^32 permits in one call.
     kibibytes: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
@@ -27,7 +27,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for so many requests in flight, and so many a second (in bursts of a second's worth).
+    /// Bounds for requests in flight, and per second with bursts of up to one second's worth.
     pub fn new(in_flight: usize, rate: Option<NonZeroU32>) -> Room {
         let rate = rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
         Room { in_flight: Arc::new(Semaphore::new(in_flight)), rate }
@@ -43,18 +43,18 @@ impl Room {
     }
 }
 
-/// Why a request is not let in.
+/// Why a request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// This source has as much in flight as it may.
+    /// The source has reached its limit of requests in flight.
     Source,
-    /// This source sends faster than it may; how many seconds to wait.
+    /// The source has reached its rate; the value is the number of seconds to wait.
     Rate(u32),
-    /// The process has.
+    /// The process has reached its limit of requests or bytes in flight.
     Process,
 }
 
-/// One request, let in. Gives back what it took when dropped.
+/// One admitted request. Releases what it holds when dropped.
 pub struct Admission {
     gate: Arc<Gate>,
     _request: OwnedSemaphorePermit,
@@ -63,7 +63,7 @@ pub struct Admission {
 }
 
 impl Gate {
-    /// A gate with these limits.
+    /// Creates the bounds from the limits.
     pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Arc<Gate> {
         Arc::new(Gate {
             requests: Arc::new(Semaphore::new(limits.requests)),
@@ -72,10 +72,10 @@ impl Gate {
         })
     }
 
-    /// Lets a request in that says it has this many bytes; they are taken only as they come.
+    /// Admits a request that announces this many bytes. The bytes are reserved by [`Admission::grow`], as they arrive.
     ///
     /// # Errors
-    /// There is no room, for this source or at all.
+    /// The bound that is reached.
     pub fn admit(self: &Arc<Self>, room: &Room, announced: usize) -> Result<Admission, Full> {
         let source = room.enter()?;
         let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Full::Process)?;
@@ -88,13 +88,13 @@ impl Gate {
 }
 
 impl Admission {
-    /// Takes room for this many bytes in all.
+    /// Reserves this many bytes in total.
     ///
     /// # Errors
-    /// There is no room.
+    /// The process has reached its limit of bytes in flight.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
-        let has = self.bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let Some(more) = bytes.div_ceil(1024).checked_sub(has).filter(|more| *more > 0) else { return Ok(()) };
+        let reserved = self.bytes.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let Some(more) = bytes.div_ceil(1024).checked_sub(reserved).filter(|more| *more > 0) else { return Ok(()) };
         let more = u32::try_from(more).map_err(|_| Full::Process)?;
         let permit = Arc::clone(&self.gate.kibibytes).try_acquire_many_owned(more).map_err(|_| Full::Process)?;
         self.gate.metrics.in_flight_bytes.inc_by(i64::from(more) * 1024);
@@ -105,7 +105,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Gives the room for bytes back: the body is gone, the request is not.
+    /// Releases the bytes, but not the request: the body has been dropped.
     pub fn release_bytes(&mut self) {
         if let Some(bytes) = self.bytes.take() {
             self.gate.metrics.in_flight_bytes.dec_by(bytes.num_permits() as i64 * 1024);

@@ -1,15 +1,20 @@
-//! Configuration: reads it, checks it, and hands out [`Settings`]. Only this module reads the environment.
+//! Configuration: merges file, environment and flags, checks them, and returns [`Settings`].
 //!
-//! [`load()`] merges file, environment and flags into the raw tree (`raw`); `check` turns that into [`Settings`] and
+//! [`load()`] merges the three into one tree of unchecked values (`raw`, `layer`); `check` turns that into [`Settings`] and
 //! reports all mistakes of meaning at once. What a setting means is documented where it is used: [`crate::source`],
 //! [`crate::destination::settings`], [`crate::route`], [`crate::admission`].
+//!
+//! Nothing here calls `std::env`: callers pass the environment as a function ([`Environment`]). The commands in
+//! [`crate::cli`] pass `std::env::var_os`; tests pass a table. Files that settings name are read here.
 
-pub use load::{Flags, Loaded, VIDEOGEN, admin_address, keys_given, load, log_filter};
+pub use layer::Flags;
+pub use load::{Loaded, admin_address, keys_given, load, log_filter};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use settings::{Settings, StoreKind};
 pub use substitute::{Environment, environment_of};
 
 mod check;
+mod layer;
 mod load;
 mod mistake;
 mod print;

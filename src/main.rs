@@ -1,10 +1,10 @@
-//! The `hookbridge` program: see `hookbridge::cli`.
+//! The `hookbridge` program. See `hookbridge::cli`.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// A delivery is some hundred small allocations that are freed on other threads than those that made them.
+/// A delivery makes about a hundred small allocations, many of which another thread frees. mimalloc is fast at that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

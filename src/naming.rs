@@ -1,7 +1,7 @@
-//! What each broker takes as a topic's name. Checked at start for every name that the configuration can make, and again
-//! after templating, so that nothing from a payload reaches a broker as a wildcard, an empty part or a path.
+//! The rules of each broker for the names of topics. Names are checked at start, for every name that the configuration can
+//! yield, and again after templating: no payload may put a wildcard, an empty part or a path into a name.
 
-/// The names of the kinds of destinations, as in URLs and in naming rules.
+/// The kinds of destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// NATS JetStream.
@@ -15,7 +15,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its word: the name of the destination that `--to` makes.
+    /// The word for it: also the name of a destination that is given by `--to`.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Nats => "nats",
@@ -29,7 +29,7 @@ impl Kind {
 /// Checks a subject, topic or routing key.
 ///
 /// # Errors
-/// Says which rule it breaks, and never more of the name than its kind of fault.
+/// The rule that the name breaks. Quotes at most one character of the name.
 pub fn check(kind: Kind, name: &str) -> Result<(), String> {
     let most = match kind {
         Kind::Nats | Kind::Rabbitmq => 255,
@@ -37,10 +37,10 @@ pub fn check(kind: Kind, name: &str) -> Result<(), String> {
         Kind::File => 200,
     };
     if name.is_empty() || name.len() > most {
-        return Err(format!("it must have 1 to {most} bytes, not {}", name.len()));
+        return Err(format!("it must be 1 to {most} bytes long, not {}", name.len()));
     }
     if let Some(bad) = name.chars().find(|c| !allowed(kind, *c)) {
-        return Err(format!("it must not hold {bad:?}"));
+        return Err(format!("it must not contain {bad:?}"));
     }
     let dotted = matches!(kind, Kind::Nats | Kind::Rabbitmq);
     if dotted && name.split('.').any(str::is_empty) {
@@ -52,7 +52,7 @@ pub fn check(kind: Kind, name: &str) -> Result<(), String> {
         Kind::Kafka => name == "." || name == "..",
         Kind::File => name.starts_with('.'),
     };
-    if reserved { Err("names that begin so are reserved".into()) } else { Ok(()) }
+    if reserved { Err("names with this beginning are reserved".into()) } else { Ok(()) }
 }
 
 fn allowed(kind: Kind, c: char) -> bool {
@@ -62,26 +62,26 @@ fn allowed(kind: Kind, c: char) -> bool {
     }
 }
 
-/// Whether a value from a payload may stand for one part of a name.
+/// Whether a value from a payload can be one part of a name.
 pub fn is_part(kind: Kind, value: &str) -> bool {
     !value.contains('.') && check(kind, value).is_ok()
 }
 
-/// Pairs of names that cannot exist side by side: Kafka refuses a topic that equals another after `.` became `_`
-/// (its metrics would collide).
+/// Pairs of names that collide. Kafka refuses a topic whose name equals that of another once `.` is replaced by `_`,
+/// because the names of their metrics would be equal.
 pub fn collisions<'a>(kind: Kind, names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     if kind != Kind::Kafka {
         return Vec::new();
     }
     let mut seen = std::collections::HashMap::new();
-    let mut found = Vec::new();
+    let mut pairs = Vec::new();
     for name in names {
         match seen.insert(name.replace('.', "_"), *name) {
-            Some(other) if other != *name => found.push((other, *name)),
+            Some(other) if other != *name => pairs.push((other, *name)),
             _ => {}
         }
     }
-    found
+    pairs
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_odd_passes() {
+    fn illegal_names_are_refused() {
         for name in ["a.*", "a.>", "a..b", ".a", "a.", "a b", "a\nb", "", "$JS.API", "é"] {
             assert!(check(Kind::Nats, name).is_err(), "{name:?}");
         }

@@ -49,6 +49,13 @@ pub struct Rule {
     pub to: Vec<To>,
 }
 
+impl Rule {
+    /// Whether it takes every event, so that no event reaches a later rule.
+    pub fn takes_everything(&self) -> bool {
+        self.when.is_none() && self.pattern.is_everything()
+    }
+}
+
 /// One target of a rule.
 #[derive(Clone, Debug)]
 pub struct To {

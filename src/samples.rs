@@ -1,5 +1,5 @@
-//! One sample of each of VideoGen's events, in the shape that its API describes: what `send` and `demo` send, and what
-//! tests are tried on.
+//! A sample of each of VideoGen's events, in the form that its API documents. `send` and `demo` send them, and tests use
+//! them.
 
 use serde_json::{Value, json};
 
@@ -10,40 +10,40 @@ use crate::source::VIDEOGEN_EVENTS;
 pub struct Sample {
     /// The event's name.
     pub name: &'static str,
-    /// The resource that it is about: what becomes the CloudEvents `subject`.
+    /// The id of the resource, which becomes the CloudEvents `subject`.
     pub subject: String,
     /// The body.
     pub body: String,
 }
 
-/// How long the signed URLs inside work, in seconds.
+/// How long the signed URLs in a sample are valid, in seconds.
 pub const URLS_WORK_FOR: i64 = 3600;
 
-/// One sample of each event. `number` makes the resources' ids; `occurred_at` is in unix seconds.
+/// One sample of each event. `number` distinguishes the ids of the resources; `occurred_at` is in unix seconds.
 pub fn samples(number: u64, occurred_at: i64) -> Vec<Sample> {
     VIDEOGEN_EVENTS.into_iter().map(|name| sample(name, number, occurred_at)).collect()
 }
 
-/// A sample of one of [`VIDEOGEN_EVENTS`]; any other name becomes a file's event of that name.
+/// A sample of one of [`VIDEOGEN_EVENTS`]. Any other name yields a file event with that name.
 pub fn sample(name: &'static str, number: u64, occurred_at: i64) -> Sample {
-    let made = Make { name, number, at: occurred_at };
+    let builder = SampleBuilder { name, number, at: occurred_at };
     let (subject, body) = match name.split('.').next() {
-        Some("tool_execution") => made.tool_execution(),
-        Some("workflow_run") => made.workflow_run(),
-        Some("project_export") => made.project_export(),
-        Some("assistant_message") => made.assistant_message(),
-        _ => made.file(),
+        Some("tool_execution") => builder.tool_execution(),
+        Some("workflow_run") => builder.workflow_run(),
+        Some("project_export") => builder.project_export(),
+        Some("assistant_message") => builder.assistant_message(),
+        _ => builder.file(),
     };
     Sample { name, subject, body: body.to_string() }
 }
 
-struct Make {
+struct SampleBuilder {
     name: &'static str,
     number: u64,
     at: i64,
 }
 
-impl Make {
+impl SampleBuilder {
     fn id(&self, kind: &str) -> String {
         format!("vg_{kind}_{:08}", self.number)
     }
@@ -60,7 +60,7 @@ impl Make {
         self.at + URLS_WORK_FOR
     }
 
-    /// Set only on a failure.
+    /// An error object for failed events, otherwise null.
     fn error(&self) -> Value {
         if !self.name.ends_with("failed") {
             return Value::Null;
@@ -100,7 +100,7 @@ impl Make {
 
     fn workflow_run(&self) -> (String, Value) {
         let id = self.id("work");
-        let when = |value: Value| if self.succeeded() { value } else { Value::Null };
+        let on_success = |value: Value| if self.succeeded() { value } else { Value::Null };
         let body = json!({
             "event": self.name,
             "workflowRunId": id,
@@ -108,12 +108,12 @@ impl Make {
             "workflowType": "SCRIPT_TO_VIDEO",
             "projectId": self.id("proj"),
             "projectUrl": format!("https://app.videogen.invalid/project/{}", self.id("proj")),
-            "exportId": when(self.id("expo").into()),
-            "downloadUrl": when(self.url("video.mp4").into()),
-            "downloadUrlExpiresAt": when(self.expires().into()),
-            "thumbnailUrl": when(self.url("thumbnail.jpg").into()),
-            "thumbnailUrlExpiresAt": when((self.expires() + 60).into()),
-            "exportFileId": when(self.id("file").into()),
+            "exportId": on_success(self.id("expo").into()),
+            "downloadUrl": on_success(self.url("video.mp4").into()),
+            "downloadUrlExpiresAt": on_success(self.expires().into()),
+            "thumbnailUrl": on_success(self.url("thumbnail.jpg").into()),
+            "thumbnailUrlExpiresAt": on_success((self.expires() + 60).into()),
+            "exportFileId": on_success(self.id("file").into()),
         });
         (id, self.with_error(body))
     }

@@ -1,8 +1,8 @@
-//! A value that is never shown.
+//! A value that is never printed.
 
 use std::fmt;
 
-/// A secret: `Debug` and `Display` do not show it, nor its length.
+/// A secret. `Debug` and `Display` print neither the value nor its length.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -12,7 +12,7 @@ impl Secret {
         Secret(value.into())
     }
 
-    /// The value itself: for the library that needs it, never for a message.
+    /// The value: for the library that needs it, never for a message.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! A source: who sends webhooks, what they are signed with, and where in their bodies an event's name, time and subject are.
+//! A source of webhooks: its path, its keys, and where in a body the event's name, time and subject are.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -6,60 +6,61 @@ use std::time::Duration;
 
 use crate::signature::Key;
 
-/// Where webhooks come from.
+/// A sender of webhooks.
 #[derive(Debug)]
 pub struct Source {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Arc<str>,
-    /// Where it posts. Default `/webhooks/{name}`.
+    /// The path that it posts to. Default `/webhooks/{name}`.
     pub path: String,
-    /// CloudEvents `source`.
+    /// The CloudEvents `source`.
     pub uri: Arc<str>,
-    /// Prefix of CloudEvents `type`, with its dot.
+    /// The prefix of the CloudEvents `type`, including the dot.
     pub type_prefix: String,
-    /// Keys that deliveries may be signed with; at least one.
+    /// The keys that deliveries may be signed with; at least one.
     pub keys: Vec<Key>,
-    /// How far the timestamp may be from our clock, both ways. Default 300 s.
+    /// How far the timestamp may be from this machine's clock, both ways. Default 300 s.
     pub tolerance: Duration,
-    /// Whether `svix-*` headers may stand in for `webhook-*`.
+    /// Whether `svix-*` headers are accepted where there are no `webhook-*` headers.
     pub legacy_headers: bool,
-    /// Names of events that topology is made for.
+    /// The names of events that topology is created for.
     pub events: Vec<String>,
     /// Where in the body the event's name, time and subject are.
     pub fields: Fields,
-    /// Static attributes of its events.
+    /// Static attributes that are added to each event.
     pub attributes: Arc<[(String, String)]>,
-    /// Most requests in flight for this source alone; beyond it 429.
+    /// Most requests in flight for this source; further ones are answered 429.
     pub in_flight: usize,
-    /// Most requests a second for this source, in bursts of a second's worth; beyond it 429. Default: no limit.
+    /// Most requests per second for this source, with bursts of up to one second's worth; further ones are answered 429.
+    /// Default: no limit.
     pub rate: Option<NonZeroU32>,
 }
 
-/// Where in a body the event's name, time and subject are: names of top-level members, or JSON pointers that begin
-/// with `/`.
+/// Where in a body the event's name, time and subject are: names of top-level members, or JSON pointers (RFC 6901), which
+/// begin with `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
     /// The event's name.
     pub event: String,
-    /// When it happened: unix seconds (integer or float) or RFC 3339 text.
+    /// The time of the event: unix seconds (integer or float) or RFC 3339 text.
     pub time: String,
-    /// The resource: the first that is present and not empty.
+    /// The id of the resource: the first of these that is present and not empty.
     pub subject: Vec<String>,
 }
 
 impl Fields {
-    /// VideoGen's payloads.
+    /// The fields of VideoGen's payloads.
     pub fn videogen() -> Self {
         let subject = ["toolExecutionId", "workflowRunId", "exportId", "messageId", "fileId"];
         Fields { event: "event".into(), time: "occurredAt".into(), subject: subject.map(str::to_owned).into() }
     }
 
-    /// The payload that Standard Webhooks recommends (`type`, `timestamp`, `data`).
+    /// The fields of the payload that Standard Webhooks recommends (`type`, `timestamp`, `data`).
     pub fn standard() -> Self {
         Fields { event: "type".into(), time: "timestamp".into(), subject: vec!["/data/id".into()] }
     }
 
-    /// Every name and pointer, in the order event, time, subject.
+    /// Every name and pointer, in the order event, time, subjects.
     pub fn all(&self) -> Vec<&str> {
         let mut all = vec![self.event.as_str(), self.time.as_str()];
         all.extend(self.subject.iter().map(String::as_str));
@@ -67,7 +68,10 @@ impl Fields {
     }
 }
 
-/// VideoGen's events, as of October 2026. The list has grown from 9; names outside it go to `unrouted`.
+/// The name of the source that exists by default, and that `--secret` belongs to.
+pub const VIDEOGEN: &str = "videogen";
+
+/// The names of VideoGen's events, as of October 2026. VideoGen adds events; names outside this list go to `unrouted`.
 pub const VIDEOGEN_EVENTS: [&str; 18] = [
     "tool_execution.succeeded",
     "tool_execution.failed",

@@ -1,4 +1,4 @@
-//! Templates of topics and record keys: `videogen.{event}`, `{source}.{partition:8}`.
+//! Templates for topics and record keys, such as `videogen.{event}` or `{source}.{partition:8}`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,22 +21,22 @@ enum Part {
     Partition(u32),
 }
 
-/// Stands for `{subject}` where an event has none.
+/// The value of `{subject}` for an event without a subject.
 const NO_SUBJECT: &str = "none";
 
 impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// Says what is wrong and which placeholders there are.
+    /// What is wrong. For an unknown placeholder also the known ones.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find(['{', '}']) {
             if rest[start..].starts_with('}') {
-                return Err("a '}' without its '{'".into());
+                return Err("a '}' has no matching '{'".into());
             }
-            let end = rest[start..].find('}').ok_or("a '{' without its '}'")? + start;
+            let end = rest[start..].find('}').ok_or("a '{' has no matching '}'")? + start;
             if start > 0 {
                 parts.push(Part::Text(rest[..start].into()));
             }
@@ -49,27 +49,27 @@ impl Template {
         if parts.is_empty() { Err("it is empty".into()) } else { Ok(Template(parts)) }
     }
 
-    /// Whether it holds the event's name, and so may be used only for names that topology was made for.
+    /// Whether it contains the event's name. Then only events for whose names topology was created may use it.
     pub fn names_event(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Event | Part::Type))
     }
 
-    /// Whether it holds `{subject}` or `{partition:N}`, which Kafka topics and files must not.
+    /// Whether it contains `{subject}` or `{partition:N}`, which the names of Kafka topics and files must not.
     pub fn varies(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Subject | Part::Partition(_)))
     }
 
-    /// The name it makes for an event on a kind of broker.
+    /// The name for an event on a kind of broker.
     ///
     /// # Errors
-    /// The event's subject cannot stand in a name, or the whole name breaks the broker's rules.
+    /// The event's subject cannot be part of a name, or the whole name breaks the broker's rules.
     pub fn topic(&self, event: &Event, kind: Kind) -> Result<String, String> {
         let name = self.expand(|part| {
             Ok(match part {
                 Part::Subject => {
                     let subject = event.subject.as_deref().unwrap_or(NO_SUBJECT);
                     if !naming::is_part(kind, subject) {
-                        return Err("the event's subject cannot stand in a name".to_string());
+                        return Err("the event's subject cannot be part of a name".to_string());
                     }
                     Cow::Borrowed(subject)
                 }
@@ -80,7 +80,7 @@ impl Template {
         Ok(name)
     }
 
-    /// The record key it makes; `None` where it asks for a subject that the event does not have.
+    /// The record key for an event; `None` if the template contains `{subject}` and the event has none.
     pub fn key(&self, event: &Event) -> Option<String> {
         self.expand(|part| match part {
             Part::Subject => event.subject.as_deref().map(Cow::Borrowed).ok_or(()),
@@ -89,7 +89,8 @@ impl Template {
         .ok()
     }
 
-    /// Every name it can make for these events, `any` standing for `{subject}`: what topology is made for.
+    /// Every name that the template can yield for these events, with `any` in place of `{subject}`. Topology is created for
+    /// these names.
     pub fn names(&self, source: &str, prefix: &str, events: &[String], any: &str) -> Vec<String> {
         let mut names = vec![String::new()];
         let per_event: Vec<&str> =
@@ -119,7 +120,7 @@ impl Template {
         all
     }
 
-    /// How many names it can make for one event: the product of its partitions.
+    /// The number of names that the template can yield for one event: the product of its partition counts.
     pub fn width(&self) -> u64 {
         let count = |part: &Part| if let Part::Partition(count) = part { u64::from(*count) } else { 1 };
         self.0.iter().map(count).fold(1, u64::saturating_mul)
@@ -130,7 +131,7 @@ impl Template {
     }
 }
 
-/// As it is written in the configuration.
+/// The form in the configuration.
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
@@ -170,7 +171,7 @@ fn placeholder(name: &str) -> Result<Part, String> {
             let count = name.strip_prefix("partition:").and_then(|count| count.parse().ok());
             let count = count.filter(|count| (1..=1024).contains(count)).ok_or_else(|| {
                 format!(
-                    "unknown placeholder {{{name}}}: there are {{event}}, {{type}}, {{source}}, {{subject}} and \
+                    "unknown placeholder {{{name}}}: expected {{event}}, {{type}}, {{source}}, {{subject}} or \
                      {{partition:N}} with N from 1 to 1024"
                 )
             })?;
@@ -179,7 +180,7 @@ fn placeholder(name: &str) -> Result<Part, String> {
     })
 }
 
-/// The partition of a key, as Kafka's Java client counts it: murmur2 without its sign, modulo the count.
+/// The partition of a key, as Kafka's Java client computes it: murmur2 without the sign bit, modulo the count.
 pub fn partition(key: &[u8], count: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % count
 }
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn murmur2_is_javas() {
+    fn murmur2_matches_kafkas_java_client() {
         // From Kafka's own UtilsTest.
         for (key, hash) in [
             ("21", -973932308_i32),
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_all_that_can_be_made() {
+    fn names_lists_every_possible_name() {
         let events = ["a.b".to_string(), "c".to_string()];
         let names = |text: &str| Template::parse(text).unwrap().names("src", "io.x.", &events, "*");
         assert_eq!(names("v.{event}"), ["v.a.b", "v.c"]);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_say_what_there_is() {
+    fn malformed_templates_are_refused() {
         assert!(Template::parse("{evnt}").unwrap_err().contains("{event}"));
         assert!(Template::parse("{partition:0}").is_err());
         assert!(Template::parse("a}").is_err());

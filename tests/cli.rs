@@ -1,4 +1,4 @@
-//! The commands as processes: what they print, and how they exit.
+//! The commands as processes: their output and exit codes.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::bridge::Bridge;
 use support::program::{Program, SECRET};
 use support::sender::{now, signature};
 
-/// Runs a command with nothing in its environment but what is given.
+/// Runs a command with only these variables in its environment. Returns its exit code, standard output and error.
 fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
         .args(arguments)
@@ -20,7 +20,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, S
         .stderr(Stdio::piped())
         .spawn()
         .expect("hookbridge starts");
-    // A command that reads nothing may have ended.
+    // Fails if a command that reads no input has already ended.
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
@@ -28,23 +28,23 @@ fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn send_prints_what_came_back() {
+async fn send_prints_the_answers() {
     let bridge = Bridge::serve("");
     let url = bridge.url("videogen");
     let send =
         |more: &[&str], input: &str| run(&[&["send", "--url", &url, "--secret", SECRET], more].concat(), &[], input);
 
     let (code, out, _) = send(&["--id", "s", "--json"], "");
-    let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((code, &said["sent"], &said["answers"]["200 accepted"]), (0, &18.into(), &18.into()), "{out}");
+    let report: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &report["sent"], &report["answers"]["200 accepted"]), (0, &18.into(), &18.into()), "{out}");
     let files: usize = hookbridge::source::VIDEOGEN_EVENTS.iter().map(|event| bridge.ids(event).len()).sum();
     assert_eq!(files, 18);
 
-    // Again, with the same ids.
+    // The same ids again.
     let (code, out, _) = send(&["--id", "s"], "");
     assert!(code == 0 && out.contains("18  200 duplicate"), "{out}");
 
-    // Your own JSON, N times, at a rate, every one a duplicate of the first.
+    // Own JSON, five times, at a rate, all duplicates of the first.
     let body = r#"{"event":"file.playback_ready","fileId":"mine"}"#;
     let (code, out, _) = send(&["--body", "-", "-n", "5", "--rate", "100", "--duplicates", "1"], body);
     assert!(code == 0 && out.contains("1  200 accepted") && out.contains("4  200 duplicate"), "{out}");
@@ -52,22 +52,22 @@ async fn send_prints_what_came_back() {
     let (code, _, _) = send(&["--event", "file.upload.failed", "-n", "3"], "");
     assert_eq!((code, bridge.ids("file.upload.failed").len()), (0, 4));
 
-    // Another secret: refused, and the exit code says so.
+    // Another secret: the deliveries are refused, and the command fails.
     let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let (code, out, err) = run(&["send", "--url", &url, "--secret", other, "-n", "1"], &[], "");
     assert!(code == 1 && out.contains("401 not_verified"), "{out}{err}");
 }
 
 #[test]
-fn wrong_usage_exits_2_and_says_what_is_expected() {
-    for (arguments, said) in [
+fn wrong_usage_exits_2_and_names_what_is_expected() {
+    for (arguments, expected) in [
         (&["send", "--rate", "inf"][..], "expected a number from 0.001 to 1000000"),
         (&["send", "--rate", "0"], "expected a number"),
         (&["send", "--duplicates", "2"], "expected a number from 0 to 1"),
         (&["send", "--event", "file.nope"], "file.analysis_completed"),
         (&["send", "--url", "foo"], "expected http://host:port/path"),
         (&["send"], "no secret"),
-        (&["serve"], "there is no destination"),
+        (&["serve"], "no destination is configured"),
         (&["serve", "--to", "redis://h", "--secret", SECRET], "--to: "),
         (&["serve", "--to", "file:x", "--secret", ""], "the secret is empty"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--store", "redis://h"], "not available yet"),
@@ -79,15 +79,15 @@ fn wrong_usage_exits_2_and_says_what_is_expected() {
         (&[], "Usage"),
     ] {
         let (code, out, err) = run(arguments, &[], "");
-        assert!(code == 2 && err.contains(said) && out.is_empty(), "{arguments:?}: {code}\n{out}{err}");
+        assert!(code == 2 && err.contains(expected) && out.is_empty(), "{arguments:?}: {code}\n{out}{err}");
     }
     let (code, _, err) = run(&["serve", "--to", "file:x", "--secret", SECRET], &[("HOOKBRIDGE_LOG", "loud")], "");
     assert!(code == 2 && err.contains("HOOKBRIDGE_LOG"), "{err}");
 }
 
-/// Secrets that stand one place off are in no message: messages end in logs.
+/// A secret in the wrong argument is not quoted in a message, because messages end up in logs.
 #[test]
-fn no_message_holds_a_secret() {
+fn messages_contain_no_secret() {
     let key = SECRET.trim_start_matches("whsec_");
     let with = |name: &'static str| [(name, SECRET)];
     for (arguments, environment) in [
@@ -112,7 +112,7 @@ fn no_message_holds_a_secret() {
 }
 
 #[test]
-fn verify_takes_keys_from_the_configuration_too() {
+fn verify_uses_keys_from_flags_environment_and_configuration() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("hookbridge.yaml");
     std::fs::write(
@@ -144,22 +144,22 @@ fn verify_takes_keys_from_the_configuration_too() {
 }
 
 #[test]
-fn demo_shows_the_whole_way() {
+fn demo_shows_the_whole_path() {
     let (code, out, err) = run(&["demo", "--once", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], &[], "");
     assert_eq!(code, 0, "{out}{err}");
-    for said in ["18 × 200 accepted", "18 × 200 duplicate", "1 × 401 not_verified", "file.analysis_completed"] {
-        assert!(out.contains(said), "{said}\n{out}");
+    for expected in ["18 × 200 accepted", "18 × 200 duplicate", "1 × 401 not_verified", "file.analysis_completed"] {
+        assert!(out.contains(expected), "{expected}\n{out}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_live_asks_the_running_program_and_needs_no_other_setting() {
+async fn check_live_needs_only_the_admin_address() {
     let directory = tempfile::tempdir().expect("a directory");
     let to = format!("file:{}", directory.path().join("events").display());
     let data = directory.path().join("data").display().to_string();
     let mut program = Program::serve(&["--to", &to, "--secret", SECRET, "--data", &data]);
     let admin = program.admin.clone();
-    // As in a container: the flags of its command are not those of its health check.
+    // As in a container, where the health check does not have the flags of `serve`.
     let (code, out, err) = run(&["check", "--live"], &[("HOOKBRIDGE_ADMIN", &admin)], "");
     assert_eq!((code, out.as_str()), (0, ""), "{err}");
     let (code, ..) = run(&["check", "--live", "--admin", &admin], &[], "");
@@ -173,7 +173,7 @@ async fn check_live_asks_the_running_program_and_needs_no_other_setting() {
 }
 
 #[test]
-fn check_tells_what_it_found_and_whether_brokers_can_be_reached() {
+fn check_connect_prints_findings_and_failures() {
     let directory = tempfile::tempdir().expect("a directory");
     let (to, data) =
         (format!("file:{}", directory.path().display()), directory.path().join("data").display().to_string());

@@ -1,4 +1,4 @@
-//! One suite over every destination, against the real thing. A new broker is a [`suite::Subject`] in
+//! The conformance suite on every destination, with real brokers. A new destination is a [`suite::Subject`] in
 //! `tests/destinations/`, and one line below.
 
 mod support;

@@ -1,4 +1,4 @@
-//! `hookbridge check`: the configuration, read as `serve` reads it; with `--connect` the brokers too.
+//! `hookbridge check`: checks the configuration as `serve` reads it; with `--connect` also the store and the brokers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{FAILED, ServeArgs};
+use super::args::SettingsArgs;
+use super::exit::{FAILED, block_on, failed, mistakes};
+use super::inputs::{process_environment, settings, start_logging};
 use crate::config::{Settings, StoreKind, admin_address};
 use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
@@ -16,40 +18,40 @@ use crate::source::Source;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger};
 
-/// How long a broker may take to be reached, and to make what is missing.
-const REACHED_WITHIN: Duration = Duration::from_secs(30);
+/// Time limit to connect to a broker and create the topics that are missing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a running program may take to say that it lives.
-const LIVES_WITHIN: Duration = Duration::from_secs(2);
+/// Time limit to connect to a running program, and for each read of its answer.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct CheckArgs {
     #[command(flatten)]
-    settings: ServeArgs,
-    /// Prints the effective settings, without anything secret
+    settings: SettingsArgs,
+    /// Prints the effective settings, without secrets
     #[arg(long)]
     print: bool,
-    /// Reaches the store and each destination, makes the topics they lack as `serve` would (not with `topology: verify`),
-    /// and warns of what is weak
+    /// Connects to the store and each destination, creates missing topics as `serve` would (not with
+    /// `topology: verify`), and warns about weak settings
     #[arg(long)]
     connect: bool,
-    /// Asks a running `serve` whether it lives; needs no setting but its admin address, and prints nothing. For container
-    /// health checks
+    /// Asks a running `serve` whether it is alive; needs only its admin address, and prints nothing. For container health
+    /// checks
     #[arg(long, conflicts_with_all = ["print", "connect"])]
     live: bool,
 }
 
-/// Runs it.
-pub fn run(args: &Args) -> ExitCode {
+/// Exit 1 if a destination or the store cannot be used, or if the running program is not alive.
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
     if args.live {
-        return match admin_address(&args.settings.flags(), &|name| std::env::var_os(name)) {
+        return match admin_address(&args.settings.flags(), &process_environment) {
             Ok(admin) => live(admin),
-            Err(all) => super::mistakes(&all),
+            Err(all) => mistakes(&all),
         };
     }
-    let settings = match super::settings(&args.settings) {
-        Ok(loaded) => loaded.settings,
+    let settings = match settings(&args.settings) {
+        Ok(settings) => settings,
         Err(code) => return code,
     };
     if args.print {
@@ -61,65 +63,70 @@ pub fn run(args: &Args) -> ExitCode {
     if !args.connect {
         return ExitCode::SUCCESS;
     }
-    if let Err(code) = super::start_logging() {
+    if let Err(code) = start_logging() {
         return code;
     }
-    super::block_on(async {
-        anyhow::ensure!(connect(&settings).await, "not every destination could be reached");
+    block_on(async {
+        anyhow::ensure!(connect(&settings).await, "the store or a destination cannot be used");
         Ok(())
     })
 }
 
-/// Asks `/livez`, over the loopback where the listener has no address of its own.
+/// Requests `/livez`; over the loopback interface when the listener is bound to the unspecified address.
 fn live(mut listener: SocketAddr) -> ExitCode {
     if listener.ip().is_unspecified() {
         listener.set_ip(if listener.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&listener, LIVES_WITHIN)?;
-        stream.set_read_timeout(Some(LIVES_WITHIN))?;
+    let request = || {
+        let mut stream = TcpStream::connect_timeout(&listener, LIVE_TIMEOUT)?;
+        stream.set_read_timeout(Some(LIVE_TIMEOUT))?;
         stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.take(1024).read_to_string(&mut answer)?;
         Ok(answer.starts_with("HTTP/1.1 200"))
     };
-    match ask() {
+    match request() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
-        Err(error) => super::failed(&anyhow::Error::new::<std::io::Error>(error).context(listener.to_string())),
+        Err(error) => failed(&anyhow::Error::new::<std::io::Error>(error).context(listener.to_string())),
     }
 }
 
 fn summary(settings: &Settings) {
     for source in &settings.sources {
         let Source { name, path, keys, events, .. } = source;
-        println!("source {name}: {path}, {}, {}", many(keys.len(), "key"), many(events.len(), "event"));
+        println!("source {name}: {path}, {}, {}", counted(keys.len(), "key"), counted(events.len(), "event"));
     }
     for destination in &settings.destinations {
         let topics = settings.topics(&destination.name).len();
-        println!("destination {}: {}, {}", destination.name, destination.url.shown().join(", "), many(topics, "topic"));
+        println!(
+            "destination {}: {}, {}",
+            destination.name,
+            destination.url.shown().join(", "),
+            counted(topics, "topic")
+        );
     }
-    println!("{}", many(settings.routes.rules.len(), "route"));
+    println!("{}", counted(settings.routes.rules.len(), "route"));
 }
 
-fn many(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Reaches every destination and prints what it found; whether all could be reached.
+/// Connects to the store and every destination, and prints the findings. Returns whether all can be used.
 async fn connect(settings: &Settings) -> bool {
     let metrics = Arc::new(Metrics::default());
     let probes = settings.destinations.iter().map(|destination| {
         let opening = app::opening(settings, destination, &metrics);
         async move { (&destination.name, probe(opening).await) }
     });
-    let mut all = true;
+    let mut all_usable = true;
     if settings.store == StoreKind::Embedded {
         match ledger::embedded::inspect(&settings.data) {
             Ok(how) => println!("store: {} {how}", settings.data.display()),
             Err(failure) => {
                 println!("store: failed: {failure}");
-                all = false;
+                all_usable = false;
             }
         }
     }
@@ -129,21 +136,21 @@ async fn connect(settings: &Settings) -> bool {
             Ok(lines) => lines.iter().for_each(|line| println!("destination {name}: {line}")),
             Err(failure) => {
                 println!("destination {name}: failed: {failure}");
-                all = false;
+                all_usable = false;
             }
         }
     }
-    all
+    all_usable
 }
 
 async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {
     let destination = destination::open(opening)?;
-    // First what `serve` would make, so that what is told of it does not depend on who is faster.
+    // The destination also creates its topics in the background. Waiting for that makes the report complete.
     let ensured_and_probed = async {
         destination.ensure().await?;
         destination.probe().await
     };
-    let found = tokio::time::timeout(REACHED_WITHIN, ensured_and_probed).await;
+    let found = tokio::time::timeout(CONNECT_TIMEOUT, ensured_and_probed).await;
     destination.close(Duration::from_secs(1)).await;
-    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not reached within 30 s")))
+    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not connected within 30 s")))
 }

@@ -1,4 +1,4 @@
-//! `hookbridge send`: signs samples or your own JSON and posts them; prints what came back.
+//! `hookbridge send`: signs samples or your own JSON, posts them, and prints the answers.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,59 +6,61 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::ServeArgs;
+use super::args::SettingsArgs;
+use super::exit::block_on;
+use super::inputs::signing_key;
 use crate::samples;
-use crate::sender::{Answers, Delivery, Plan, send};
+use crate::sender::{Answers, SendOptions, UnsignedDelivery, send};
 use crate::signature::Key;
 use crate::source::VIDEOGEN_EVENTS;
 
 /// Arguments of `send`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// Where to.
+pub struct SendArgs {
+    /// The URL to post to
     #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/videogen", value_parser = http_url)]
     url: String,
-    /// Only samples of this event, such as `file.analysis_completed`; without it all 18 in turn.
+    /// Sends only samples of this event, such as `file.analysis_completed` [default: all, in turn]
     #[arg(long, conflicts_with = "body", value_parser = VIDEOGEN_EVENTS)]
     event: Option<String>,
-    /// Your own JSON instead of samples: a file, or `-` for standard input.
+    /// Sends your own JSON instead of samples: a file, or `-` for standard input
     #[arg(long, value_name = "FILE|-")]
     body: Option<String>,
-    /// How many deliveries; without it one of each sample.
+    /// Number of deliveries [default: one of each sample]
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Deliveries a second; without it as fast as they are answered.
+    /// Deliveries per second [default: as fast as they are answered]
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// The share of deliveries, from 0 to 1, that repeat the one before with the same webhook-id.
+    /// Fraction of deliveries, from 0 to 1, that repeat the previous one with the same webhook-id
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
-    /// Most requests at once.
+    /// Most requests at the same time
     #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
-    /// The webhook-id of the first delivery; later ones get a number behind it. Without it, a random one.
+    /// The webhook-id of the first delivery; later ones get it with a number appended [default: random]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Prints JSON.
+    /// Prints the result as JSON
     #[arg(long)]
     json: bool,
     /// Where the secret comes from.
     #[command(flatten)]
-    serve: ServeArgs,
+    settings: SettingsArgs,
 }
 
 /// Exit 0 if every delivery was answered 200.
-pub fn run(args: &Args) -> ExitCode {
-    let key = match super::signing_key(&args.serve) {
+pub(super) fn run(args: &SendArgs) -> ExitCode {
+    let key = match signing_key(&args.settings) {
         Ok(key) => key,
         Err(code) => return code,
     };
-    super::block_on(async {
+    block_on(async {
         let answers = send_all(args, &key).await?;
         print(args, &answers);
         anyhow::ensure!(
             answers.good == answers.all,
-            "{} of {} were not taken",
+            "{} of {} deliveries were not answered 200",
             answers.all - answers.good,
             answers.all
         );
@@ -66,7 +68,7 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-async fn send_all(args: &Args, key: &Key) -> anyhow::Result<Answers> {
+async fn send_all(args: &SendArgs, key: &Key) -> anyhow::Result<Answers> {
     let bodies = bodies(args)?;
     let count = args.count.unwrap_or(bodies.len() as u64);
     let prefix = args.id.clone().unwrap_or_else(|| format!("msg_{:016x}", rand::random::<u64>()));
@@ -78,13 +80,13 @@ async fn send_all(args: &Args, key: &Key) -> anyhow::Result<Answers> {
         }
         let id = if number == 0 { prefix.clone() } else { format!("{prefix}_{number}") };
         let body = bodies[(number % bodies.len() as u64) as usize].clone();
-        Delivery { id, body }
+        UnsignedDelivery { id, body }
     });
-    let plan = Plan { url: args.url.clone(), connections: args.connections, rate: args.rate };
-    send(&plan, key, deliveries).await
+    let options = SendOptions { url: args.url.clone(), connections: args.connections, rate: args.rate };
+    send(&options, key, deliveries).await
 }
 
-fn bodies(args: &Args) -> anyhow::Result<Vec<String>> {
+fn bodies(args: &SendArgs) -> anyhow::Result<Vec<String>> {
     if let Some(path) = &args.body {
         let text = match path.as_str() {
             "-" => std::io::read_to_string(std::io::stdin()),
@@ -118,7 +120,7 @@ fn number(text: &str, within: std::ops::RangeInclusive<f64>) -> Result<f64, Stri
     number.ok_or_else(|| format!("expected a number from {} to {}", within.start(), within.end()))
 }
 
-fn print(args: &Args, answers: &Answers) {
+fn print(args: &SendArgs, answers: &Answers) {
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
     let (p50, p99) = (milliseconds(answers.quantile(0.5)), milliseconds(answers.quantile(0.99)));
     if args.json {
@@ -129,8 +131,8 @@ fn print(args: &Args, answers: &Answers) {
         );
         return;
     }
-    for (said, count) in &answers.counts {
-        println!("{count:>8}  {said}");
+    for (answer, count) in &answers.counts {
+        println!("{count:>8}  {answer}");
     }
-    println!("{:>8}  sent; time to answer p50 {p50} ms, p99 {p99} ms", answers.all);
+    println!("{:>8}  sent; latency p50 {p50} ms, p99 {p99} ms", answers.all);
 }

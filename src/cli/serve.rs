@@ -1,4 +1,4 @@
-//! `hookbridge serve`: settings, listeners, signals.
+//! `hookbridge serve`: listeners and signals around the [`App`].
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -7,39 +7,35 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::ServeArgs;
+use super::args::SettingsArgs;
+use super::exit::block_on;
+use super::inputs::{settings, start_logging};
 use crate::app::App;
 use crate::config::Settings;
 
-/// Arguments of `serve`.
-#[derive(clap::Args, Debug)]
-pub struct Args {
-    #[command(flatten)]
-    settings: ServeArgs,
-}
-
 /// Serves until SIGTERM or SIGINT.
-pub fn run(args: &Args) -> ExitCode {
-    let settings = match super::settings(&args.settings) {
-        Ok(loaded) => loaded.settings,
+pub(super) fn run(args: &SettingsArgs) -> ExitCode {
+    let settings = match settings(args) {
+        Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Err(code) = super::start_logging() {
+    if let Err(code) = start_logging() {
         return code;
     }
-    super::block_on(async { serve(settings, |_| async {}).await })
+    block_on(serve(settings, |_| async {}))
 }
 
-/// Listens, serves, and ends in order; `listening` is given the webhook listener's address and runs beside it.
+/// Listens, serves, and shuts down in order. `listening` receives the webhook listener's address; the future that it
+/// returns runs concurrently with the server.
 ///
 /// # Errors
-/// An address cannot be bound, the data directory is not ours, or a destination's settings can never work.
-pub async fn serve<L: Future<Output = ()>>(
+/// An address cannot be bound, another process uses the data directory, or a destination's settings can never work.
+pub(super) async fn serve<L: Future<Output = ()>>(
     settings: Settings,
     listening: impl FnOnce(SocketAddr) -> L,
 ) -> anyhow::Result<()> {
-    let mut term = signal(SignalKind::terminate()).context("no signals")?;
-    let mut int = signal(SignalKind::interrupt()).context("no signals")?;
+    let mut term = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let (listen, admin) = (settings.listen, settings.admin);
     let app = App::open(settings).map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
     let webhooks = bind("webhooks", listen).await?;
@@ -61,7 +57,7 @@ pub async fn serve<L: Future<Output = ()>>(
     Ok(())
 }
 
-async fn bind(listener: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(listener: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({listener})"))?;
     let address = bound.local_addr().context("the listener has no address")?;
     tracing::info!(listener, %address, "listening");

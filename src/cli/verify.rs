@@ -1,4 +1,4 @@
-//! `hookbridge verify`: one delivery, offline, with the reasons of `tests/vectors.json`.
+//! `hookbridge verify`: verifies one delivery offline. The reasons are those of `tests/vectors.json`.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -7,26 +7,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{FAILED, ServeArgs, USAGE};
+use super::args::SettingsArgs;
+use super::exit::{FAILED, USAGE};
+use super::inputs::process_environment;
 use crate::config::{Flags, keys_given, load};
 use crate::signature::{self, Key};
 
 /// Arguments of `verify`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct VerifyArgs {
     /// Where secrets come from: --secret, --secret-file, their variables, or else the sources of the configuration
     #[command(flatten)]
-    serve: ServeArgs,
-    /// A header as received, `Name: value`; repeatable
+    settings: SettingsArgs,
+    /// A received header, `Name: value`; repeatable
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
-    /// The receiver's clock, unix seconds [default: now]
+    /// The receiver's time, in unix seconds [default: now]
     #[arg(long, value_name = "UNIX", allow_negative_numbers = true)]
     now: Option<i64>,
-    /// Allowed age and allowed lead, in seconds
+    /// How far the timestamp may be from the receiver's time, in seconds, both ways
     #[arg(long, value_name = "S", default_value_t = 300)]
     tolerance: u64,
-    /// Takes svix-* headers where there are no webhook-* headers
+    /// Accepts svix-* headers where there are no webhook-* headers
     #[arg(long)]
     legacy_headers: bool,
     /// File with the raw body, `-` for standard input [default: an empty body]
@@ -34,8 +36,8 @@ pub struct Args {
     body: Option<PathBuf>,
 }
 
-/// Runs it.
-pub fn run(args: &Args) -> ExitCode {
+/// Exit 1 if the delivery is rejected.
+pub(super) fn run(args: &VerifyArgs) -> ExitCode {
     match reason(args) {
         Ok(reason) => {
             let outcome = if reason == "ok" { "accept" } else { "reject" };
@@ -49,9 +51,9 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn reason(args: &Args) -> Result<String, String> {
-    let flags = args.serve.flags();
-    let given = keys_given(&flags, &|name| std::env::var_os(name)).map_err(|mistakes| mistakes.to_string())?;
+fn reason(args: &VerifyArgs) -> Result<String, String> {
+    let flags = args.settings.flags();
+    let given = keys_given(&flags, &process_environment).map_err(|mistakes| mistakes.to_string())?;
     let headers = headers(&args.header)?;
     let body = body(args.body.as_ref())?;
     let now = match args.now {
@@ -73,8 +75,8 @@ fn reason(args: &Args) -> Result<String, String> {
 
 /// The keys of the configuration's sources.
 fn configured(flags: &Flags) -> Result<Vec<Key>, String> {
-    let loaded = load(flags, &|name| std::env::var_os(name)).map_err(|mistakes| {
-        format!("no secret: give --secret, --secret-file, HOOKBRIDGE_SECRET, or a configuration that holds it (--config)\n{mistakes}")
+    let loaded = load(flags, &process_environment).map_err(|mistakes| {
+        format!("no secret: give --secret, --secret-file, HOOKBRIDGE_SECRET, or a configuration that contains one (--config)\n{mistakes}")
     })?;
     Ok(loaded.settings.sources.into_iter().flat_map(|source| source.keys).collect())
 }
@@ -82,11 +84,11 @@ fn configured(flags: &Flags) -> Result<Vec<Key>, String> {
 fn headers(given: &[String]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (index, header) in given.iter().enumerate() {
-        let wrong = || format!("--header {}: expected `Name: value`", index + 1);
-        let (name, value) = header.split_once(':').ok_or_else(wrong)?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-        // HTTP takes the spaces around a value away.
-        let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes()).map_err(|_| wrong())?;
+        let malformed = || format!("--header {}: expected `Name: value`", index + 1);
+        let (name, value) = header.split_once(':').ok_or_else(malformed)?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| malformed())?;
+        // HTTP excludes spaces and tabs around a value (RFC 9110, section 5.5).
+        let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes()).map_err(|_| malformed())?;
         headers.try_append(name, value).map_err(|_| "too many headers")?;
     }
     Ok(headers)
@@ -95,14 +97,14 @@ fn headers(given: &[String]) -> Result<HeaderMap, String> {
 fn body(path: Option<&PathBuf>) -> Result<Vec<u8>, String> {
     let Some(path) = path else { return Ok(Vec::new()) };
     let mut bytes = Vec::new();
-    let read = match path.to_str() {
+    let content = match path.to_str() {
         Some("-") => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes),
         _ => std::fs::read(path),
     };
-    read.map_err(|error| format!("{}: the body cannot be read: {}", path.display(), error.kind()))
+    content.map_err(|error| format!("{}: the body cannot be read: {}", path.display(), error.kind()))
 }
 
 fn unix_now() -> Result<i64, String> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| "the system clock is before 1970")?;
-    i64::try_from(since.as_secs()).map_err(|_| "the system clock is absurd".into())
+    i64::try_from(since.as_secs()).map_err(|_| "the system clock is out of range".into())
 }

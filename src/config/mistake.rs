@@ -1,4 +1,4 @@
-//! Mistakes in a configuration: where they are, and what to write instead. Never a value that may be secret.
+//! Mistakes in a configuration: their places, and what is expected. Messages never quote a value that may be secret.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::sync::Arc;
 /// Where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the file, both from 1.
+    /// In the file. Line and column count from 1.
     File {
         /// The line.
         line: u64,
         /// The column, in characters.
         column: u64,
     },
-    /// By a flag or a variable of the environment, by its name.
+    /// By this flag or environment variable.
     Named(&'static str),
-    /// Nowhere: it is missing, or a default.
+    /// Nowhere: the setting is missing, or a default.
     Nowhere,
 }
 
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The file, the flag or the variable that holds it; `settings` for what is missing altogether.
+    /// The file, flag or variable that contains it; `settings` for a setting that is missing.
     pub file: Arc<str>,
     /// Line, from 1; 0 outside a file.
     pub line: u64,
@@ -41,7 +41,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake that was found; never empty. One a line.
+/// All mistakes that were found, at least one. `Display` writes one per line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -93,18 +93,14 @@ impl Report {
         }
     }
 
-    /// The value, or `None` and its mistake.
+    /// Returns the value, or records the mistake.
     pub(super) fn ok<T>(&mut self, place: &Place, result: Result<T, impl Into<String>>) -> Option<T> {
         result.map_err(|message| self.mistake(place, message)).ok()
     }
 
-    pub(super) fn is_clean(&self) -> bool {
-        self.mistakes.is_empty()
-    }
-
-    /// The warnings, or the mistakes in the order of the file.
+    /// The warnings, or the mistakes in the order of the file, followed by those outside it.
     pub(super) fn finish(mut self) -> Result<Vec<Mistake>, Mistakes> {
-        if self.is_clean() {
+        if self.mistakes.is_empty() {
             return Ok(self.warnings);
         }
         self.mistakes.sort_by_key(|mistake| (mistake.line == 0, mistake.line, mistake.column));
@@ -112,31 +108,28 @@ impl Report {
     }
 }
 
-/// The nearest of some names, as `; did you mean `x`?`, or nothing.
+/// A hint to the most similar of some names, ``; did you mean `x`?``, or nothing if none is similar enough for a typing
+/// error.
 pub(super) fn hint<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(given, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
-}
-
-/// The nearest of some names, if one is near enough to be a slip of the finger.
-pub(super) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |name: &&str| {
+    let distance = |name: &'a str| {
         let distance = strsim::damerau_levenshtein(&given.to_lowercase(), name);
-        (distance <= 1 + name.len() / 4 && distance < name.len()).then_some(distance)
+        (distance <= 1 + name.len() / 4 && distance < name.len()).then_some((distance, name))
     };
-    names.into_iter().filter_map(|name| near(&name).map(|distance| (distance, name))).min().map(|(_, name)| name)
+    let nearest = names.into_iter().filter_map(distance).min();
+    nearest.map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
 }
 
-/// A text of the configuration as a message may show it: nothing that looks like a key, and nothing long.
-pub(super) fn shown(text: &str) -> String {
+/// A text of the configuration, quoted for a message. Replaces a text that may contain a key or password, and a long one.
+pub(super) fn quoted(text: &str) -> String {
     if text.is_empty() {
-        return "an empty text".into();
+        return "an empty string".into();
     }
     let hidden = ["whsec_", "whpk_", "whsk_", "@"].iter().any(|mark| text.contains(mark));
-    if hidden || text.chars().count() > 80 { "what is given".into() } else { format!("`{}`", text.escape_debug()) }
+    if hidden || text.chars().count() > 80 { "the given value".into() } else { format!("`{}`", text.escape_debug()) }
 }
 
-/// A name as a message may show it: only what is plainly a word, as a key in the wrong place is not.
-pub(super) fn shown_name(name: &str) -> Option<String> {
+/// A name, quoted for a message, if it is a plain word. A key in the wrong place is not one.
+pub(super) fn quoted_name(name: &str) -> Option<String> {
     let plain = name.len() <= 40 && name.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '-' | '.'));
     let key = ["whsec_", "whpk_", "whsk_"].iter().any(|mark| name.starts_with(mark));
     (plain && !key && !name.is_empty()).then(|| format!("`{name}`"))

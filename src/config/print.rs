@@ -1,4 +1,4 @@
-//! The effective settings in the file's own form, without anything secret: what `check --print` shows.
+//! The effective settings in the form of a configuration file, without secrets, for `check --print`.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::signature::Key;
 use crate::source::Source;
 
 impl Settings {
-    /// Every setting as YAML, keys and passwords masked.
+    /// All settings as YAML, with keys and passwords masked.
     pub fn print(&self) -> String {
         let mut text = String::new();
         write(&mut text, &self.tree(), 0);
@@ -22,9 +22,9 @@ impl Settings {
         let named = |all: Vec<(String, Value)>| Value::Object(all.into_iter().collect::<Map<_, _>>());
         let (fallback, _) = &self.routes.fallback;
         json!({
-            "sources": named(self.sources.iter().map(|source| (source.name.to_string(), of_source(source))).collect()),
-            "destinations": named(self.destinations.iter().map(|to| (to.name.to_string(), of_destination(to))).collect()),
-            "routes": self.routes.rules.iter().map(of_rule).collect::<Vec<_>>(),
+            "sources": named(self.sources.iter().map(|source| (source.name.to_string(), source_tree(source))).collect()),
+            "destinations": named(self.destinations.iter().map(|to| (to.name.to_string(), destination_tree(to))).collect()),
+            "routes": self.routes.rules.iter().map(rule_tree).collect::<Vec<_>>(),
             "unrouted": match &self.routes.unrouted {
                 Unrouted::Topic(topic) if self.routes.only_fallback => {
                     json!({"destination": &**fallback, "topic": &**topic})
@@ -56,7 +56,7 @@ impl Settings {
     }
 }
 
-fn of_source(source: &Source) -> Value {
+fn source_tree(source: &Source) -> Value {
     let keys = source.keys.iter().map(|key| match key {
         Key::Shared(_) => "[secret]",
         Key::Public(_) => "[public key]",
@@ -79,7 +79,7 @@ fn of_source(source: &Source) -> Value {
     tree
 }
 
-fn of_destination(destination: &DestinationSettings) -> Value {
+fn destination_tree(destination: &DestinationSettings) -> Value {
     let mut tree = json!({
         "url": destination.url.shown(),
         "mode": match destination.mode { Mode::Binary => "binary", Mode::Structured => "structured" },
@@ -133,7 +133,7 @@ fn of_destination(destination: &DestinationSettings) -> Value {
     tree
 }
 
-fn of_rule(rule: &Rule) -> Value {
+fn rule_tree(rule: &Rule) -> Value {
     let to = rule.to.iter().map(|to| {
         let mut target = json!({"destination": &*to.destination, "topic": to.topic.to_string()});
         if let Some(key) = &to.key {
@@ -148,8 +148,8 @@ fn of_rule(rule: &Rule) -> Value {
     tree
 }
 
-/// Block style for mappings, flow style (JSON, which YAML holds) for lists and scalars. A `$` is escaped, so that what is
-/// printed can be read again.
+/// Writes mappings in block style, and lists and scalars in flow style (as JSON, a subset of YAML). Escapes `${`, so that
+/// the output can be loaded again.
 fn write(text: &mut String, value: &Value, indent: usize) {
     let Value::Object(members) = value else { return };
     for (name, value) in members {

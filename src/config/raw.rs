@@ -1,10 +1,11 @@
-//! The file as it is written: every value still text, with its place. Types and meaning are [`super::check`]'s.
+//! The file as it is written: every value is still text, with its place. `check` gives the values their types and meaning.
 //!
-//! Values stay text because `${NAME}` may stand for any of them; names of settings are closed (`deny_unknown_fields`).
+//! Values stay text because any of them may contain `${NAME}`. An unknown name of a setting is an error
+//! (`deny_unknown_fields`).
 
 use serde::Deserialize;
 
-pub(super) use leaf::{Leaf, Named, OneOrMany, Or, Scalar};
+pub(super) use leaf::{Leaf, NameOr, Named, OneOrMany, RawScalar};
 pub(super) use read::read;
 
 mod leaf;
@@ -13,26 +14,26 @@ mod read;
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct File {
-    pub sources: Option<Named<Source>>,
-    pub destinations: Option<Named<Destination>>,
-    pub routes: Option<Vec<Route>>,
-    pub unrouted: Option<Or<Unrouted>>,
+pub(super) struct RawFile {
+    pub sources: Option<Named<RawSource>>,
+    pub destinations: Option<Named<RawDestination>>,
+    pub routes: Option<Vec<RawRoute>>,
+    pub unrouted: Option<NameOr<RawUnrouted>>,
     pub ack: Option<Leaf>,
     pub store: Option<Leaf>,
-    pub dedup: Dedup,
-    pub dead_letters: DeadLetters,
+    pub dedup: RawDedup,
+    pub dead_letters: RawDeadLetters,
     pub listen: Option<Leaf>,
-    pub admin: Admin,
+    pub admin: RawAdmin,
     pub data: Option<Leaf>,
-    pub limits: Limits,
-    pub publish: Timeout,
-    pub shutdown: Timeout,
+    pub limits: RawLimits,
+    pub publish: RawTimeout,
+    pub shutdown: RawTimeout,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Source {
+pub(super) struct RawSource {
     pub secrets: Option<OneOrMany>,
     pub path: Option<Leaf>,
     pub uri: Option<Leaf>,
@@ -42,14 +43,14 @@ pub(super) struct Source {
     pub type_prefix: Option<Leaf>,
     pub events: Option<Vec<Leaf>>,
     pub payload: Option<Leaf>,
-    pub fields: Fields,
+    pub fields: RawFields,
     pub in_flight: Option<Leaf>,
     pub rate: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Fields {
+pub(super) struct RawFields {
     pub event: Option<Leaf>,
     pub time: Option<Leaf>,
     pub subject: Option<OneOrMany>,
@@ -57,7 +58,7 @@ pub(super) struct Fields {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Destination {
+pub(super) struct RawDestination {
     pub url: Option<OneOrMany>,
     pub stream: Option<Leaf>,
     pub exchange: Option<Leaf>,
@@ -67,14 +68,14 @@ pub(super) struct Destination {
     pub forward_signature: Option<Leaf>,
     pub in_flight: Option<Leaf>,
     pub in_flight_bytes: Option<Leaf>,
-    pub tls: Tls,
-    pub auth: Auth,
+    pub tls: RawTls,
+    pub auth: RawAuth,
     pub properties: Named<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Tls {
+pub(super) struct RawTls {
     pub ca: Option<Leaf>,
     pub cert: Option<Leaf>,
     pub key: Option<Leaf>,
@@ -82,7 +83,7 @@ pub(super) struct Tls {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Auth {
+pub(super) struct RawAuth {
     pub token: Option<Leaf>,
     pub nkey: Option<Leaf>,
     pub creds: Option<Leaf>,
@@ -90,24 +91,24 @@ pub(super) struct Auth {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Route {
+pub(super) struct RawRoute {
     #[serde(rename = "match")]
     pub pattern: Leaf,
-    pub when: Option<When>,
-    pub to: Vec<Or<To>>,
+    pub when: Option<RawWhen>,
+    pub to: Vec<NameOr<RawTo>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct When {
+pub(super) struct RawWhen {
     pub pointer: Leaf,
     #[serde(rename = "in")]
-    pub values: Vec<Scalar>,
+    pub values: Vec<RawScalar>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct To {
+pub(super) struct RawTo {
     pub destination: Leaf,
     pub topic: Option<Leaf>,
     pub key: Option<Leaf>,
@@ -115,32 +116,32 @@ pub(super) struct To {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Unrouted {
+pub(super) struct RawUnrouted {
     pub destination: Leaf,
     pub topic: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Dedup {
+pub(super) struct RawDedup {
     pub window: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct DeadLetters {
+pub(super) struct RawDeadLetters {
     pub to: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Admin {
+pub(super) struct RawAdmin {
     pub listen: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Limits {
+pub(super) struct RawLimits {
     pub body: Option<Leaf>,
     pub header_bytes: Option<Leaf>,
     pub headers: Option<Leaf>,
@@ -153,6 +154,6 @@ pub(super) struct Limits {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Timeout {
+pub(super) struct RawTimeout {
     pub timeout: Option<Leaf>,
 }

@@ -1,4 +1,4 @@
-//! The whole settings tree, checked: every module that has settings finds its own here.
+//! All settings, checked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,33 +13,33 @@ use crate::source::Source;
 /// Everything that can be set, after all checks.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where webhooks come from, in the file's order.
+    /// The sources, in the order of the file.
     pub sources: Vec<Source>,
-    /// Where events go, in the file's order.
+    /// The destinations, in the order of the file.
     pub destinations: Vec<DestinationSettings>,
-    /// Event to targets.
+    /// Which event goes to which targets.
     pub routes: Routes,
-    /// Where ids and facts are kept.
+    /// Where ids and facts are stored.
     pub store: StoreKind,
-    /// The embedded store's directory.
+    /// The directory of the embedded store.
     pub data: PathBuf,
     /// How long an id is remembered, in elapsed time. Default 7 days.
     pub dedup_window: Duration,
-    /// The name of the destination that takes dead letters where the store keeps none.
+    /// The destination for dead letters, if the store keeps none.
     pub dead_letters_to: Option<Arc<str>>,
-    /// The webhook listener. Default `0.0.0.0:8080`.
+    /// The address of the webhook listener. Default `0.0.0.0:8080`.
     pub listen: SocketAddr,
-    /// The admin listener. Default `127.0.0.1:9464`.
+    /// The address of the admin listener. Default `127.0.0.1:9464`.
     pub admin: SocketAddr,
-    /// What a client may ask of us.
+    /// Limits for clients.
     pub limits: Limits,
-    /// How long a publish may stay without an outcome. Default 120 s.
+    /// Time limit for the outcome of a publish. Default 120 s.
     pub publish_timeout: Duration,
-    /// How long SIGTERM waits for what is in flight. Default 25 s.
+    /// Time limit for shutdown, including the work in flight. Default 25 s.
     pub shutdown_timeout: Duration,
 }
 
-/// Where ids and facts are kept.
+/// Where ids and facts are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// In this process.

@@ -1,53 +1,55 @@
-//! `${NAME}` and `${file:PATH}` in values that were parsed already: what they stand for can never become structure.
+//! Replaces `${NAME}` and `${file:PATH}` in values. The file is parsed first, so that a replacement can never become
+//! structure.
 //!
-//! `$${` is a literal `${`; a `$` before anything else is itself. What is put in is not looked at again.
+//! `$${` is a literal `${`; any other `$` is literal. A replacement is not searched for further references.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 
-/// The environment: `std::env::var_os`, or a table in tests.
+/// Looks up an environment variable: `std::env::var_os`, or a table in tests.
 pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
-/// Puts variables and files into a text.
+/// Replaces the references in a text.
 ///
 /// # Errors
-/// Names the variable or the file, never a value.
+/// Names the variable or the file, and never quotes a value.
 pub(super) fn substitute(text: &str, environment: &Environment<'_>) -> Result<String, String> {
-    fill(text, |name, _| value(name, environment))
+    replace_references(text, |name, _| value(name, environment))
 }
 
-/// The same in a URL: what stands before its `@` (a user or a password) is percent-encoded, unless it is already.
+/// Replaces the references in a URL. A replacement before the `@` (a user or a password) is percent-encoded, unless it
+/// already is.
 ///
 /// # Errors
-/// As [`substitute`].
+/// Same as [`substitute`].
 pub(super) fn substitute_url(text: &str, environment: &Environment<'_>) -> Result<String, String> {
-    fill(text, |name, rest| {
+    replace_references(text, |name, rest| {
         let value = value(name, environment)?;
-        // The rest of this address: up to the path, or the next address.
+        // The rest of this address, up to its path or the next address.
         let address = rest.split(['/', ',']).next().unwrap_or_default();
         Ok(if address.contains('@') { percent_encode(&value) } else { value })
     })
 }
 
-fn fill(text: &str, value: impl Fn(&str, &str) -> Result<String, String>) -> Result<String, String> {
-    let mut filled = String::with_capacity(text.len());
+fn replace_references(text: &str, value: impl Fn(&str, &str) -> Result<String, String>) -> Result<String, String> {
+    let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
         if rest[..start].ends_with('$') {
-            filled.push_str(&rest[..start - 1]);
-            filled.push_str("${");
+            replaced.push_str(&rest[..start - 1]);
+            replaced.push_str("${");
             rest = &rest[start + 2..];
             continue;
         }
-        filled.push_str(&rest[..start]);
+        replaced.push_str(&rest[..start]);
         let inside = &rest[start + 2..];
-        let end = inside.find('}').ok_or("a `${` without its `}`; write `$${` for a literal `${`")?;
+        let end = inside.find('}').ok_or("`${` has no matching `}`; write `$${` for a literal `${`")?;
         rest = &inside[end + 1..];
-        filled.push_str(&value(&inside[..end], rest)?);
+        replaced.push_str(&value(&inside[..end], rest)?);
     }
-    filled.push_str(rest);
-    Ok(filled)
+    replaced.push_str(rest);
+    Ok(replaced)
 }
 
 fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
@@ -64,12 +66,12 @@ fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
     value.into_string().map_err(|_| format!("the environment variable `{name}` is not UTF-8"))
 }
 
-/// A file's text without the newline at its end, which editors and `echo` add.
+/// The text of a file without the newline at its end, which editors and `echo` add.
 ///
 /// # Errors
-/// What is wrong with it, to stand after its name.
+/// What is wrong; completes a sentence that begins with the file's name.
 pub(super) fn read_file(path: &str) -> Result<String, String> {
-    /// Nothing that stands in a setting is larger.
+    /// In bytes. No setting needs more.
     const MOST: u64 = 1 << 20;
     let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
     let length = fs::metadata(path).map_err(unreadable)?.len();
@@ -105,7 +107,7 @@ fn percent_encode(value: &str) -> String {
     encoded
 }
 
-/// An environment made of pairs, for tests and for commands that make their own.
+/// An environment that consists of these pairs. For tests.
 pub fn environment_of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> impl Fn(&str) -> Option<OsString> {
     let table: BTreeMap<String, OsString> =
         pairs.into_iter().map(|(name, value)| (name.to_owned(), OsString::from(value))).collect();
@@ -117,21 +119,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_put_in_once() {
+    fn variables_are_replaced_once() {
         let environment = environment_of([("A", "${B}"), ("B", "b"), ("C", "x: y\n- z")]);
-        let filled = |text: &str| substitute(text, &environment);
-        assert_eq!(filled("1${A}2${B}3").as_deref(), Ok("1${B}2b3"));
-        assert_eq!(filled("$${A}").as_deref(), Ok("${A}"));
-        assert_eq!(filled("$A $ $$ a$").as_deref(), Ok("$A $ $$ a$"));
-        assert_eq!(filled("${C}").as_deref(), Ok("x: y\n- z"));
-        assert_eq!(filled("${D}"), Err("the environment variable `D` is not set".into()));
-        assert!(filled("${A").is_err());
-        assert!(filled("${}").is_err());
-        assert!(filled("${A:-b}").is_err());
+        let replaced = |text: &str| substitute(text, &environment);
+        assert_eq!(replaced("1${A}2${B}3").as_deref(), Ok("1${B}2b3"));
+        assert_eq!(replaced("$${A}").as_deref(), Ok("${A}"));
+        assert_eq!(replaced("$A $ $$ a$").as_deref(), Ok("$A $ $$ a$"));
+        assert_eq!(replaced("${C}").as_deref(), Ok("x: y\n- z"));
+        assert_eq!(replaced("${D}"), Err("the environment variable `D` is not set".into()));
+        assert!(replaced("${A").is_err());
+        assert!(replaced("${}").is_err());
+        assert!(replaced("${A:-b}").is_err());
     }
 
     #[test]
-    fn files_lose_the_newline_at_their_end() {
+    fn newline_at_the_end_of_a_file_is_removed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "one\ntwo\r\n").unwrap();
         let path = file.path().display();
@@ -143,9 +145,9 @@ mod tests {
     #[test]
     fn passwords_are_percent_encoded_in_urls() {
         let environment = environment_of([("P", "p@s/s,w%"), ("E", "p%40s"), ("H", "host"), ("V", "a/b")]);
-        let filled = |text: &str| substitute_url(text, &environment).unwrap();
-        assert_eq!(filled("amqp://u:${P}@${H}:5672/${V}"), "amqp://u:p%40s%2Fs%2Cw%25@host:5672/a/b");
-        assert_eq!(filled("amqp://u:${E}@h"), "amqp://u:p%40s@h");
-        assert_eq!(filled("nats://${H},u@${H}"), "nats://host,u@host");
+        let replaced = |text: &str| substitute_url(text, &environment).unwrap();
+        assert_eq!(replaced("amqp://u:${P}@${H}:5672/${V}"), "amqp://u:p%40s%2Fs%2Cw%25@host:5672/a/b");
+        assert_eq!(replaced("amqp://u:${E}@h"), "amqp://u:p%40s@h");
+        assert_eq!(replaced("nats://${H},u@${H}"), "nats://host,u@host");
     }
 }

@@ -1,4 +1,4 @@
-//! What a file, an environment and flags lead to: settings, or mistakes at their places.
+//! Loading a file, an environment and flags: the settings, or the mistakes at their places.
 
 use std::io::Write as _;
 
@@ -17,7 +17,7 @@ mod secrets;
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER_KEY: &str = "whsec_yx0oskn8bFTxPzSrt6gpI3FCn+yeUHeDgYXHmoJBd3A=";
 
-/// A variable for every test, so that files need not hold a key.
+/// The environment of the tests, so that files need not contain keys.
 const VARIABLES: [(&str, &str); 4] =
     [("KEY", KEY), ("OTHER", OTHER_KEY), ("BAD", "hunter2hunter2"), ("PASSWORD", "hunter2@x")];
 
@@ -33,15 +33,15 @@ fn load_file(text: &str) -> Result<Loaded, String> {
     load_text(text, Flags::default(), &environment_of(VARIABLES))
 }
 
-/// A good file with a source and a NATS destination, and what a test adds.
-fn good(more: &str) -> Loaded {
+/// Loads a valid file with a source, a NATS destination, and further lines.
+fn valid(more: &str) -> Loaded {
     let text = format!(
         "sources: {{videogen: {{secrets: \"${{KEY}}\"}}}}\ndestinations: {{stream: {{url: \"nats://h\"}}}}\n{more}"
     );
     load_file(&text).unwrap()
 }
 
-/// The example of the design, as a user would copy it.
+/// The example in the design document.
 const EXAMPLE: &str = r#"
 sources:
   videogen:
@@ -72,7 +72,7 @@ admin: {listen: "127.0.0.1:9464"}
 "#;
 
 #[test]
-fn the_example_of_the_design_is_right() {
+fn example_of_the_design_is_valid() {
     let next = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(next.path(), format!("{OTHER_KEY}\n")).unwrap();
     let text = EXAMPLE.replace("NEXT", &next.path().display().to_string());
@@ -99,14 +99,15 @@ fn the_example_of_the_design_is_right() {
         settings.topics("rabbit"),
         ["tool_execution.cancelled", "tool_execution.failed", "tool_execution.succeeded", "unrouted"]
     );
-    // All 18, as the condition may refuse tool executions; and those of file.* have two parts or three.
+    // All 18: the condition may not hold for tool executions, and some file events have three parts, which `file.*` does
+    // not match.
     assert_eq!(settings.topics("stream").len(), 19);
     assert_eq!(settings.topics("nowhere"), Vec::<String>::new());
 }
 
 #[test]
-fn a_destination_alone_takes_everything() {
-    let settings = good("").settings;
+fn single_destination_without_routes_takes_everything() {
+    let settings = valid("").settings;
     assert_eq!(settings.routes.rules.len(), 1);
     assert_eq!(settings.topics("stream").len(), 19);
     assert_eq!(*settings.routes.fallback.0, *"stream");
@@ -117,8 +118,8 @@ fn a_destination_alone_takes_everything() {
 }
 
 #[test]
-fn unrouted_topics_are_only_where_they_can_be_needed() {
-    let topics = |more: &str, name: &str| good(more).settings.topics(name);
+fn unrouted_topic_exists_only_where_it_can_be_needed() {
+    let topics = |more: &str, name: &str| valid(more).settings.topics(name);
     let fixed = "routes: [{match: '**', to: [{destination: stream, topic: all}]}]";
     assert_eq!(topics(fixed, "stream"), ["all"]);
     let partly = "routes: [{match: 'file.*', to: [{destination: stream, topic: all}]}]\nunrouted: rest";
@@ -137,22 +138,22 @@ unrouted: {destination: second, topic: rest}";
 }
 
 #[test]
-fn what_is_surely_not_meant_is_a_warning() {
-    let warnings = |more: &str| good(more).warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>();
+fn probably_unintended_settings_are_warnings() {
+    let warnings = |more: &str| valid(more).warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>();
     let after = "routes: [{match: '**', to: [stream]}, {match: 'file.*', to: []}]";
-    assert_eq!(warnings(after), ["this route can never match: one before it takes every event"]);
+    assert_eq!(warnings(after), ["this route never matches, because an earlier one takes every event"]);
     let typo = "routes: [{match: 'files.*', to: [stream]}]";
-    assert_eq!(warnings(typo), ["`files.*` matches no event that a source knows; did you mean `file`?"]);
+    assert_eq!(warnings(typo), ["`files.*` matches no known event; did you mean `file`?"]);
     let late = "limits: {request_timeout: 20s}";
-    assert_eq!(warnings(late), ["VideoGen gives up after 15 s: a later answer is not seen"]);
+    assert_eq!(warnings(late), ["VideoGen times out after 15 s and does not see a later answer"]);
     let twice = "routes: [{match: '**', to: [stream, stream]}]";
-    assert_eq!(warnings(twice), ["the same destination and topic twice in one route"]);
+    assert_eq!(warnings(twice), ["the route has the same destination and topic twice"]);
     assert_eq!(warnings("unrouted: deadletter"), ["`deadletter` is a topic; did you mean `dead-letter`?"]);
     assert_eq!(warnings("routes: [{match: '**', to: []}]"), ["no route leads to the destination `stream`"]);
 }
 
 #[test]
-fn a_source_of_another_sender() {
+fn source_of_another_sender_has_its_own_defaults() {
     let text = "sources: {shop: {secrets: \"${KEY} ${OTHER}\", events: [order.paid], fields: {subject: /data/order}}}
 destinations: {files: {url: 'file:out'}}
 unrouted: {destination: files, topic: rest}";
@@ -169,7 +170,7 @@ unrouted: {destination: files, topic: rest}";
 }
 
 #[test]
-fn what_is_printed_can_be_read() {
+fn printed_settings_can_be_loaded() {
     let text = "sources: {videogen: {secrets: \"${KEY}\", attributes: {env: '$${x}'}}}
 destinations:
   stream: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}

@@ -1,24 +1,23 @@
-//! Which topics the routes can make: what destinations make topology for.
+//! Which topics the routes can yield. Destinations create topology for them.
 
 use super::Settings;
-use super::check::takes_everything;
 use crate::route::{Routes, Rule, Unrouted};
 use crate::source::Source;
 
 impl Settings {
-    /// Every topic that the routes can make for a destination, `*` standing for `{subject}`: sorted, each once. The
-    /// topic for unrouted events is among them where an event can come to need it.
+    /// Every topic that the routes can yield for a destination, with `*` in place of `{subject}`; sorted, without
+    /// duplicates. Includes the topic for unrouted events if an event can go there.
     pub fn topics(&self, destination: &str) -> Vec<String> {
-        of(&self.routes, &self.sources, destination, "*")
+        possible_topics(&self.routes, &self.sources, destination, "*")
     }
 }
 
-/// See [`Settings::topics`].
-pub(super) fn of(routes: &Routes, sources: &[Source], destination: &str, any: &str) -> Vec<String> {
+/// See [`Settings::topics`]; `any` is in place of `{subject}`.
+pub(super) fn possible_topics(routes: &Routes, sources: &[Source], destination: &str, any: &str) -> Vec<String> {
     let mut topics = Vec::new();
     for (index, rule) in routes.rules.iter().enumerate() {
         let before = &routes.rules[..index];
-        if before.iter().any(takes_everything) {
+        if before.iter().any(Rule::takes_everything) {
             break;
         }
         for to in rule.to.iter().filter(|to| &*to.destination == destination) {
@@ -29,25 +28,26 @@ pub(super) fn of(routes: &Routes, sources: &[Source], destination: &str, any: &s
             }
         }
     }
-    topics.extend(unrouted(routes, destination).map(str::to_owned));
+    topics.extend(unrouted_topic(routes, destination).map(str::to_owned));
     topics.sort_unstable();
     topics.dedup();
     topics
 }
 
-/// Whether an event can come to a rule: the first that matches takes it, unless its condition refuses.
+/// Whether an event can reach a rule: the first rule that matches takes the event, unless its condition does not hold.
 fn reaches(event: &str, rule: &Rule, before: &[Rule]) -> bool {
     let taken = |rule: &Rule| rule.when.is_none() && rule.pattern.matches(event);
     rule.pattern.matches(event) && !before.iter().any(taken)
 }
 
-/// The topic for unrouted events, where a destination can come to need it: events that no rule takes go to the fallback,
-/// and names outside the list go there at each destination whose topics are named after events, or to the fallback too.
-pub(super) fn unrouted<'a>(routes: &'a Routes, destination: &str) -> Option<&'a str> {
+/// The topic for unrouted events, if a destination can need it. Events that no rule takes go to the fallback destination.
+/// Events with unknown names go to this topic at each destination whose topics contain the event's name, or, with
+/// `only_fallback`, at the fallback destination.
+pub(super) fn unrouted_topic<'a>(routes: &'a Routes, destination: &str) -> Option<&'a str> {
     let Unrouted::Topic(topic) = &routes.unrouted else { return None };
     let fallback = *routes.fallback.0 == *destination;
-    let falls = fallback && !routes.rules.iter().any(takes_everything);
-    let named = || {
+    let takes_unmatched = fallback && !routes.rules.iter().any(Rule::takes_everything);
+    let takes_unknown = || {
         let mut to = routes.rules.iter().flat_map(|rule| &rule.to).filter(|to| to.topic.names_event());
         if routes.only_fallback {
             fallback && to.next().is_some()
@@ -55,11 +55,11 @@ pub(super) fn unrouted<'a>(routes: &'a Routes, destination: &str) -> Option<&'a 
             to.any(|to| &*to.destination == destination)
         }
     };
-    (falls || named()).then_some(&**topic)
+    (takes_unmatched || takes_unknown()).then_some(&**topic)
 }
 
 /// Whether any event can go to a destination.
-pub(super) fn uses(routes: &Routes, destination: &str) -> bool {
+pub(super) fn is_used(routes: &Routes, destination: &str) -> bool {
     let to = routes.rules.iter().flat_map(|rule| &rule.to);
-    unrouted(routes, destination).is_some() || to.into_iter().any(|to| &*to.destination == destination)
+    unrouted_topic(routes, destination).is_some() || to.into_iter().any(|to| &*to.destination == destination)
 }

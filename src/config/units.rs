@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-/// Reads a duration.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+/// Parses a duration.
 ///
 /// # Errors
-/// Says what is expected.
+/// What is expected.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "expected a whole number and a unit: ms, s, m, h or d, such as 300s";
     let (number, unit) = split(text).ok_or(EXPECTED)?;
@@ -20,10 +24,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(|| "it is too long".into())
 }
 
-/// Reads a size in bytes.
+/// Parses a size in bytes.
 ///
 /// # Errors
-/// Says what is expected.
+/// What is expected.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     const EXPECTED: &str =
         "expected a number of bytes, or a number and a unit: KiB, MiB or GiB (kB, MB, GB), such as 8MiB";
@@ -41,10 +45,10 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(bytes).ok_or_else(|| "it is too large".into())
 }
 
-/// Reads a count.
+/// Parses a count.
 ///
 /// # Errors
-/// Says what is expected.
+/// What is expected.
 pub(super) fn count(text: &str) -> Result<u64, String> {
     match split(text) {
         Some((number, "")) => Ok(number),
@@ -59,7 +63,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
-/// A duration as it is written in a file.
+/// Formats a duration in the form that [`duration`] parses.
 pub(super) fn write_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     for (unit, length) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)] {
@@ -70,7 +74,7 @@ pub(super) fn write_duration(duration: Duration) -> String {
     format!("{milliseconds}ms")
 }
 
-/// A size as it is written in a file.
+/// Formats a size in the form that [`size`] parses.
 pub(super) fn write_size(bytes: usize) -> String {
     for (unit, length) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes > 0 && bytes.is_multiple_of(length) {
@@ -85,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed() {
         for (text, milliseconds) in
             [("300s", 300_000), ("500ms", 500), ("7d", 604_800_000), ("2 h", 7_200_000), ("1m", 60_000)]
         {
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         for (text, bytes) in [("8MiB", 8 << 20), ("64KiB", 65_536), ("1000", 1000), ("1 GB", 1_000_000_000), ("7B", 7)]
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn formatted_values_can_be_parsed() {
         for milliseconds in [0, 1, 999, 1000, 90_000, 3_600_000, 604_800_000] {
             let duration = Duration::from_millis(milliseconds);
             assert_eq!(super::duration(&write_duration(duration)), Ok(duration));

@@ -1,4 +1,4 @@
-//! `--to` and `url`: kind and addresses. No message shows any of it, as it may hold a password.
+//! Parses `--to` and `url` into kind and addresses. Messages never quote them, because they may contain a password.
 
 use std::path::PathBuf;
 
@@ -6,25 +6,25 @@ use crate::destination::settings::BrokerUrl;
 use crate::secret::Secret;
 
 const EXPECTED: &str = "expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR";
-const COMMA: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)";
+const ENCODING_HINT: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)";
 
-/// Reads one or several addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.
+/// Parses one or more addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.
 ///
 /// # Errors
-/// What is wrong, without the text.
+/// What is wrong; never quotes the text.
 pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
     let [first, ..] = texts else { return Err(EXPECTED.into()) };
     if let Some(path) = first.trim().strip_prefix("file:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         return match (path.is_empty(), texts.len()) {
-            (true, _) => Err("expected file: and a directory, such as file:events".into()),
+            (true, _) => Err("expected `file:` and a directory, such as file:events".into()),
             (false, 1) => Ok(BrokerUrl::File(PathBuf::from(path))),
-            _ => Err("a file destination has one directory".into()),
+            _ => Err("a file destination has exactly one directory".into()),
         };
     }
-    let mut addresses: Vec<Address> = Vec::new();
+    let mut addresses: Vec<ParsedAddress> = Vec::new();
     for text in texts {
-        groups(text, &mut addresses)?;
+        split_addresses(text, &mut addresses)?;
     }
     let scheme = addresses.first().map(|address| address.scheme.clone()).unwrap_or_default();
     let kind = |scheme: &str| match scheme {
@@ -37,24 +37,26 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
         return Err(EXPECTED.into());
     }
     if addresses.iter().any(|address| kind(&address.scheme) != kind(&scheme)) {
-        return Err("all addresses of a destination must be of one kind".into());
+        return Err("all addresses of a destination must be of the same kind".into());
     }
     match kind(&scheme) {
-        "kafka" => addresses.iter().map(Address::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
-        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(Address::url).collect())),
-        _ if addresses.iter().any(|address| !address.path.is_empty()) => Err("a NATS address has no path".into()),
-        _ => Ok(BrokerUrl::Nats(addresses.iter().map(Address::url).collect())),
+        "kafka" => addresses.iter().map(ParsedAddress::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
+        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(ParsedAddress::url).collect())),
+        _ if addresses.iter().any(|address| !address.path.is_empty()) => {
+            Err("a NATS address cannot have a path".into())
+        }
+        _ => Ok(BrokerUrl::Nats(addresses.iter().map(ParsedAddress::url).collect())),
     }
 }
 
-struct Address {
+struct ParsedAddress {
     scheme: String,
     user: String,
     host: String,
     path: String,
 }
 
-impl Address {
+impl ParsedAddress {
     fn url(&self) -> Secret {
         let at = if self.user.is_empty() { "" } else { "@" };
         Secret::new(format!("{}://{}{at}{}{}", self.scheme, self.user, self.host, self.path))
@@ -62,18 +64,20 @@ impl Address {
 
     fn kafka(&self) -> Result<String, String> {
         if !self.user.is_empty() {
-            return Err("a kafka:// address holds no user: set `properties` sasl.username and sasl.password".into());
+            return Err(
+                "a kafka:// address cannot contain a user: set sasl.username and sasl.password in `properties`".into(),
+            );
         }
         if !self.path.is_empty() {
-            return Err("a kafka:// address has no path".into());
+            return Err("a kafka:// address cannot have a path".into());
         }
         let has_port = self.host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         Ok(if has_port { self.host.clone() } else { format!("{}:9092", self.host) })
     }
 }
 
-/// Splits at commas; what has no scheme of its own takes scheme, user and path of the address it follows.
-fn groups(text: &str, addresses: &mut Vec<Address>) -> Result<(), String> {
+/// Splits a text at commas. A part without a scheme takes the scheme, user and path of the address before it.
+fn split_addresses(text: &str, addresses: &mut Vec<ParsedAddress>) -> Result<(), String> {
     let start = addresses.len();
     let mut group = start;
     for part in text.split(',') {
@@ -91,22 +95,22 @@ fn groups(text: &str, addresses: &mut Vec<Address>) -> Result<(), String> {
         check_host(host)?;
         let legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         if !legal(user) || user.contains('@') || !legal(path) {
-            return Err(format!("it holds a character that must be percent-encoded {COMMA}"));
+            return Err(format!("it contains a character that must be percent-encoded {ENCODING_HINT}"));
         }
         let path = if path == "/" && scheme != "amqp" && scheme != "amqps" { "" } else { path };
-        let inherited = |own: &str, of: fn(&Address) -> &String| match addresses.get(group) {
+        let inherited = |own: &str, of: fn(&ParsedAddress) -> &String| match addresses.get(group) {
             Some(first) if own.is_empty() => of(first).clone(),
             _ => own.to_owned(),
         };
         let user = inherited(user, |address| &address.user);
         let inherited_path = inherited(path, |address| &address.path);
         if !path.is_empty() {
-            // The path stands after the last address of its list.
+            // The path follows the last address of the list, and applies to all of them.
             for earlier in addresses[group..].iter_mut().filter(|earlier| earlier.path.is_empty()) {
                 earlier.path = path.into();
             }
         }
-        addresses.push(Address { scheme, user, host: host.into(), path: inherited_path });
+        addresses.push(ParsedAddress { scheme, user, host: host.into(), path: inherited_path });
     }
     Ok(())
 }
@@ -123,11 +127,11 @@ fn check_host(host: &str) -> Result<(), String> {
         return Err("a host is missing".into());
     }
     if !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')) {
-        return Err(format!("a host holds a character that no host has {COMMA}"));
+        return Err(format!("a host contains an invalid character {ENCODING_HINT}"));
     }
     match port {
         Some(port) if port.parse::<u16>().map_or(true, |port| port == 0) => {
-            Err(format!("a port is not a number from 1 to 65535 {COMMA}"))
+            Err(format!("a port is not a number from 1 to 65535 {ENCODING_HINT}"))
         }
         _ => Ok(()),
     }
@@ -146,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses() {
+    fn addresses_are_split() {
         for (text, all) in [
             ("nats://a:4222,b:4222", &["nats://a:4222", "nats://b:4222"][..]),
             ("nats://a,nats://b", &["nats://a", "nats://b"]),
@@ -165,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_show_nothing() {
+    fn messages_quote_nothing() {
         for text in [
             "",
             "nats://",

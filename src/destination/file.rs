@@ -1,153 +1,148 @@
-//! Files: `DIR/<topic>.ndjson`, one structured CloudEvent a line, on disk before it is confirmed.
+//! Files: `DIR/<topic>.ndjson`, one structured CloudEvent per line, synced to disk before it is confirmed.
 //!
-//! One thread writes. It takes what waits, appends it to the files it is for, syncs each of them once, and then resolves
-//! the confirms: the more publishers, the more lines share a sync.
+//! ```text
+//! publish ─▶ in_flight ─▶ queue ─▶ writer ─▶ open_files ─▶ topic_file
+//!                                  (thread)       └─▶ outcome ─▶ publisher
+//! ```
+//!
+//! | file | job |
+//! |---|---|
+//! | `in_flight` | the queue's commands; a publish until it has an outcome |
+//! | `writer` | the thread: collects a batch, writes it, replies, retries, reports the status |
+//! | `open_files` | the files held open: appends to several and syncs them concurrently |
+//! | `topic_file` | one topic's file: whole lines, or none |
+//! | `directory` | the directory: created, locked, described |
+//! | `outcome` | errors of the system → [`Outcome`] |
+//!
+//! The writer syncs each file once per batch, so the more publishers there are, the more lines share a sync.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::{Confirm, Destination, Health, Opening};
+use super::status::Status;
+use super::{Confirm, Destination, Health, Opening, keeper};
 use crate::destination::settings::BrokerUrl;
 use crate::message::{Message, Outcome};
-use crate::naming;
-use crate::naming::Kind;
+use crate::naming::{self, Kind};
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::OfDestination;
-use writer::{Command, Publish, Writer};
+use in_flight::{UnwrittenPublish, WriterCommand};
+use writer::FileWriter;
 
 mod directory;
-mod log;
+mod in_flight;
+mod open_files;
+mod outcome;
+mod topic_file;
 mod writer;
 
-/// What publishers and the writer share.
-struct Shared {
-    health: Mutex<Health>,
-    /// Why it could not be used yet, to tell that once.
-    starting: Mutex<Option<Failure>>,
-    report: Box<dyn Fn(bool) + Send + Sync>,
-}
-
-impl Shared {
-    /// Notes a change, once.
-    fn now(&self, health: Health) {
-        let mut held = self.health.lock();
-        if *held == health {
-            return;
-        }
-        if let (Health::Starting, Health::Down(failure)) = (&*held, &health) {
-            // It stays so until it could be used once.
-            let mut told = self.starting.lock();
-            if told.as_ref() != Some(failure) {
-                tracing::warn!(%failure, "file destination cannot be used yet");
-                *told = Some(failure.clone());
-            }
-            return;
-        }
-        match &health {
-            Health::Down(failure) => tracing::warn!(%failure, "file destination is down"),
-            _ => tracing::info!("file destination is up"),
-        }
-        (self.report)(health == Health::Up);
-        *held = health;
-    }
-}
-
+/// A directory of files.
 struct Files {
-    writer: Mutex<Option<Sender<Command>>>,
-    shared: Arc<Shared>,
+    /// `None` after [`Destination::close`].
+    queue: Mutex<Option<Sender<WriterCommand>>>,
+    status: Arc<Status<()>>,
     publish_timeout: Duration,
+    /// Cancelled before the writer is asked to end.
+    stop: CancellationToken,
 }
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
-    let BrokerUrl::File(dir) = opening.settings.url else {
+    let BrokerUrl::File(path) = opening.settings.url else {
         return Err(Failure::new(Reason::Failed, "not a file: URL"));
     };
-    let (metrics, label) = (opening.metrics, OfDestination { destination: opening.settings.name.to_string() });
-    let report = move |up: bool| {
-        metrics.up.get_or_create(&label).set(i64::from(up));
-        if up {
-            metrics.connects.get_or_create(&label).inc();
-        }
-    };
-    let shared =
-        Arc::new(Shared { health: Mutex::new(Health::Starting), starting: Mutex::default(), report: Box::new(report) });
-    let (commands, inbox) = channel();
-    let writer = Writer::new(dir, inbox, Arc::clone(&shared));
-    std::thread::Builder::new()
-        .name(format!("file:{}", opening.settings.name))
-        .spawn(move || writer.run())
-        .map_err(|error| Failure::new(Reason::Failed, format!("no thread to write with: {error}")))?;
-    let publish_timeout = opening.publish_timeout;
-    Ok(Arc::new(Files { writer: Mutex::new(Some(commands)), shared, publish_timeout }))
+    let status = Arc::new(Status::new(&opening.settings.name, &opening.metrics));
+    let writer = FileWriter::new(path, Arc::clone(&status));
+    let files = Files::start(status, opening.publish_timeout, move |queue| writer.run(&queue))?;
+    Ok(Arc::new(files))
 }
 
 impl Files {
-    /// Hands the writer a command; gives it back when the destination is closed.
-    fn tell(&self, command: Command) -> Result<(), Command> {
-        match &*self.writer.lock() {
-            Some(writer) => writer.send(command).map_err(|unsent| unsent.0),
-            None => Err(command),
-        }
+    /// Starts the thread that takes commands from the queue.
+    fn start(
+        status: Arc<Status<()>>,
+        publish_timeout: Duration,
+        work: impl FnOnce(Receiver<WriterCommand>) + Send + 'static,
+    ) -> Result<Files, Failure> {
+        let (queue, commands) = channel();
+        let stop = CancellationToken::new();
+        let failed = {
+            let status = Arc::clone(&status);
+            move |failure| status.end(failure)
+        };
+        keeper::thread("file writer", &stop, move || work(commands), failed)
+            .map_err(|error| Failure::new(Reason::Failed, format!("cannot start the writer thread: {error}")))?;
+        Ok(Files { queue: Mutex::new(Some(queue)), status, publish_timeout, stop })
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(question(answer)).map_err(|_| Failure::from(Reason::Closing))?;
-        answered.await.map_err(|_| Failure::from(Reason::Closing))
+    /// Sends the writer a command.
+    ///
+    /// # Errors
+    /// The destination is closed, or the writer has failed.
+    fn send(&self, command: WriterCommand) -> Result<(), Failure> {
+        let sent = self.queue.lock().as_ref().is_some_and(|queue| queue.send(command).is_ok());
+        if sent { Ok(()) } else { Err(ended(&self.status)) }
     }
+
+    async fn prepare(&self) -> Result<String, Failure> {
+        let (reply, found) = oneshot::channel();
+        self.send(WriterCommand::Prepare(reply))?;
+        found.await.unwrap_or_else(|_| Err(ended(&self.status)))
+    }
+}
+
+/// Why the writer has ended.
+fn ended(status: &Status<()>) -> Failure {
+    status.connection().err().unwrap_or_else(|| Reason::Failed.into())
 }
 
 impl Destination for Files {
     fn publish(&self, message: Message) -> Confirm {
-        if let Err(fault) = naming::check(Kind::File, &message.topic) {
-            return ready(Outcome::Never(Failure::new(Reason::IllegalName, fault))).boxed();
+        if let Err(rule) = naming::check(Kind::File, &message.topic) {
+            return ready(Outcome::Never(Failure::new(Reason::IllegalName, rule))).boxed();
         }
-        let (told, outcome) = oneshot::channel();
-        let message = Arc::new(Mutex::new(Some(message)));
-        if self.tell(Command::Publish(Publish { message: Arc::clone(&message), told })).is_err() {
-            return ready(Outcome::Again(Reason::Closing.into())).boxed();
+        let (queued, unresolved) = UnwrittenPublish::new(message);
+        if let Err(failure) = self.send(WriterCommand::Publish(queued)) {
+            return ready(Outcome::Again(failure)).boxed();
         }
-        let timeout = self.publish_timeout;
-        async move {
-            match tokio::time::timeout(timeout, outcome).await {
-                Ok(Ok(outcome)) => outcome,
-                // The writer ended without a word.
-                Ok(Err(_)) => Outcome::Unknown(Reason::Failed.into()),
-                // Nobody has begun to write it, and now nobody can.
-                Err(_) if message.lock().take().is_some() => Outcome::Again(Reason::Timeout.into()),
-                Err(_) => Outcome::Unknown(Reason::Timeout.into()),
-            }
-        }
-        .boxed()
+        let status = Arc::clone(&self.status);
+        unresolved.outcome(self.publish_timeout, move || ended(&status)).boxed()
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        async { self.ask(Command::Prepare).await?.map(|_| ()) }.boxed()
+        async { self.prepare().await.map(drop) }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
-        async { self.ask(Command::Prepare).await?.map(|found| vec![found]) }.boxed()
+        async { self.prepare().await.map(|found| vec![found]) }.boxed()
     }
 
     fn health(&self) -> Health {
-        self.shared.health.lock().clone()
+        self.status.health()
     }
 
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
-            let Some(writer) = self.writer.lock().take() else { return };
-            let (ended, end) = oneshot::channel();
-            if writer.send(Command::End(ended)).is_ok() {
-                // Whatever is not written by then resolves when the disk answers, or at its own time.
-                let _ = tokio::time::timeout(at_most, end).await;
+            self.stop.cancel();
+            self.status.end(Reason::Closing.into());
+            let Some(queue) = self.queue.lock().take() else { return };
+            let (reply, closed) = oneshot::channel();
+            if queue.send(WriterCommand::Close(reply)).is_ok() {
+                // A publish that is still unwritten then resolves when the disk answers, or when it times out.
+                let _ = tokio::time::timeout(at_most, closed).await;
             }
         }
         .boxed()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 

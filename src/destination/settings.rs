@@ -1,4 +1,4 @@
-//! The settings of one destination: addresses, TLS, credentials, bounds.
+//! The settings of one destination: addresses, TLS, credentials, limits.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,32 +6,35 @@ use std::sync::Arc;
 use crate::naming::Kind;
 use crate::secret::Secret;
 
-/// Where events go.
+/// The settings of one destination.
 #[derive(Clone, Debug)]
 pub struct DestinationSettings {
-    /// Its name in the configuration.
+    /// The name in the configuration.
     pub name: Arc<str>,
     /// Kind and addresses.
     pub url: BrokerUrl,
-    /// JetStream stream. Default `EVENTS`.
+    /// The JetStream stream. Default `EVENTS`.
     pub stream: String,
-    /// RabbitMQ topic exchange. Default `events`.
+    /// The RabbitMQ topic exchange. Default `events`.
     pub exchange: String,
-    /// Kafka partitions of topics that are made. Default 12.
+    /// The number of partitions of Kafka topics that are created. Default 12.
     pub partitions: i32,
-    /// How CloudEvents are carried. Default binary.
+    /// The CloudEvents content mode. Default binary.
     pub mode: Mode,
-    /// Whether topology is made or only checked. Default ensure.
+    /// Whether missing topology is created. Default ensure.
     pub topology: Topology,
-    /// Whether `webhook-timestamp` and `webhook-signature` go along. Default no.
+    /// Whether `webhook-timestamp` and `webhook-signature` are forwarded. Default no.
     pub forward_signature: bool,
-    /// Most publishes without an outcome. Default 10,000.
+    /// Most publishes in flight. Default 10,000.
     pub in_flight: usize,
-    /// Most bytes of publishes without an outcome. Default 64 MiB.
+    /// Most bytes of publishes in flight. Default 64 MiB.
     pub in_flight_bytes: usize,
-    /// TLS roots and client certificate.
+    /// TLS root certificates and client certificate.
     pub tls: Tls,
-    /// NATS credentials beyond user and password in the URL.
+    /// Whether `SSL_CERT_FILE` or `SSL_CERT_DIR` names the TLS roots. Kafka's client reads these variables by itself, but
+    /// has no default for them. Default no.
+    pub roots_from_environment: bool,
+    /// NATS credentials other than user and password in the URL.
     pub auth: Auth,
     /// librdkafka properties.
     pub properties: Vec<(String, Secret)>,
@@ -52,13 +55,14 @@ impl DestinationSettings {
             in_flight: 10_000,
             in_flight_bytes: 64 << 20,
             tls: Tls::default(),
+            roots_from_environment: false,
             auth: Auth::default(),
             properties: Vec::new(),
         }
     }
 }
 
-/// Kind of a destination, and where it is.
+/// The kind and the addresses of a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BrokerUrl {
     /// `nats://` or `tls://`, one or several addresses.
@@ -72,7 +76,7 @@ pub enum BrokerUrl {
 }
 
 impl BrokerUrl {
-    /// Which kind of destination it is.
+    /// The kind of the destination.
     pub fn kind(&self) -> Kind {
         match self {
             BrokerUrl::Nats(_) => Kind::Nats,
@@ -82,7 +86,7 @@ impl BrokerUrl {
         }
     }
 
-    /// The addresses as they may be shown: without users and passwords.
+    /// The addresses without users and passwords, for messages.
     pub fn shown(&self) -> Vec<String> {
         match self {
             BrokerUrl::Nats(all) | BrokerUrl::Amqp(all) => all.iter().map(|one| masked(one.expose())).collect(),
@@ -92,34 +96,34 @@ impl BrokerUrl {
     }
 }
 
-/// CloudEvents content mode.
+/// The CloudEvents content mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Attributes in headers, the signed bytes as the body.
     #[default]
     Binary,
-    /// All in one JSON object.
+    /// Attributes and data in one JSON object.
     Structured,
 }
 
-/// What is done about topics that are missing.
+/// What to do about missing topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Topology {
-    /// They are made.
+    /// Create it.
     #[default]
     Ensure,
-    /// They are only checked.
+    /// Only check it.
     Verify,
 }
 
-/// TLS material, PEM files.
+/// TLS certificates and key, as PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Further root certificates.
+    /// Root certificates.
     pub ca: Option<PathBuf>,
-    /// Client certificate chain.
+    /// The client certificate chain.
     pub cert: Option<PathBuf>,
-    /// Its key.
+    /// The key of the client certificate.
     pub key: Option<PathBuf>,
 }
 
@@ -134,7 +138,7 @@ pub struct Auth {
     pub creds: Option<PathBuf>,
 }
 
-/// An address as it may be shown: without user and password, and without what follows a `?`.
+/// An address without user and password, and without its query.
 fn masked(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = rest.split('?').next().unwrap_or_default();
@@ -150,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masked_addresses_hold_no_password() {
+    fn masked_addresses_contain_no_password() {
         assert_eq!(masked("amqps://u:p@h:5671/prod?k=v"), "amqps://[secret]@h:5671/prod");
         assert_eq!(masked("nats://h"), "nats://h");
     }

@@ -92,9 +92,12 @@ impl<C: Clone> Status<C> {
 
     /// There is a connection. Whether it can be used is said by [`up`](Status::up) or [`down`](Status::down).
     pub(super) fn connected(&self, connection: C, server: &str) {
-        self.change(|state| {
+        let changed = self.change(|state| {
             (state.connection, state.failure, state.reached) = (Some(connection), None, true);
         });
+        if !changed {
+            return;
+        }
         self.metrics.connects.get_or_create(&self.label).inc();
         tracing::info!(destination = %self.name, server, "connected");
     }
@@ -136,9 +139,10 @@ impl<C: Clone> Status<C> {
         *warned = warnings.to_vec();
     }
 
-    fn change(&self, change: impl FnOnce(&mut State<C>)) {
+    /// Returns whether the change was made: after [`end`](Status::end) none is.
+    fn change(&self, change: impl FnOnce(&mut State<C>)) -> bool {
         let mut told = None;
-        self.state.send_if_modified(|state| {
+        let changed = self.state.send_if_modified(|state| {
             if state.over {
                 return false;
             }
@@ -159,6 +163,7 @@ impl<C: Clone> Status<C> {
             }
             None => {}
         }
+        changed
     }
 }
 
@@ -233,6 +238,7 @@ mod tests {
         status.connected(2, "server");
         status.up();
         assert_eq!((status.health(), gauge(&status)), (Health::Down(Reason::Closing.into()), 0));
+        assert_eq!(status.metrics.connects.get_or_create(&status.label).get(), 1, "none after the end");
     }
 
     #[tokio::test(start_paused = true)]

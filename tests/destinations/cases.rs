@@ -1,4 +1,4 @@
-//! What every destination does while its broker is well.
+//! What every destination does while its broker works.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,14 +28,14 @@ fn ids(stored: &[Stored]) -> Vec<String> {
     stored.iter().map(Stored::id).collect()
 }
 
-/// Confirmed: all attributes and the very bytes are there at once.
-pub async fn confirmed_can_be_read_back<S: Subject>() {
+/// A confirmed event can be read at once, with all attributes and exactly the signed bytes.
+pub async fn confirmed_event_is_stored<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
     let sent = event("msg_1");
     let mut keyed = bench.message("a", event("msg_2"));
-    keyed.key = Some("of the route".into());
-    // One after the other: there is no order between keys.
+    keyed.key = Some("key of the route".into());
+    // One after the other, because events with different keys have no order.
     for message in [bench.message("a", sent.clone()), keyed] {
         all(&publish_all(&handle, [message]).await, Ending::Confirmed);
     }
@@ -51,12 +51,12 @@ pub async fn confirmed_can_be_read_back<S: Subject>() {
     }
     if S::DIFFERENCES.keeps_key {
         assert_eq!(stored[0].key, sent.partitionkey);
-        assert_eq!(stored[1].key.as_deref(), Some("of the route"));
+        assert_eq!(stored[1].key.as_deref(), Some("key of the route"));
     }
 }
 
-/// Structured mode: one JSON object without insignificant whitespace.
-pub async fn structured_can_be_read_back<S: Subject>() {
+/// Structured mode stores one JSON object without insignificant whitespace.
+pub async fn structured_event_is_stored<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready_with(&["a"], |opening| opening.settings.mode = Mode::Structured).await;
     let sent = event("msg_1");
@@ -70,8 +70,8 @@ pub async fn structured_can_be_read_back<S: Subject>() {
     assert!(data.len() < sent.data.len() && !stored[0].body.contains(&b'\n'));
 }
 
-/// `forward_signature` adds what a worker needs to verify the very bytes again; without it nothing goes along.
-pub async fn signature_goes_along<S: Subject>() {
+/// `forward_signature` adds the headers that a worker needs to verify the delivery again; without it there are none.
+pub async fn signature_is_forwarded<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     for forward in [false, true] {
         let topic = if forward { "with" } else { "without" };
@@ -90,7 +90,7 @@ pub async fn signature_goes_along<S: Subject>() {
     }
 }
 
-/// Calls in order are stored in order, for one key and without waiting for one another.
+/// Publishes with one key are stored in the order of the calls, although none waits for another.
 pub async fn order_is_kept_under_load<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
@@ -99,7 +99,7 @@ pub async fn order_is_kept_under_load<S: Subject>() {
     assert_eq!(ids(&bench.stored("a").await), sent);
 }
 
-/// A second copy of an event is confirmed, and stored only where the broker does not deduplicate.
+/// A second copy of an event is confirmed, and is stored only if the broker does not deduplicate.
 pub async fn same_id_twice<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
@@ -108,8 +108,8 @@ pub async fn same_id_twice<S: Subject>() {
     assert_eq!(bench.stored("a").await.len(), if S::DIFFERENCES.dedups { 1 } else { 2 });
 }
 
-/// The same event goes to two topics of one destination: deduplication is per target.
-pub async fn two_topics_get_a_copy_each<S: Subject>() {
+/// An event for two topics of one destination is stored in both: deduplication is per target.
+pub async fn two_topics_each_get_a_copy<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a", "b"]).await;
     let messages = ["a", "b"].map(|topic| bench.message(topic, event("msg_1")));
@@ -119,7 +119,7 @@ pub async fn two_topics_get_a_copy_each<S: Subject>() {
     }
 }
 
-/// A topic that nothing was made for is not taken (where topics have to be made), and harms no other publish.
+/// A publish to a topic without topology has the declared outcome, and does not affect other publishes.
 pub async fn unknown_topic<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready(&["a"]).await;
@@ -133,18 +133,18 @@ pub async fn unknown_topic<S: Subject>() {
     assert_eq!(bench.stored("a").await.len(), 20);
 }
 
-/// While a topic refuses, nothing is told confirmed; afterwards it is taken. What was `Again` is not there.
-pub async fn refused_then_taken<S: Subject>() {
+/// While a topic refuses publishes, none is confirmed; afterwards they are. No event that ended in `Again` is stored.
+pub async fn refused_then_accepted<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready(&["a", "b"]).await;
-    let make = |topic: &str, id: &str| bench.message(topic, event(id));
-    all(&publish_all(&handle, [make("a", "msg_before")]).await, Ending::Confirmed);
+    let message = |topic: &str, id: &str| bench.message(topic, event(id));
+    all(&publish_all(&handle, [message("a", "msg_before")]).await, Ending::Confirmed);
     bench.subject.refuse(&bench.scope, &bench.topic("a")).await;
-    let refused = publish_all(&handle, (0..20).map(|number| make("a", &format!("refused_{number}")))).await;
+    let refused = publish_all(&handle, (0..20).map(|number| message("a", &format!("refused_{number}")))).await;
     all(&refused, S::DIFFERENCES.refused);
-    all(&publish_all(&handle, [make("b", "msg_beside")]).await, Ending::Confirmed);
+    all(&publish_all(&handle, [message("b", "msg_beside")]).await, Ending::Confirmed);
     bench.subject.accept(&bench.scope, &bench.topic("a")).await;
-    publish_until_confirmed(&handle, &make("a", "msg_after")).await;
+    publish_until_confirmed(&handle, &message("a", "msg_after")).await;
     let stored = ids(&bench.stored("a").await);
     assert!(stored.contains(&"msg_after".to_owned()));
     if S::DIFFERENCES.refused == Ending::Again {
@@ -152,7 +152,7 @@ pub async fn refused_then_taken<S: Subject>() {
     }
 }
 
-/// What is larger than the broker takes is `Never`, and those beside it are not harmed.
+/// An event that is too large for the broker ends in `Never`, and does not affect the others.
 pub async fn too_large_is_never<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
@@ -165,59 +165,59 @@ pub async fn too_large_is_never<S: Subject>() {
     if let Outcome::Never(failure) = &outcomes[2] {
         assert_eq!(failure.reason, Reason::TooLarge);
     }
-    let there = bench.stored("a").await;
-    assert_eq!(there.len(), expected.iter().filter(|ending| **ending == Ending::Confirmed).count());
-    assert!(same_json(&there[1].event().1, &event_of("msg_2", largest).data));
+    let stored = bench.stored("a").await;
+    assert_eq!(stored.len(), expected.iter().filter(|ending| **ending == Ending::Confirmed).count());
+    assert!(same_json(&stored[1].event().1, &event_of("msg_2", largest).data));
 }
 
-/// A publish goes on when nobody waits for it.
-pub async fn nobody_waits_and_still_published<S: Subject>() {
+/// A publish continues when its future is dropped.
+pub async fn dropped_publish_is_still_stored<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
     drop(handle.publish(bench.message("a", event("msg_1"))));
     until("stored", SOON, async || (bench.stored("a").await.len() == 1).then_some(())).await;
 }
 
-/// Everything that was accepted before `close` has its outcome when that returns; nothing is accepted afterwards.
+/// When `close` returns, every earlier publish has its outcome; later ones are refused.
 pub async fn close_flushes<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
     let confirms: Vec<_> =
         (0..500).map(|number| handle.publish(bench.message("a", event(&format!("msg_{number}"))))).collect();
     handle.close(SOON).await;
-    assert_eq!(bench.stored("a").await.len(), 500, "there when close returns");
+    assert_eq!(bench.stored("a").await.len(), 500, "stored when close returns");
     let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
     all(&outcomes, Ending::Confirmed);
     match outcome(handle.publish(bench.message("a", event("msg_late")))).await {
         Outcome::Again(failure) => assert_eq!(failure.reason, Reason::Closing),
         other => panic!("{other:?}"),
     }
-    handle.close(SOON).await; // a second time does no harm
+    handle.close(SOON).await; // a second close has no effect
 }
 
-/// `topology: verify` makes nothing: with what it needs missing it is down, and publishes are `Again`.
-pub async fn verify_makes_nothing<S: Subject>() {
+/// `topology: verify` creates nothing: while topology is missing the destination is not up, and publishes end in `Again`.
+pub async fn verify_creates_nothing<S: Subject>() {
     if !S::DIFFERENCES.has_topology {
         return;
     }
     let bench = Bench::<S>::shared().await;
     let handle = bench.open_with(&["a"], |opening| opening.settings.topology = Topology::Verify);
-    let failure = handle.ensure().await.expect_err("there is nothing yet");
+    let failure = handle.ensure().await.expect_err("the topology is missing");
     assert!(matches!(failure.reason, Reason::Topology | Reason::Unroutable), "{failure}");
     assert_eq!(Ending::from(&outcome(handle.publish(bench.message("a", event("msg_1")))).await), Ending::Again);
     assert_ne!(handle.health(), Health::Up);
-    let making = bench.ready(&["a"]).await;
-    making.close(SOON).await;
+    let creating = bench.ready(&["a"]).await;
+    creating.close(SOON).await;
     assert_eq!(bench.stored("a").await, []);
     publish_until_confirmed(&handle, &bench.message("a", event("msg_1"))).await;
     assert_eq!(handle.ensure().await, Ok(()));
 }
 
-/// `probe` reaches the broker, `ensure` can be repeated.
-pub async fn probe_tells<S: Subject>() {
+/// `probe` describes the destination, and `ensure` can be repeated.
+pub async fn probe_describes<S: Subject>() {
     let bench = Bench::<S>::shared().await;
     let handle = bench.ready(&["a"]).await;
-    assert!(!handle.probe().await.expect("it is well").is_empty());
+    assert!(!handle.probe().await.expect("it works").is_empty());
     for _ in 0..2 {
         assert_eq!(handle.ensure().await, Ok(()));
     }

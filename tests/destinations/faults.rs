@@ -1,5 +1,5 @@
-//! What every destination does when its broker is killed, restarted or frozen: nothing that was told confirmed is
-//! missing, nothing that was told `Again` is there.
+//! What every destination does while its broker is killed, restarted or frozen: every confirmed event is stored, and none
+//! that ended in `Again` is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,25 +15,26 @@ use super::{Ending, Subject};
 use crate::support::event::{event, message};
 use crate::support::wait::{SOON, until};
 
+/// A publish timeout.
 const SHORT: Duration = Duration::from_secs(3);
 const PUBLISHERS: usize = 16;
 const EVENTS_EACH: usize = 40;
-/// Between the tries of one courier.
+/// The pause between the publishes of one task.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Drives events to their confirm from many tasks at once, as couriers do, while `meanwhile` breaks things: as long as it
-/// does, so that no broker is too fast for it.
+/// Publishes from many tasks, each event until it is confirmed, while `meanwhile` disturbs the broker, and at least until
+/// `meanwhile` ends. Then compares the outcomes with what is stored.
 async fn under_load<S: Subject>(bench: &Bench<S>, handle: &Handle, meanwhile: impl AsyncFnOnce(&Tally)) {
-    let (tally, over) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
+    let (tally, ended) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|publisher| {
-            let (tally, over, handle) = (Arc::clone(&tally), Arc::clone(&over), handle.clone());
+            let (tally, ended, handle) = (Arc::clone(&tally), Arc::clone(&ended), handle.clone());
             let topic = bench.topic("a");
             tokio::spawn(async move {
                 let mut events = 0;
-                while events < EVENTS_EACH || !over.load(Ordering::Relaxed) {
+                while events < EVENTS_EACH || !ended.load(Ordering::Relaxed) {
                     let message = message(&topic, event(&format!("msg_{publisher}_{events}")));
-                    while !tried(&handle, &message, &tally).await {
+                    while !is_confirmed(&handle, &message, &tally).await {
                         tokio::time::sleep(PACE).await;
                     }
                     events += 1;
@@ -44,26 +45,26 @@ async fn under_load<S: Subject>(bench: &Bench<S>, handle: &Handle, meanwhile: im
         })
         .collect();
     meanwhile(&tally).await;
-    over.store(true, Ordering::Relaxed);
+    ended.store(true, Ordering::Relaxed);
     let all = tokio::time::timeout(4 * SOON, join_all(publishers)).await.expect("all are confirmed in time");
-    let events: usize = all.into_iter().map(|events| events.expect("a publisher ends")).sum();
+    let events: usize = all.into_iter().map(|events| events.expect("no panic")).sum();
     handle.close(SOON).await;
     assert_eq!(tally.count(Ending::Confirmed), events);
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
 }
 
-/// One try; says whether it was confirmed.
-async fn tried(handle: &Handle, message: &Message, tally: &Tally) -> bool {
-    let told = outcome(handle.publish(message.clone())).await;
-    tally.note(&message.event.id, &told);
-    told == Outcome::Confirmed
+/// Publishes once; returns whether the broker has confirmed.
+async fn is_confirmed(handle: &Handle, message: &Message, tally: &Tally) -> bool {
+    let outcome = outcome(handle.publish(message.clone())).await;
+    tally.note(&message.event.id, &outcome);
+    outcome == Outcome::Confirmed
 }
 
 async fn confirmed(tally: &Tally, least: usize) {
     until("some confirmed", SOON, async || (tally.count(Ending::Confirmed) >= least).then_some(())).await;
 }
 
-/// It opens without its broker, says so, and goes on by itself when that comes.
+/// Without its broker it opens, is not up, and refuses publishes; it is up by itself once the broker starts.
 pub async fn starts_while_down<S: Subject>() {
     let bench = Bench::<S>::own().await;
     bench.subject.kill().await;
@@ -83,23 +84,23 @@ pub async fn starts_while_down<S: Subject>() {
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
 }
 
-/// Killed under load, away for a while, back: every event gets through.
-pub async fn outage_and_return<S: Subject>() {
+/// Killed under load and started again after a while: every event is published.
+pub async fn outage_loses_nothing<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready_with(&["a"], |opening| opening.publish_timeout = SHORT).await;
     under_load(&bench, &handle, async |tally| {
         confirmed(tally, 50).await;
         bench.subject.kill().await;
-        let missed = async || (tally.count(Ending::Again) + tally.count(Ending::Unknown) > 0).then_some(());
-        until("the outage noticed", SOON, missed).await;
+        let failed = async || (tally.count(Ending::Again) + tally.count(Ending::Unknown) > 0).then_some(());
+        until("a publish failed", SOON, failed).await;
         until("down", SOON, async || (handle.health() != Health::Up).then_some(())).await;
         bench.subject.start_again().await;
     })
     .await;
 }
 
-/// Killed and at once back, several times: no state of the client survives that should not.
-pub async fn restart_is_survived<S: Subject>() {
+/// Killed and started again at once, several times: the client does not keep outdated state.
+pub async fn restarts_lose_nothing<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready_with(&["a"], |opening| opening.publish_timeout = SHORT).await;
     under_load(&bench, &handle, async |tally| {
@@ -112,9 +113,9 @@ pub async fn restart_is_survived<S: Subject>() {
     .await;
 }
 
-/// Frozen for longer than a publish lives: each has an outcome in time, none is told confirmed, and none that was told
-/// `Again` is there after the thaw.
-pub async fn freeze_times_out<S: Subject>() {
+/// Frozen for longer than the publish timeout: every publish has an outcome in time, none is confirmed, and none that ended
+/// in `Again` is stored afterwards.
+pub async fn frozen_broker_times_out<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready_with(&["a"], |opening| opening.publish_timeout = SHORT).await;
     let tally = Tally::default();
@@ -125,7 +126,7 @@ pub async fn freeze_times_out<S: Subject>() {
     }
     let confirms: Vec<_> =
         (0..50).map(|number| handle.publish(bench.message("a", event(&format!("msg_{number}"))))).collect();
-    let outcomes = tokio::time::timeout(3 * SHORT, join_all(confirms)).await.expect("outcomes soon after their time");
+    let outcomes = tokio::time::timeout(3 * SHORT, join_all(confirms)).await.expect("outcomes soon after the timeout");
     for (number, outcome) in outcomes.iter().enumerate() {
         tally.note(&format!("msg_{number}"), outcome);
     }
@@ -142,8 +143,8 @@ pub async fn freeze_times_out<S: Subject>() {
     tally.check(&bench.stored("a").await, S::DIFFERENCES.dedups);
 }
 
-/// Frozen for less than a publish lives: the late outcome comes by itself after the thaw.
-pub async fn freeze_ends_in_time<S: Subject>() {
+/// Frozen for less than the publish timeout: the outcomes arrive after the freeze.
+pub async fn short_freeze_is_survived<S: Subject>() {
     let bench = Bench::<S>::own().await;
     let handle = bench.ready_with(&["a"], |opening| opening.publish_timeout = 2 * SOON).await;
     let tally = Tally::default();
@@ -157,7 +158,7 @@ pub async fn freeze_ends_in_time<S: Subject>() {
         assert!(early.is_err(), "a frozen broker confirms nothing");
         bench.subject.resume().await;
     }
-    let outcomes = tokio::time::timeout(2 * SOON, outcomes).await.expect("outcomes after the thaw");
+    let outcomes = tokio::time::timeout(2 * SOON, outcomes).await.expect("outcomes after the freeze");
     for (number, outcome) in outcomes.iter().enumerate() {
         tally.note(&format!("msg_{number}"), outcome);
     }

@@ -1,4 +1,4 @@
-//! Files: read with nothing but the standard library. A directory that is down has been moved away.
+//! Files, read with the standard library. For an outage, the directory is moved away and a file takes its place.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ impl Files {
         self.dir.path().join("events")
     }
 
-    fn away(&self) -> PathBuf {
+    fn moved_path(&self) -> PathBuf {
         self.dir.path().join("away")
     }
 }
@@ -61,22 +61,22 @@ impl Subject for Files {
     }
 
     async fn kill(&self) {
-        fs::rename(self.path(), self.away()).expect("moved away");
-        fs::write(self.path(), "in the way").expect("something in its place");
+        fs::rename(self.path(), self.moved_path()).expect("moved away");
+        fs::write(self.path(), "not a directory").expect("a file in its place");
     }
 
     async fn start_again(&self) {
-        fs::remove_file(self.path()).expect("out of the way");
-        fs::rename(self.away(), self.path()).expect("moved back");
+        fs::remove_file(self.path()).expect("removed");
+        fs::rename(self.moved_path(), self.path()).expect("moved back");
     }
 
     async fn refuse(&self, _scope: &str, topic: &str) {
         let path = self.path().join(format!("{topic}.ndjson"));
-        let _ = fs::remove_file(&path); // nothing may be there yet
+        let _ = fs::remove_file(&path); // the file may not exist yet
         fs::create_dir(&path).expect("a directory in its place");
     }
 
     async fn accept(&self, _scope: &str, topic: &str) {
-        fs::remove_dir(self.path().join(format!("{topic}.ndjson"))).expect("out of the way");
+        fs::remove_dir(self.path().join(format!("{topic}.ndjson"))).expect("removed");
     }
 }

@@ -1,4 +1,4 @@
-//! A destination as the whole program is given it: a URL for `--to`, and what workers read there.
+//! A destination for tests of the whole program: a URL for `--to`, and what is stored there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use super::{Stored, Subject};
 use crate::support::program::{Program, SECRET};
 
-/// The stream that `--to nats://…` takes; elsewhere topics stand alone.
+/// The default stream, which `--to nats://…` uses.
 const SCOPE: &str = "EVENTS";
 
-/// A destination of the test's own, and a directory for the program.
+/// A destination that only this test uses, and a directory for the program.
 pub struct Place<S> {
     /// The destination.
     pub subject: S,
@@ -20,12 +20,12 @@ pub struct Place<S> {
 }
 
 impl<S: Subject> Place<S> {
-    /// Has one.
+    /// Starts the destination.
     pub async fn new() -> Self {
         Place { subject: S::own().await, directory: tempfile::tempdir().expect("a directory") }
     }
 
-    /// What `--to` is given.
+    /// The value for `--to`.
     pub fn url(&self) -> String {
         match self.subject.settings(SCOPE).url {
             BrokerUrl::Nats(urls) | BrokerUrl::Amqp(urls) => urls[0].expose().to_owned(),
@@ -39,17 +39,17 @@ impl<S: Subject> Place<S> {
         self.directory().join("data").display().to_string()
     }
 
-    /// A directory for the test's own files.
+    /// A temporary directory of this test.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The program, publishing there; each call has the same data directory.
+    /// Starts the program, which publishes to the destination. Each call uses the same data directory.
     pub fn serve(&self) -> Program {
         Program::serve(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()])
     }
 
-    /// The same with routes to it, under the name `broker`, once it is ready.
+    /// Starts the program with routes, in which the destination has the name `broker`, and waits until it is ready.
     pub async fn serve_routes(&self, routes: &str) -> Program {
         let path = self.directory().join("hookbridge.yaml");
         let text =
@@ -60,12 +60,12 @@ impl<S: Subject> Place<S> {
         program
     }
 
-    /// What is in a topic, oldest first.
+    /// What is stored in a topic, oldest first.
     pub async fn stored(&self, topic: &str) -> Vec<Stored> {
         self.subject.stored(SCOPE, topic).await
     }
 
-    /// How often each id is in a topic.
+    /// How often each id is stored in a topic.
     pub async fn counts(&self, topic: &str) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for stored in self.stored(topic).await {
@@ -75,7 +75,7 @@ impl<S: Subject> Place<S> {
     }
 }
 
-/// Runs each case over each destination.
+/// Makes each case a test on each destination.
 macro_rules! whole_program {
     (@cases $subject:ty; $($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]

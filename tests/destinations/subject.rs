@@ -1,4 +1,4 @@
-//! What a broker brings to be put through the suite.
+//! What the conformance suite needs of a destination.
 
 use std::collections::BTreeMap;
 
@@ -7,75 +7,75 @@ use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use hookbridge::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
 use hookbridge::message::Outcome;
 
-/// A destination under test: how to have one, break it, and read it by other means than the code under test.
+/// A destination under test: how to start it, disturb it, and read it with code other than the code under test.
 ///
-/// A `scope` is a name that no other test has. Every topic of a test begins with it and a dot; what a destination needs
-/// beside topics (a stream, an exchange) is to be named after it too, so that tests can share a broker.
+/// A `scope` is a name that no other test uses. Every topic of a test begins with the scope and a dot. Streams and exchanges
+/// are named after it too, so that tests can share a broker.
 pub trait Subject: Sized + 'static {
-    /// How it differs from the others.
+    /// How it differs from other destinations.
     const DIFFERENCES: Differences;
 
-    /// One that only this test uses: it can be killed and frozen.
+    /// Starts one that only this test uses, which can be killed and frozen.
     async fn own() -> Self;
 
-    /// One that tests share.
+    /// Returns one that tests share.
     async fn shared() -> Self {
         Self::own().await
     }
 
-    /// Settings for it; begin with [`settings`].
+    /// Its settings, based on [`settings`].
     fn settings(&self, scope: &str) -> DestinationSettings;
 
-    /// Everything that was stored under a topic so far, oldest first; empty where there is no such topic. May be called
-    /// again, and then tells the same and what came since (a reader that consumes keeps what it has read).
+    /// Everything that is stored in a topic, oldest first; empty if there is no such topic. A repeated call returns the same
+    /// and what was added since (a reader that consumes messages keeps those it has read).
     async fn stored(&self, scope: &str, topic: &str) -> Vec<Stored>;
 
-    /// Ends it as a crash does. Only on an [`own`](Subject::own) one.
+    /// Kills it, as in a crash. Only for an [`own`](Subject::own) subject.
     async fn kill(&self);
 
-    /// Brings it back with its data, at the same address.
+    /// Starts it again with its data, at the same address.
     async fn start_again(&self);
 
-    /// Stops it from answering, with its connections open. Called only if it [can](Differences::can_pause).
+    /// Freezes it with its connections open. Called only if it [can](Differences::can_pause).
     async fn pause(&self) {
         unimplemented!("declared with can_pause");
     }
 
-    /// Ends [`pause`](Subject::pause).
+    /// Resumes it after [`pause`](Subject::pause).
     async fn resume(&self) {
         unimplemented!("declared with can_pause");
     }
 
-    /// Makes it refuse everything that is published to this topic (a full queue, a full stream …), while it is up.
+    /// Makes it refuse every publish to this topic (a full queue, a full stream …), while it is up.
     async fn refuse(&self, scope: &str, topic: &str);
 
-    /// Ends [`refuse`](Subject::refuse). What the topic held may be gone then.
+    /// Accepts publishes again after [`refuse`](Subject::refuse). What the topic contained may be lost.
     async fn accept(&self, scope: &str, topic: &str);
 }
 
-/// How a destination differs from the others: declared here, so that a case need not be skipped.
+/// How a destination differs from others. Declared as data, so that no case needs to be skipped.
 #[derive(Clone, Copy, Debug)]
 pub struct Differences {
-    /// Whether it writes structured events whatever its mode.
+    /// Whether it writes structured events regardless of its mode.
     pub always_structured: bool,
-    /// Whether the record key can be read back ([`Stored::key`]).
+    /// Whether the record key is stored ([`Stored::key`]).
     pub keeps_key: bool,
     /// Whether the same event, published twice to one topic, is stored once.
     pub dedups: bool,
-    /// The largest body that [`Subject::settings`] lets through; `None`: it takes any that the bridge takes.
+    /// The largest body that it accepts with [`Subject::settings`], in bytes; `None` if it accepts any that the bridge accepts.
     pub largest: Option<usize>,
-    /// How a publish ends to a topic that nothing was made for.
+    /// The ending of a publish to a topic without topology.
     pub unknown_topic: Ending,
-    /// How a publish ends while the topic [refuses](Subject::refuse). RabbitMQ's nack may mean that another queue has
-    /// it: unknown.
+    /// The ending of a publish while the topic [refuses](Subject::refuse). For RabbitMQ unknown, because after a nack
+    /// another queue may have the message.
     pub refused: Ending,
     /// Whether it can be [paused](Subject::pause).
     pub can_pause: bool,
-    /// Whether `topology: verify` asks for anything that `ensure` would make.
+    /// Whether `topology: verify` checks anything that `ensure` would create.
     pub has_topology: bool,
 }
 
-/// The four ways of [`Outcome`], without a reason.
+/// An [`Outcome`] without its failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
     Confirmed,
@@ -95,24 +95,24 @@ impl From<&Outcome> for Ending {
     }
 }
 
-/// What an independent reader found.
+/// A stored message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Binary mode: the CloudEvents attributes that came as headers, without prefix and decoded, except
-    /// `datacontenttype`. Empty in structured mode.
+    /// Binary mode: the CloudEvents attributes from the headers, decoded, without prefix and without `datacontenttype`.
+    /// Empty in structured mode.
     pub attributes: BTreeMap<String, String>,
-    /// The content type header or property; of a file's line, [`STRUCTURED_CONTENT_TYPE`].
+    /// The content type header or property; [`STRUCTURED_CONTENT_TYPE`] for a line of a file.
     pub content_type: String,
-    /// Headers that are no CloudEvents attributes, such as `webhook-signature`.
+    /// Headers that are not CloudEvents attributes, such as `webhook-signature`.
     pub headers: BTreeMap<String, String>,
     /// The record key.
     pub key: Option<String>,
-    /// The body as stored.
+    /// The stored body.
     pub body: Bytes,
 }
 
 impl Stored {
-    /// Attributes (all but `datacontenttype`) and data, whatever the mode.
+    /// Attributes (without `datacontenttype`) and data, in either mode.
     pub fn event(&self) -> (BTreeMap<String, String>, Bytes) {
         if self.content_type == DATA_CONTENT_TYPE {
             return (self.attributes.clone(), self.body.clone());
@@ -139,7 +139,7 @@ impl Stored {
     }
 }
 
-/// The defaults, for this address, with stream and exchange named after the scope.
+/// Default settings for a URL, with stream and exchange named after the scope.
 pub fn settings(scope: &str, url: BrokerUrl) -> DestinationSettings {
     DestinationSettings {
         stream: scope.to_owned(),

@@ -1,4 +1,4 @@
-//! What was told about each event, held against what is stored.
+//! Compares the outcomes of each event with what is stored.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,37 @@ use parking_lot::Mutex;
 
 use super::{Ending, Stored};
 
-/// Counts outcomes by event id. Shared by reference between tasks.
+/// Records the outcomes of each event id. Tasks share it by reference.
 #[derive(Default)]
 pub struct Tally {
-    told: Mutex<BTreeMap<String, Vec<Ending>>>,
+    endings: Mutex<BTreeMap<String, Vec<Ending>>>,
 }
 
 impl Tally {
-    /// Notes how a publish of this event ended.
+    /// Records the outcome of a publish of this event.
     pub fn note(&self, id: &str, outcome: &Outcome) {
-        self.told.lock().entry(id.to_owned()).or_default().push(outcome.into());
+        self.endings.lock().entry(id.to_owned()).or_default().push(outcome.into());
     }
 
-    /// How many publishes ended so.
+    /// The number of publishes with this ending.
     pub fn count(&self, ending: Ending) -> usize {
-        self.told.lock().values().flatten().filter(|told| **told == ending).count()
+        self.endings.lock().values().flatten().filter(|found| **found == ending).count()
     }
 
-    /// What was confirmed is there; what surely was not stored is not; and no more copies than confirms and unknown
-    /// outcomes can explain (one, if the broker deduplicates).
+    /// Asserts that every confirmed event is stored, that none which ended only in `Again` is, and that there are no more
+    /// copies than confirmed and unknown outcomes explain (one, if the broker deduplicates).
     pub fn check(&self, stored: &[Stored], dedups: bool) {
         let mut copies = BTreeMap::<String, usize>::new();
         for stored in stored {
             *copies.entry(stored.id()).or_default() += 1;
         }
-        for (id, told) in &*self.told.lock() {
-            let count = |ending| told.iter().filter(|told| **told == ending).count();
-            let (sure, perhaps) = (count(Ending::Confirmed), count(Ending::Unknown));
-            let (least, most) = if dedups { (sure.min(1), (sure + perhaps).min(1)) } else { (sure, sure + perhaps) };
+        for (id, endings) in &*self.endings.lock() {
+            let count = |ending| endings.iter().filter(|found| **found == ending).count();
+            let (confirmed, unknown) = (count(Ending::Confirmed), count(Ending::Unknown));
+            let most = confirmed + unknown;
+            let (least, most) = if dedups { (confirmed.min(1), most.min(1)) } else { (confirmed, most) };
             let found = copies.remove(id).unwrap_or(0);
-            assert!((least..=most).contains(&found), "{id}: stored {found} times, told {told:?}");
+            assert!((least..=most).contains(&found), "{id}: stored {found} times, outcomes {endings:?}");
         }
         assert!(copies.is_empty(), "stored but never published: {copies:?}");
     }

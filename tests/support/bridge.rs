@@ -1,4 +1,4 @@
-//! The whole program over files, with a configuration of the test's own.
+//! The whole program with a `file` destination and a configuration for the test.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// With the destination `files`, the shared secret, and these further lines of configuration.
+    /// Starts it with the destination `files`, the shared secret, and further lines of configuration.
     pub fn serve(configuration: &str) -> Bridge {
         Bridge::serve_with(configuration, "", &[])
     }
 
-    /// With another destination, and variables of the environment.
+    /// Starts it with a second destination and environment variables.
     pub fn serve_with(configuration: &str, destination: &str, environment: &[(&str, &str)]) -> Bridge {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("hookbridge.yaml");

@@ -1,14 +1,14 @@
 //! Real brokers for tests, through the script `tests/brokers`.
 //!
 //! ```ignore
-//! let nats = Broker::start(Kind::Nats);         // the test's own, gone when dropped
+//! let nats = Broker::start(Kind::Nats);         // only for this test, wiped when dropped
 //! nats.kill();
 //! nats.start_again();                           // same port, same data
 //! let shared = Broker::shared(Kind::Nats);      // NATS_URL, or one for all tests of this process
 //! ```
 //!
-//! An own instance lives in a temporary directory. A guardian process wipes it when the [`Broker`] is dropped, and also
-//! when the test process dies without dropping anything.
+//! An instance of its own is in a temporary directory. A guardian process wipes it when the [`Broker`] is dropped, or when
+//! the test process dies without dropping it.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/brokers");
 
-/// What can be started.
+/// The kinds of brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// NATS with JetStream.
@@ -38,16 +38,16 @@ impl Kind {
         ["nats", "kafka", "rabbitmq", "redis"][self as usize]
     }
 
-    /// The variable that holds its address: `NATS_URL` …
+    /// The environment variable with its address: `NATS_URL` …
     pub fn variable(self) -> &'static str {
         ["NATS_URL", "KAFKA_BROKERS", "AMQP_URL", "REDIS_URL"][self as usize]
     }
 }
 
-/// How a broker differs from the default; see `tests/brokers help` for the variables.
+/// Changes to the default configuration; `tests/brokers help` lists the variables.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct With<'a> {
-    /// Appended to the generated configuration.
+    /// Text that is appended to the generated configuration.
     pub conf: &'a str,
     /// Variables such as `("BROKERS_TLS", "1")`.
     pub env: &'a [(&'a str, &'a str)],
@@ -66,12 +66,12 @@ struct Own {
 }
 
 impl Broker {
-    /// Starts one of the test's own, and returns when it answers.
+    /// Starts a broker for this test only, and returns when it answers.
     pub fn start(kind: Kind) -> Broker {
         Broker::start_with(kind, With::default())
     }
 
-    /// Starts one of the test's own that differs from the default.
+    /// Starts a broker for this test only, with a changed configuration.
     pub fn start_with(kind: Kind, with: With<'_>) -> Broker {
         blocking(|| {
             let dir = tempfile::Builder::new().prefix("hookbridge-").tempdir().expect("a temporary directory");
@@ -80,7 +80,7 @@ impl Broker {
             command.env("BROKERS_PORTS", ports().to_string()).envs(with.env.iter().copied());
             if !with.conf.is_empty() {
                 let path = own.dir.path().join("appended.conf");
-                std::fs::write(&path, with.conf).expect("its configuration");
+                std::fs::write(&path, with.conf).expect("written");
                 command.env(format!("{}_CONF", kind.name().to_uppercase()), path);
             }
             let exports = exports(&run(command));
@@ -88,13 +88,13 @@ impl Broker {
         })
     }
 
-    /// Whether the environment names one.
+    /// Whether the environment names a running broker.
     pub fn is_given(kind: Kind) -> bool {
         std::env::var_os(kind.variable()).is_some_and(|url| !url.is_empty())
     }
 
-    /// The one that the environment names (`NATS_URL`, `KAFKA_BROKERS`, `AMQP_URL`, `REDIS_URL`), else one for all
-    /// tests of this process. Not to be killed or paused; names on it must be the test's own ([`super::event::scope`]).
+    /// The broker that the environment names (`NATS_URL`, `KAFKA_BROKERS`, `AMQP_URL`, `REDIS_URL`), otherwise one for all
+    /// tests of this process. Tests must not kill or pause it, and must use names from [`super::event::scope`].
     pub fn shared(kind: Kind) -> &'static Broker {
         static SHARED: [OnceLock<Broker>; 4] = [const { OnceLock::new() }; 4];
         SHARED[kind as usize].get_or_init(|| match std::env::var(kind.variable()) {
@@ -110,42 +110,42 @@ impl Broker {
         self.export(self.kind.variable())
     }
 
-    /// What else `tests/brokers start` exported: `AMQPS_URL`, `BROKERS_CA`, `NATS_MONITOR` …
+    /// Another variable that `tests/brokers start` exports: `AMQPS_URL`, `BROKERS_CA`, `NATS_MONITOR` …
     pub fn export(&self, variable: &str) -> &str {
         self.exports.get(variable).unwrap_or_else(|| panic!("{:?} exports no {variable}", self.kind))
     }
 
-    /// SIGKILL. Returns when the process is gone.
+    /// Sends SIGKILL, and returns when the process has ended.
     pub fn kill(&self) {
-        self.tell("kill");
+        self.control("kill");
     }
 
     /// Starts it again after [`kill`](Broker::kill) or [`stop`](Broker::stop): same port, same data.
     pub fn start_again(&self) {
-        self.tell("start");
+        self.control("start");
     }
 
-    /// Ends it in order. Returns when the process is gone.
+    /// Shuts it down, and returns when the process has ended.
     pub fn stop(&self) {
-        self.tell("stop");
+        self.control("stop");
     }
 
-    /// Ends it in order and starts it again.
+    /// Shuts it down and starts it again.
     pub fn restart(&self) {
-        self.tell("restart");
+        self.control("restart");
     }
 
-    /// SIGSTOP: connections stay open, nothing answers.
+    /// Sends SIGSTOP: connections stay open, but nothing answers.
     pub fn pause(&self) {
-        self.tell("pause");
+        self.control("pause");
     }
 
-    /// SIGCONT after [`pause`](Broker::pause).
+    /// Sends SIGCONT, after [`pause`](Broker::pause).
     pub fn resume(&self) {
-        self.tell("resume");
+        self.control("resume");
     }
 
-    /// Runs `rabbitmqctl`, `redis-cli` or a Kafka tool against it and gives what it printed:
+    /// Runs `rabbitmqctl`, `redis-cli` or a Kafka tool on it and returns the output:
     /// `kafka.tool(&["TopicCommand", "--list"])`.
     pub fn tool(&self, arguments: &[&str]) -> String {
         blocking(|| {
@@ -155,24 +155,25 @@ impl Broker {
         })
     }
 
-    fn tell(&self, verb: &str) {
+    fn control(&self, verb: &str) {
         blocking(|| run(script(self.own(), verb, self.kind)));
     }
 
     fn own(&self) -> &Own {
-        self.own.as_ref().expect("only the test's own broker can be controlled")
+        self.own.as_ref().expect("a shared broker cannot be controlled")
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
         drop(self.guardian.stdin.take());
-        // Nothing to be done about a guardian that fails; the directory is removed in any case.
+        // If the guardian has failed, `TempDir` still removes the directory.
         let _ = self.guardian.wait();
     }
 }
 
-/// Wipes the instance when its standard input ends. In a process group of its own: Ctrl-C does not reach it.
+/// Starts a process that wipes the instance when its standard input ends. It has its own process group, so that Ctrl-C does
+/// not end it.
 fn guardian(dir: &TempDir) -> Child {
     Command::new("bash")
         .args(["-c", r#"cat >/dev/null; "$1" wipe; rm -rf -- "$2""#, "guardian", SCRIPT])
@@ -193,7 +194,7 @@ fn script(own: &Own, verb: &str, kind: Kind) -> Command {
 }
 
 /// # Panics
-/// The command fails; the message holds what it said.
+/// The command fails; the message contains its output.
 fn run(mut command: Command) -> String {
     let output = command.output().expect("tests/brokers runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -207,14 +208,14 @@ fn exports(printed: &str) -> BTreeMap<String, String> {
     words.filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Where this process's next broker looks for free ports: brokers that start side by side do not meet, and the range
-/// ends below the one from which the system gives ports to clients.
+/// The first port that the next broker of this process tries. Concurrent processes try different ports, and the range is
+/// below the system's ephemeral ports.
 fn ports() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     10_000 + (std::process::id() * 640 + NEXT.fetch_add(16, Ordering::Relaxed)) % 20_000
 }
 
-/// Lets other tasks of a multi-threaded runtime go on meanwhile.
+/// Runs blocking work; on a multi-threaded runtime, other tasks continue meanwhile.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {

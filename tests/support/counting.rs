@@ -1,18 +1,19 @@
-//! An allocator that counts, for a test that is alone in its process: `#[path = "support/counting.rs"] mod counting;`.
+//! An allocator that counts bytes, for a test that is alone in its process:
+//! `#[path = "support/counting.rs"] mod counting;`.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts what is allocated: resident memory says more of the allocator than of us.
+/// Counts allocated bytes. Resident memory would also depend on how the allocator reuses memory.
 struct Counting;
 
-/// Bytes that are allocated now.
+/// The number of bytes that are allocated now.
 pub static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: it is the system's allocator, with a count beside it.
+// SAFETY: all calls are forwarded unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);

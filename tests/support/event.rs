@@ -7,14 +7,14 @@ use bytes::Bytes;
 use hookbridge::event::{Event, Signed};
 use hookbridge::message::Message;
 
-/// A name that no other test has: a prefix for topics, a stream, an exchange. Legal on every broker.
+/// A name that no other test uses, for topics, streams and exchanges. Legal on every broker.
 pub fn scope() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let random: u32 = rand::random();
     format!("t{random:08x}n{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// An event with every attribute there is, and text that each binding must encode.
+/// An event with every attribute, and with text that each binding must encode.
 pub fn event(id: &str) -> Event {
     let data = format!(
         "{{ \"event\" : \"file.analysis_completed\",\n  \"fileId\" : \"{id}\", \"text\": \"a b \\\" é €\", \"n\": 1.50 }}"
@@ -38,14 +38,14 @@ pub fn event(id: &str) -> Event {
     }
 }
 
-/// The same with a body of exactly so many bytes.
+/// The same event with a body of exactly this many bytes.
 pub fn event_of(id: &str, bytes: usize) -> Event {
     let (head, tail) = ("{\"text\":\"", "\"}");
-    let text = "x".repeat(bytes.checked_sub(head.len() + tail.len()).expect("room for the frame"));
+    let text = "x".repeat(bytes.checked_sub(head.len() + tail.len()).expect("larger than the JSON around the text"));
     Event { data: Bytes::from(format!("{head}{text}{tail}")), ..event(id) }
 }
 
-/// The event for a topic.
+/// A message with an event for a topic.
 pub fn message(topic: &str, event: Event) -> Message {
-    Message { event: Arc::new(event), topic: topic.into(), key: None }
+    Message::new(Arc::new(event), topic)
 }

@@ -1,5 +1,5 @@
-//! What integration tests share. Each test binary takes what it needs: `mod support;`.
-#![allow(dead_code, reason = "no test binary uses all of it")]
+//! Helpers that integration tests share: `mod support;`.
+#![allow(dead_code, reason = "no test binary uses all helpers")]
 
 pub mod bridge;
 pub mod brokers;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// The shared secret of every test.
+/// The signing secret of all tests.
 pub const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 /// A running `hookbridge`.
@@ -30,12 +30,12 @@ impl Program {
         Program::serve_on("127.0.0.1:0", "127.0.0.1:0", arguments)
     }
 
-    /// The same, on given addresses.
+    /// Starts `serve` on these addresses.
     pub fn serve_on(webhooks: &str, admin: &str, arguments: &[&str]) -> Program {
         Program::start(&[&["serve", "--listen", webhooks, "--admin", admin], arguments].concat())
     }
 
-    /// Starts `serve` on free ports with these variables in its environment.
+    /// Starts `serve` on free ports with these environment variables.
     pub fn serve_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
         let free = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         Program::start_with(&[&free[..], arguments].concat(), environment)
@@ -84,12 +84,12 @@ impl Program {
         format!("http://{}/webhooks/{source}", self.webhooks)
     }
 
-    /// All that was logged until now.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.text.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Waits until the log holds a text; its line.
+    /// Waits until the log contains a text, and returns its line.
     pub fn logged(&self, text: &str) -> String {
         let deadline = Duration::from_secs(60);
         let find = |log: &str| log.lines().find(|line| line.contains(text)).map(str::to_owned);
@@ -105,7 +105,7 @@ impl Program {
         line["address"].as_str().expect("an address").to_owned()
     }
 
-    /// Ends it as an operator does, and waits.
+    /// Sends SIGTERM, and waits until the process ends.
     pub fn term(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.child.wait().expect("it ends")
@@ -117,18 +117,18 @@ impl Program {
         assert!(kill.expect("kill runs").success());
     }
 
-    /// `kill -9`.
+    /// Sends SIGKILL, and waits until the process has ended.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits for its end.
+    /// Waits until the process ends.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
     }
 
-    /// GETs a path of the admin listener: status and body.
+    /// Requests a path of the admin listener. Returns status and body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut stream = tokio::net::TcpStream::connect(&self.admin).await.expect("connects");
@@ -140,7 +140,7 @@ impl Program {
         (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
     }
 
-    /// Waits until it was reached and has reached everything.
+    /// Waits until `/readyz` answers 200.
     pub async fn ready(&self) {
         super::wait::until("ready", Duration::from_secs(60), async || {
             (self.get("/readyz").await.0 == 200).then_some(())
@@ -148,7 +148,7 @@ impl Program {
         .await;
     }
 
-    /// The value of a metric, by its whole name with labels; 0 if it is not there.
+    /// The value of a metric, by its full name with labels; 0 if there is none.
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, page) = self.get("/metrics").await;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());

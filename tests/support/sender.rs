@@ -1,4 +1,4 @@
-//! A sender of signed deliveries that is not our own: signatures come from the `standardwebhooks` crate.
+//! Sends signed deliveries. The signatures come from the `standardwebhooks` crate, not from the code under test.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,10 +8,10 @@ use standardwebhooks::Webhook;
 
 use super::program::SECRET;
 
-/// What came back.
+/// An answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
     /// The JSON body.
     pub body: Value,
@@ -20,30 +20,30 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `200 accepted` or `503 unreachable`.
+    /// Status and word, such as `200 accepted` or `503 unreachable`.
     pub fn word(&self) -> String {
         let word = self.body["status"].as_str().or(self.body["type"].as_str()).unwrap_or_default();
         format!("{} {}", self.status, word.rsplit(':').next().unwrap_or_default())
     }
 }
 
-/// Seconds since the epoch.
+/// Unix time in seconds.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64
 }
 
-/// The signature of a delivery.
+/// The `webhook-signature` of a delivery.
 pub fn signature(id: &str, timestamp: i64, body: &[u8]) -> String {
     Webhook::new(SECRET).expect("a good secret").sign(id, timestamp, body).expect("signs")
 }
 
-/// A client that keeps connections.
+/// An HTTP client that reuses connections.
 pub fn client() -> reqwest::Client {
     hookbridge::tls::install_provider();
     reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client")
 }
 
-/// A signed request.
+/// A request with a signed delivery.
 pub fn request(client: &reqwest::Client, url: &str, id: &str, body: &[u8]) -> RequestBuilder {
     let now = now();
     client
@@ -55,10 +55,10 @@ pub fn request(client: &reqwest::Client, url: &str, id: &str, body: &[u8]) -> Re
         .body(body.to_vec())
 }
 
-/// Sends a request.
+/// Sends a request and returns the answer.
 ///
 /// # Errors
-/// No answer came.
+/// There is no answer.
 pub async fn answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
     let response = request.send().await?;
     let status = response.status().as_u16();
@@ -67,17 +67,17 @@ pub async fn answer(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
     Ok(Answer { status, body, retry_after })
 }
 
-/// Posts a signed delivery.
+/// Posts a signed delivery with a new client.
 pub async fn post(url: &str, id: &str, body: &str) -> Answer {
     answer(request(&client(), url, id, body.as_bytes())).await.expect("an answer")
 }
 
-/// A small event of a given name about a given file.
+/// A small body: an event's name, and the id of a file.
 pub fn body(event: &str, subject: &str) -> String {
     format!(r#"{{"event":"{event}","fileId":"{subject}","occurredAt":1745409600}}"#)
 }
 
-/// Posts until 200, as a sender's retries do; how often it took.
+/// Posts until the answer is 200, as a sender's retries do. Returns the number of attempts.
 pub async fn deliver(client: &reqwest::Client, url: &str, id: &str, body: &str) -> u32 {
     for attempt in 1.. {
         if let Ok(answer) = answer(request(client, url, id, body.as_bytes())).await
@@ -85,7 +85,7 @@ pub async fn deliver(client: &reqwest::Client, url: &str, id: &str, body: &str) 
         {
             return attempt;
         }
-        // A sender's pause between tries; nothing is timed by it.
+        // Only paces the attempts.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     unreachable!("the loop ends by returning")

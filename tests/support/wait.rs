@@ -1,8 +1,8 @@
-//! Waiting for something to become true, never for time to pass.
+//! Waits for conditions instead of fixed times.
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what should come at once, on a busy machine.
+/// Time limit for what should happen at once, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -20,10 +20,10 @@ pub fn eventually(deadline: Duration, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Runs `attempt` again and again until it gives a value, and gives that.
+/// Repeats `attempt` until it returns a value, and returns that.
 ///
 /// # Panics
-/// There is none within `deadline`; the message says what was waited for.
+/// There is no value within `deadline`; the message contains `what`.
 pub async fn until<T>(what: &str, deadline: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + deadline;
     loop {

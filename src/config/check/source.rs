@@ -1,18 +1,17 @@
-//! Sources: keys above all, as one bad key opens the door to everyone.
+//! Checks sources. Keys matter most: with an empty key, anyone could sign.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::{Checker, DAY, SECOND};
-use crate::config::VIDEOGEN;
-use crate::config::mistake::{Place, shown_name};
-use crate::config::raw::{self, Leaf, Named};
+use super::checker::{Checker, json_pointer};
+use crate::config::mistake::{Place, quoted_name};
+use crate::config::raw::{Leaf, Named, OneOrMany, RawFields, RawSource};
+use crate::config::units::{DAY, SECOND};
 use crate::signature::Key;
-use crate::source::Source;
-use crate::source::{Fields, VIDEOGEN_EVENTS};
+use crate::source::{Fields, Source, VIDEOGEN, VIDEOGEN_EVENTS};
 
-/// Attributes that are set from the delivery, or that CloudEvents gives a meaning.
-const TAKEN: [&str; 14] = [
+/// Attributes that are set from the delivery, or that CloudEvents defines.
+const RESERVED_ATTRIBUTES: [&str; 14] = [
     "id",
     "source",
     "type",
@@ -29,7 +28,7 @@ const TAKEN: [&str; 14] = [
     "expirytime",
 ];
 
-/// The keys in a text: several may stand in it, apart by whitespace. An empty text is an empty key.
+/// The keys in a text, which whitespace separates. An empty text is one empty key, and so a mistake.
 pub(in super::super) fn keys_in(text: &str) -> Vec<String> {
     let keys: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if keys.is_empty() { vec![String::new()] } else { keys }
@@ -42,9 +41,9 @@ enum Payload {
 }
 
 impl Checker<'_, '_> {
-    pub(super) fn sources(&mut self, raw: Option<Named<raw::Source>>) -> Vec<Source> {
+    pub(super) fn sources(&mut self, raw: Option<Named<RawSource>>) -> Vec<Source> {
         let named = raw.map(|named| named.0).filter(|named| !named.is_empty());
-        let default = || vec![(Leaf { text: VIDEOGEN.into(), place: Place::Nowhere }, raw::Source::default())];
+        let default = || vec![(Leaf { text: VIDEOGEN.into(), place: Place::Nowhere }, RawSource::default())];
         let mut sources: Vec<Source> = Vec::new();
         for (name, raw) in named.unwrap_or_else(default) {
             let source = self.source(&name, raw, &sources);
@@ -53,18 +52,18 @@ impl Checker<'_, '_> {
         sources
     }
 
-    fn source(&mut self, leaf: &Leaf, raw: raw::Source, others: &[Source]) -> Source {
+    fn source(&mut self, leaf: &Leaf, raw: RawSource, others: &[Source]) -> Source {
         let name = self.name(leaf, "source");
         let keys = self.keys(leaf, raw.secrets.as_ref());
         let words = [("videogen", Payload::Videogen), ("standard", Payload::Standard)];
-        let usual = if &*name == VIDEOGEN { Payload::Videogen } else { Payload::Standard };
-        let payload = self.word(&raw.payload, &words, usual);
+        let default_payload = if &*name == VIDEOGEN { Payload::Videogen } else { Payload::Standard };
+        let payload = self.choice(&raw.payload, &words, default_payload);
         let videogen = matches!(payload, Payload::Videogen);
         let path = self.path(leaf, raw.path.as_ref(), format!("/webhooks/{name}"), others);
-        let usual_uri = if videogen { "https://api.videogen.io".to_owned() } else { path.clone() };
-        let uri = self.value(&raw.uri, usual_uri, |uri| attribute_value(uri).map(str::to_owned));
-        let usual_prefix = if videogen { "io.videogen.".to_owned() } else { format!("{name}.") };
-        let type_prefix = self.value(&raw.type_prefix, usual_prefix, |prefix| match prefix {
+        let default_uri = if videogen { "https://api.videogen.io".to_owned() } else { path.clone() };
+        let uri = self.value(&raw.uri, default_uri, |uri| attribute_value(uri).map(str::to_owned));
+        let default_prefix = if videogen { "io.videogen.".to_owned() } else { format!("{name}.") };
+        let type_prefix = self.value(&raw.type_prefix, default_prefix, |prefix| match prefix {
             "" => Ok(String::new()),
             prefix if prefix.len() > 90 => Err("it must not be longer than 90 bytes".into()),
             prefix if !prefix.ends_with('.') => Err("a prefix ends with a dot, such as `io.videogen.`".into()),
@@ -72,7 +71,7 @@ impl Checker<'_, '_> {
         });
         let events = self.events(raw.events, videogen || &*name == VIDEOGEN);
         if events.is_empty() {
-            let message = "it has no `events`, so each of its events goes to `unrouted` where a topic holds {event}";
+            let message = "it has no `events`, so where a topic contains {event}, all of its events go to `unrouted`";
             self.report.warning(&leaf.place, message);
         }
         Source {
@@ -91,7 +90,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn keys(&mut self, name: &Leaf, raw: Option<&raw::OneOrMany>) -> Vec<Key> {
+    fn keys(&mut self, name: &Leaf, raw: Option<&OneOrMany>) -> Vec<Key> {
         let leaves = raw.map(|secrets| secrets.all.as_slice()).unwrap_or_default();
         let mut keys = Vec::new();
         for leaf in leaves {
@@ -104,35 +103,37 @@ impl Checker<'_, '_> {
             }
         }
         if leaves.is_empty() {
-            let shown = shown_name(&name.text).map_or_else(String::new, |name| format!(" {name}"));
+            let quoted = quoted_name(&name.text).map_or_else(String::new, |name| format!(" {name}"));
             let how = match &*name.text {
                 VIDEOGEN => "give --secret, HOOKBRIDGE_SECRET, or `secrets` in the file (--config)",
                 _ => "give `secrets`",
             };
             let place = raw.map_or(&name.place, |raw| &raw.place);
-            self.report.mistake(place, format!("the source{shown} has no secret, so nothing can be verified: {how}"));
+            self.report
+                .mistake(place, format!("the source{quoted} has no secret, so no delivery can be verified: {how}"));
         }
         keys
     }
 
-    fn path(&mut self, name: &Leaf, leaf: Option<&Leaf>, usual: String, others: &[Source]) -> String {
-        let path = leaf.map_or(Some(usual.clone()), |leaf| {
+    fn path(&mut self, name: &Leaf, leaf: Option<&Leaf>, default: String, others: &[Source]) -> String {
+        let path = leaf.map_or(Some(default.clone()), |leaf| {
             self.read(leaf, |path| {
                 let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
                 let dots = path.split('/').any(|part| part == "." || part == "..");
                 match path {
                     _ if !path.starts_with('/') => Err("a path begins with `/`".into()),
                     _ if !path.chars().all(legal) || dots || path.contains("//") || path.len() > 256 => {
-                        Err("a path holds parts of A-Z, a-z, 0-9, `-`, `_`, `.` and `~` between single `/`".into())
+                        Err("a path consists of parts of A-Z, a-z, 0-9, `-`, `_`, `.` and `~`, separated by single `/`"
+                            .into())
                     }
-                    "/healthz" => Err("this path is taken by the health check".into()),
+                    "/healthz" => Err("this path is reserved for the health check".into()),
                     _ => Ok(path.to_owned()),
                 }
             })
         });
-        let Some(path) = path else { return usual };
+        let Some(path) = path else { return default };
         if let Some(other) = others.iter().find(|other| other.path == path) {
-            let message = format!("the source `{}` has this path already", other.name);
+            let message = format!("the source `{}` already has this path", other.name);
             self.mistake(Some(leaf.unwrap_or(name)), message);
         }
         path
@@ -145,11 +146,13 @@ impl Checker<'_, '_> {
         let mut events = Vec::new();
         for leaf in leaves {
             let event = self.read(&leaf, |name| {
-                let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '{' | '}');
+                let illegal = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '{' | '}');
                 match name {
-                    _ if name.is_empty() || name.len() > 160 => Err("the name of an event has 1 to 160 bytes".into()),
-                    _ if name.contains(bad) => {
-                        Err("the name of an event holds no whitespace, `*`, `{` or `}`".to_owned())
+                    _ if name.is_empty() || name.len() > 160 => {
+                        Err("the name of an event is 1 to 160 bytes long".into())
+                    }
+                    _ if name.contains(illegal) => {
+                        Err("the name of an event must not contain whitespace, `*`, `{` or `}`".to_owned())
                     }
                     _ => Ok(name.to_owned()),
                 }
@@ -159,14 +162,14 @@ impl Checker<'_, '_> {
         events
     }
 
-    fn fields(&mut self, raw: &raw::Fields, usual: Fields) -> Fields {
+    fn fields(&mut self, raw: &RawFields, default: Fields) -> Fields {
         let subject = match &raw.subject {
             Some(subject) => subject.all.iter().filter_map(|leaf| self.read(leaf, field)).collect(),
-            None => usual.subject,
+            None => default.subject,
         };
         Fields {
-            event: self.value(&raw.event, usual.event, field),
-            time: self.value(&raw.time, usual.time, field),
+            event: self.value(&raw.event, default.event, field),
+            time: self.value(&raw.time, default.time, field),
             subject,
         }
     }
@@ -177,9 +180,17 @@ impl Checker<'_, '_> {
             let text = name.text.as_str();
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
             if !(1..=20).contains(&text.len()) || !text.chars().all(legal) {
-                self.mistake(Some(name), "the name of an attribute must be 1 to 20 of a-z and 0-9 (CloudEvents)");
-            } else if TAKEN.contains(&text) {
-                self.mistake(Some(name), format!("the attribute `{text}` is set from the delivery"));
+                self.mistake(
+                    Some(name),
+                    "the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)",
+                );
+            } else if RESERVED_ATTRIBUTES.contains(&text) {
+                self.mistake(
+                    Some(name),
+                    format!(
+                        "the attribute `{text}` is reserved: it is set from the delivery, or CloudEvents defines it"
+                    ),
+                );
             }
             let value = self.read(value, |value| attribute_value(value).map(str::to_owned));
             attributes.extend(value.map(|value| (text.to_owned(), value)));
@@ -191,7 +202,7 @@ impl Checker<'_, '_> {
 fn attribute_value(text: &str) -> Result<&str, String> {
     match text {
         _ if text.is_empty() || text.len() > 1024 => Err("expected 1 to 1024 bytes".into()),
-        _ if text.chars().any(char::is_control) => Err("it must not hold control characters".into()),
+        _ if text.chars().any(char::is_control) => Err("it must not contain control characters".into()),
         _ => Ok(text),
     }
 }
@@ -199,7 +210,7 @@ fn attribute_value(text: &str) -> Result<&str, String> {
 fn field(text: &str) -> Result<String, String> {
     match text {
         "" => Err("expected the name of a member, or a JSON pointer".into()),
-        _ if text.starts_with('/') => super::route::pointer(text),
+        _ if text.starts_with('/') => json_pointer(text),
         _ => Ok(text.into()),
     }
 }

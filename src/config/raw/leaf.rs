@@ -1,4 +1,4 @@
-//! Values with their places. `Debug` shows no text: any of them may be a secret.
+//! Values with their places. `Debug` prints no text, because any value may be a secret.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use serde_saphyr::{Location, Spanned};
 
 use crate::config::mistake::Place;
 
-/// A scalar as text.
+/// A scalar, as text.
 #[derive(Clone)]
 pub(in super::super) struct Leaf {
     pub text: String,
@@ -42,7 +42,7 @@ impl<'de> Deserialize<'de> for Leaf {
     }
 }
 
-/// A mapping from names to values, in the file's order; the names have places too.
+/// A mapping from names to values, in the order of the file. The names have places too.
 #[derive(Debug)]
 pub(in super::super) struct Named<T>(pub Vec<(Leaf, T)>);
 
@@ -54,8 +54,8 @@ impl<T> Default for Named<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+        struct NamedVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
             type Value = Named<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a mapping from names to settings")
@@ -68,63 +68,63 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 Ok(Named(entries))
             }
         }
-        deserializer.deserialize_map(Entries(PhantomData))
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
     }
 }
 
-/// A JSON scalar: what a condition compares with.
+/// A JSON value that a condition compares with.
 #[derive(Clone)]
-pub(in super::super) struct Scalar {
+pub(in super::super) struct RawScalar {
     pub value: serde_json::Value,
     pub place: Place,
 }
 
-impl fmt::Debug for Scalar {
+impl fmt::Debug for RawScalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[value at {:?}]", self.place)
     }
 }
 
-impl<'de> Deserialize<'de> for Scalar {
+impl<'de> Deserialize<'de> for RawScalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<serde_json::Value>::deserialize(deserializer)?;
-        Ok(Scalar { place: place(&spanned.referenced), value: spanned.value })
+        Ok(RawScalar { place: place(&spanned.referenced), value: spanned.value })
     }
 }
 
-/// One text, or a list of them.
+/// A string, or a list of strings.
 #[derive(Clone, Debug)]
 pub(in super::super) struct OneOrMany {
     pub all: Vec<Leaf>,
-    /// Where the whole is.
+    /// The place of the string or list.
     pub place: Place,
 }
 
 impl<'de> Deserialize<'de> for OneOrMany {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Inner<List>>::deserialize(deserializer)?;
+        let spanned = Spanned::<TextOr<List>>::deserialize(deserializer)?;
         let place = place(&spanned.referenced);
         Ok(match spanned.value {
-            Inner::Text(text) => OneOrMany { all: vec![Leaf { text, place: place.clone() }], place },
-            Inner::More(List(all)) => OneOrMany { all, place },
+            TextOr::Text(text) => OneOrMany { all: vec![Leaf { text, place: place.clone() }], place },
+            TextOr::Other(List(all)) => OneOrMany { all, place },
         })
     }
 }
 
-/// A name, or a mapping that says more.
+/// A name, or a mapping with further settings.
 #[derive(Debug)]
-pub(in super::super) enum Or<T> {
+pub(in super::super) enum NameOr<T> {
     Name(Leaf),
-    More(T, Place),
+    Mapping(T, Place),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Or<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = Spanned::<Inner<Mapping<T>>>::deserialize(deserializer)?;
+        let spanned = Spanned::<TextOr<Mapping<T>>>::deserialize(deserializer)?;
         let place = place(&spanned.referenced);
         Ok(match spanned.value {
-            Inner::Text(text) => Or::Name(Leaf { text, place }),
-            Inner::More(Mapping(more)) => Or::More(more, place),
+            TextOr::Text(text) => NameOr::Name(Leaf { text, place }),
+            TextOr::Other(Mapping(settings)) => NameOr::Mapping(settings, place),
         })
     }
 }
@@ -132,8 +132,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Or<T> {
 struct List(Vec<Leaf>);
 struct Mapping<T>(T);
 
-/// What may stand in the place of a text.
-trait More<'de>: Sized {
+/// What a setting accepts besides a string.
+trait Alternative<'de>: Sized {
     const EXPECTED: &'static str;
     fn list<A: SeqAccess<'de>>(_: A) -> Result<Self, A::Error> {
         Err(A::Error::custom(format_args!("expected {}", Self::EXPECTED)))
@@ -143,8 +143,8 @@ trait More<'de>: Sized {
     }
 }
 
-impl<'de> More<'de> for List {
-    const EXPECTED: &'static str = "a text or a list of texts";
+impl<'de> Alternative<'de> for List {
+    const EXPECTED: &'static str = "a string or a list of strings";
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut all = Vec::new();
         while let Some(leaf) = list.next_element()? {
@@ -154,52 +154,53 @@ impl<'de> More<'de> for List {
     }
 }
 
-impl<'de, T: Deserialize<'de>> More<'de> for Mapping<T> {
+impl<'de, T: Deserialize<'de>> Alternative<'de> for Mapping<T> {
     const EXPECTED: &'static str = "a name or a mapping";
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Mapping)
     }
 }
 
-enum Inner<M> {
+/// A string, or its alternative.
+enum TextOr<T> {
     Text(String),
-    More(M),
+    Other(T),
 }
 
-impl<'de, M: More<'de>> Deserialize<'de> for Inner<M> {
+impl<'de, T: Alternative<'de>> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either<M>(PhantomData<M>);
-        impl<'de, M: More<'de>> Visitor<'de> for Either<M> {
-            type Value = Inner<M>;
+        struct TextOrVisitor<T>(PhantomData<T>);
+        impl<'de, T: Alternative<'de>> Visitor<'de> for TextOrVisitor<T> {
+            type Value = TextOr<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(M::EXPECTED)
+                f.write_str(T::EXPECTED)
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Inner::Text(text.into()))
+                Ok(TextOr::Text(text.into()))
             }
-            // What looks like a number is still a text here.
+            // A value that YAML reads as a number or a boolean is still a string here.
             fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Inner::Text(number.to_string()))
+                Ok(TextOr::Text(number.to_string()))
             }
             fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Inner::Text(number.to_string()))
+                Ok(TextOr::Text(number.to_string()))
             }
             fn visit_u128<E: Error>(self, number: u128) -> Result<Self::Value, E> {
-                Ok(Inner::Text(number.to_string()))
+                Ok(TextOr::Text(number.to_string()))
             }
             fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Inner::Text(number.to_string()))
+                Ok(TextOr::Text(number.to_string()))
             }
             fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Inner::Text(value.to_string()))
+                Ok(TextOr::Text(value.to_string()))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-                M::list(list).map(Inner::More)
+                T::list(list).map(TextOr::Other)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                M::map(map).map(Inner::More)
+                T::map(map).map(TextOr::Other)
             }
         }
-        deserializer.deserialize_any(Either(PhantomData))
+        deserializer.deserialize_any(TextOrVisitor(PhantomData))
     }
 }

@@ -1,19 +1,19 @@
-//! Text to [`File`], or the first mistake of structure. What the parser says of a value is never passed on, as the value
-//! may be a secret: only where it is and what was expected.
+//! Parses text into a [`RawFile`], or reports the first mistake of structure: its place and what was expected. The
+//! parser's own messages are not passed on, because they may quote a secret.
 
 use serde_saphyr::{Error, Location};
 
-use super::File;
-use crate::config::mistake::{Place, hint, shown_name};
+use super::RawFile;
+use crate::config::mistake::{Place, hint, quoted_name};
 
-/// Reads a file.
+/// Parses the text of a file.
 ///
 /// # Errors
-/// Where the first mistake of structure is, and what was expected.
-pub(in super::super) fn read(text: &str) -> Result<File, (Place, String)> {
+/// The place of the first mistake of structure, and what was expected.
+pub(in super::super) fn read(text: &str) -> Result<RawFile, (Place, String)> {
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-    // An empty file is one without settings.
-    match serde_saphyr::from_str_with_options::<Option<File>>(text, options) {
+    // An empty file has no settings.
+    match serde_saphyr::from_str_with_options::<Option<RawFile>>(text, options) {
         Ok(file) => Ok(file.unwrap_or_default()),
         Err(error) => Err(explain(error.without_snippet())),
     }
@@ -31,39 +31,37 @@ fn explain(error: &Error) -> (Place, String) {
 fn describe(error: &Error) -> String {
     match error {
         Error::SerdeUnknownField { field, expected, .. } => {
-            let name = shown_name(field).map_or_else(String::new, |name| format!(" {name}"));
+            let name = quoted_name(field).map_or_else(String::new, |name| format!(" {name}"));
             let near = hint(field, expected.iter().copied());
             format!("unknown setting{name}: expected one of {}{near}", list(expected))
         }
         Error::SerdeMissingField { field, .. } => format!("`{field}` is missing"),
         Error::DuplicateMappingKey { key, .. } => {
-            let name = key.as_deref().and_then(shown_name).map_or_else(String::new, |name| format!(" {name}"));
-            format!("the key{name} is here a second time")
+            let name = key.as_deref().and_then(quoted_name).map_or_else(String::new, |name| format!(" {name}"));
+            format!("the key{name} occurs twice")
         }
         Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
             format!("expected {}", plain(expected))
         }
         Error::Unexpected { expected, .. } => format!("expected {}", plain(expected)),
-        Error::NullIntoString { .. } => "expected a value, there is none".into(),
+        Error::NullIntoString { .. } => "expected a value".into(),
         Error::InvalidScalar { ty, .. } => format!("expected {ty}"),
-        Error::Eof { .. } => "the file ends too early".into(),
-        Error::MultipleDocuments { .. } => "expected one YAML document, there is a second one".into(),
+        Error::Eof { .. } => "unexpected end of the file".into(),
+        Error::MultipleDocuments { .. } => "expected one YAML document, found a second one".into(),
         Error::AliasError { error, .. } => describe(error.without_snippet()),
-        // Our own visitors' words: fixed texts.
+        // A message of the visitors in `leaf`, which contains no value.
         Error::Message { msg, .. } if msg.starts_with("expected a ") => msg.clone(),
-        Error::UnknownAnchor { .. } => {
-            "an alias (`*name`) without its anchor; a text that begins with `*` needs quotes".into()
-        }
-        Error::Budget { .. } => "the file is larger or deeper than a configuration can be".into(),
-        _ => "not well-formed YAML: look at indentation, quotes and brackets here and just above".into(),
+        Error::UnknownAnchor { .. } => "unknown alias (`*name`); quote a string that begins with `*`".into(),
+        Error::Budget { .. } => "the file is too large or too deeply nested".into(),
+        _ => "not well-formed YAML: check indentation, quotes and brackets here and just above".into(),
     }
 }
 
-/// serde's names of Rust types, in words of YAML.
+/// The YAML terms for serde's names of Rust types.
 fn plain(expected: &str) -> &str {
     match expected {
         _ if expected.starts_with("struct ") => "a mapping of settings",
-        "a string" | "string" | "string scalar" => "a text",
+        "a string" | "string" | "string scalar" => "a string",
         "a sequence" | "sequence start" => "a list",
         "mapping start" => "a mapping of settings",
         other => other,

@@ -1,4 +1,4 @@
-//! Mistakes, each with its place and its words.
+//! The place and the message of every mistake.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn expect(before: &str, cases: &[(&str, &str)]) {
 }
 
 #[test]
-fn of_structure() {
+fn mistakes_of_structure() {
     expect(
         "",
         &[
@@ -44,39 +44,39 @@ fn of_structure() {
             ("routes: [{match: a, when: {pointer: /a}, to: []}]", "f:1:28: `in` is missing"),
             ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: expected a list"),
             ("unrouted: [a]", "f:1:11: expected a name or a mapping"),
-            ("listen: {a: b}", "f:1:9: expected a text"),
-            ("listen: [a]", "f:1:9: expected a text"),
+            ("listen: {a: b}", "f:1:9: expected a string"),
+            ("listen: [a]", "f:1:9: expected a string"),
             ("limits: 7", "f:1:9: expected a mapping of settings"),
             ("sources: [a]", "f:1:10: expected a mapping of settings"),
             (
                 "sources: {videogen: {secrets: 7}}",
-                "f:1:31: the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key\nf: there is no destination: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)",
+                "f:1:31: the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key\nf: no destination is configured: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)",
             ),
-            ("ack: published\nack: published", "f:2:1: the key `ack` is here a second time"),
+            ("ack: published\nack: published", "f:2:1: the key `ack` occurs twice"),
             (
                 "data: a\n c: d",
-                "f:2:3: not well-formed YAML: look at indentation, quotes and brackets here and just above",
+                "f:2:3: not well-formed YAML: check indentation, quotes and brackets here and just above",
             ),
-            ("data: [a", "f:1:7: expected a text"),
-            ("data: a\n---\ndata: b", "f:3:1: expected one YAML document, there is a second one"),
-            ("data: *a", "f:1:7: an alias (`*name`) without its anchor; a text that begins with `*` needs quotes"),
-            ("data: \"a", "f:1:7: not well-formed YAML: look at indentation, quotes and brackets here and just above"),
+            ("data: [a", "f:1:7: expected a string"),
+            ("data: a\n---\ndata: b", "f:3:1: expected one YAML document, found a second one"),
+            ("data: *a", "f:1:7: unknown alias (`*name`); quote a string that begins with `*`"),
+            ("data: \"a", "f:1:7: not well-formed YAML: check indentation, quotes and brackets here and just above"),
         ],
     );
 }
 
 #[test]
-fn of_sources() {
+fn mistakes_in_sources() {
     expect(
         "destinations: {n: {url: 'nats://h'}}\n",
         &[
             (
                 "sources: {videogen: {}}",
-                "f:2:11: the source `videogen` has no secret, so nothing can be verified: give --secret, HOOKBRIDGE_SECRET, or `secrets` in the file (--config)",
+                "f:2:11: the source `videogen` has no secret, so no delivery can be verified: give --secret, HOOKBRIDGE_SECRET, or `secrets` in the file (--config)",
             ),
             (
                 "sources:\n  videogen:\n    secrets: []",
-                "f:4:14: the source `videogen` has no secret, so nothing can be verified: give --secret, HOOKBRIDGE_SECRET, or `secrets` in the file (--config)",
+                "f:4:14: the source `videogen` has no secret, so no delivery can be verified: give --secret, HOOKBRIDGE_SECRET, or `secrets` in the file (--config)",
             ),
             (
                 "sources:\n  videogen:\n    secrets: [\"${KEY}\", \"${NONE}\"]",
@@ -108,15 +108,15 @@ fn of_sources() {
             ),
             (
                 "sources: {videogen: {secrets: \"${KEY\"}}",
-                "f:2:31: a `${` without its `}`; write `$${` for a literal `${`",
+                "f:2:31: `${` has no matching `}`; write `$${` for a literal `${`",
             ),
             (
                 "sources: {'a b': {secrets: \"${KEY}\"}}",
-                "f:2:11: the name of a source must be 1 to 64 of A-Z, a-z, 0-9, `_` and `-`",
+                "f:2:11: the name of a source must be 1 to 64 characters from A-Z, a-z, 0-9, `_` and `-`",
             ),
             (
                 "sources: {a: {secrets: \"${KEY}\", path: /x}, b: {secrets: \"${KEY}\", path: /x}}",
-                "f:2:74: the source `a` has this path already",
+                "f:2:74: the source `a` already has this path",
             ),
         ],
     );
@@ -126,9 +126,9 @@ fn of_sources() {
             ("    path: hooks", "f:5:11: `hooks`: a path begins with `/`"),
             (
                 "    path: /a/{id}",
-                "f:5:11: `/a/{id}`: a path holds parts of A-Z, a-z, 0-9, `-`, `_`, `.` and `~` between single `/`",
+                "f:5:11: `/a/{id}`: a path consists of parts of A-Z, a-z, 0-9, `-`, `_`, `.` and `~`, separated by single `/`",
             ),
-            ("    path: /healthz", "f:5:11: `/healthz`: this path is taken by the health check"),
+            ("    path: /healthz", "f:5:11: `/healthz`: this path is reserved for the health check"),
             ("    tolerance: 300", "f:5:16: `300`: expected a whole number and a unit: ms, s, m, h or d, such as 300s"),
             ("    tolerance: 0s", "f:5:16: `0s`: it must be from 1s to 1d"),
             ("    legacy_headers: yes", "f:5:21: `yes`: expected true or false"),
@@ -136,14 +136,17 @@ fn of_sources() {
             ("    type_prefix: io", "f:5:18: `io`: a prefix ends with a dot, such as `io.videogen.`"),
             (
                 "    attributes: {Env: a}",
-                "f:5:18: the name of an attribute must be 1 to 20 of a-z and 0-9 (CloudEvents)",
+                "f:5:18: the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)",
             ),
-            ("    attributes: {subject: a}", "f:5:18: the attribute `subject` is set from the delivery"),
-            ("    attributes: {env: ''}", "f:5:23: an empty text: expected 1 to 1024 bytes"),
-            ("    events: ['a b']", "f:5:14: `a b`: the name of an event holds no whitespace, `*`, `{` or `}`"),
+            (
+                "    attributes: {subject: a}",
+                "f:5:18: the attribute `subject` is reserved: it is set from the delivery, or CloudEvents defines it",
+            ),
+            ("    attributes: {env: ''}", "f:5:23: an empty string: expected 1 to 1024 bytes"),
+            ("    events: ['a b']", "f:5:14: `a b`: the name of an event must not contain whitespace, `*`, `{` or `}`"),
             (
                 "    fields: {event: /a~2}",
-                "f:5:21: `/a~2`: expected a JSON pointer: it begins with `/`, and `~` is written ~0, `/` inside a name ~1",
+                "f:5:21: `/a~2`: expected a JSON pointer, which begins with `/`; in a name, write `~` as ~0 and `/` as ~1",
             ),
             ("    in_flight: 0", "f:5:16: `0`: it must be from 1 to 1000000"),
         ],
@@ -151,7 +154,7 @@ fn of_sources() {
 }
 
 #[test]
-fn of_destinations() {
+fn mistakes_in_destinations() {
     expect(
         SOURCE,
         &[
@@ -166,11 +169,11 @@ fn of_destinations() {
             ),
             (
                 "destinations: {n: {url: ['nats://h', 'kafka://h']}}",
-                "f:2:25: all addresses of a destination must be of one kind",
+                "f:2:25: all addresses of a destination must be of the same kind",
             ),
             (
                 "destinations: {n: {url: 'kafka://u:p@h'}}",
-                "f:2:25: a kafka:// address holds no user: set `properties` sasl.username and sasl.password",
+                "f:2:25: a kafka:// address cannot contain a user: set sasl.username and sasl.password in `properties`",
             ),
             (
                 "destinations: {n: {url: 'nats://h', mode: binry}}",
@@ -178,78 +181,81 @@ fn of_destinations() {
             ),
             (
                 "destinations: {n: {url: 'nats://h', stream: a.b}}",
-                "f:2:45: `a.b`: the name of a stream holds no space, `.`, `*`, `>`, `/` or `\\`",
+                "f:2:45: `a.b`: the name of a stream must not contain a space, `.`, `*`, `>`, `/` or `\\`",
             ),
             (
                 "destinations: {n: {url: 'nats://h', exchange: a}}",
-                "f:2:47: `exchange` is for destinations of the kind rabbitmq, this is nats",
+                "f:2:47: `exchange` applies only to destinations of kind rabbitmq; this one is of kind nats",
             ),
             (
                 "destinations: {n: {url: 'nats://h', partitions: 3}}",
-                "f:2:49: `partitions` is for destinations of the kind kafka, this is nats",
+                "f:2:49: `partitions` applies only to destinations of kind kafka; this one is of kind nats",
             ),
             (
                 "destinations: {n: {url: 'nats://h', properties: {a: b}}}",
-                "f:2:50: `properties` is for destinations of the kind kafka, this is nats",
+                "f:2:50: `properties` applies only to destinations of kind kafka; this one is of kind nats",
             ),
             (
                 "destinations: {n: {url: 'amqp://h', exchange: amq.topic}}",
-                "f:2:47: `amq.topic`: exchanges that begin with `amq.` are the broker's own",
+                "f:2:47: `amq.topic`: names that begin with `amq.` are reserved for the broker",
             ),
             (
                 "destinations: {n: {url: 'file:d', mode: binary}}",
-                "f:2:41: a file destination writes structured events only",
+                "f:2:41: a file destination writes only structured events",
             ),
-            ("destinations: {n: {url: 'file:d', topology: verify}}", "f:2:45: `topology` is for brokers, this is file"),
+            (
+                "destinations: {n: {url: 'file:d', topology: verify}}",
+                "f:2:45: `topology` applies only to brokers; this destination is of kind file",
+            ),
             (
                 "destinations: {n: {url: 'nats://h', tls: {cert: /nowhere}}}",
-                "f:2:49: `tls.cert` needs `tls.key`\nf:2:49: `/nowhere`: the file cannot be read: entity not found",
+                "f:2:49: `tls.cert` requires `tls.key`\nf:2:49: `/nowhere`: the file cannot be read: entity not found",
             ),
-            ("destinations: {n: {url: 'nats://h', tls: {ca: /}}}", "f:2:47: `/`: it is not a file"),
+            ("destinations: {n: {url: 'nats://h', tls: {ca: /}}}", "f:2:47: `/`: it is not a regular file"),
             (
                 "destinations: {n: {url: 'nats://h', auth: {creds: \"/nowhere/${BAD}\"}}}",
                 "f:2:51: `/nowhere/${BAD}`: the file cannot be read: entity not found",
             ),
             (
                 "destinations: {n: {url: 'nats://h', auth: {token: a, nkey: b}}}",
-                "f:2:60: give one of `auth.token`, `auth.nkey` and `auth.creds`",
+                "f:2:60: give only one of `auth.token`, `auth.nkey` and `auth.creds`",
             ),
             (
                 "destinations: {n: {url: 'nats://h', in_flight_bytes: 1MiB}}",
-                "f:2:54: in_flight_bytes must be at least 1 KiB more than limits.body: such an event could never be published",
+                "f:2:54: in_flight_bytes must be at least 1 KiB more than limits.body, or the largest event never fits",
             ),
             ("destinations: {k: {url: 'kafka://h', partitions: 0}}", "f:2:50: `0`: it must be from 1 to 10000"),
             (
                 "destinations: {k: {url: 'kafka://h', properties: {acks: 1}}}",
-                "f:2:51: the property `acks` is not to be set: an event is confirmed only by all in-sync replicas",
+                "f:2:51: the property `acks` cannot be set: an event is confirmed only by all in-sync replicas",
             ),
             (
                 "destinations: {k: {url: 'kafka://h', properties: {enable.idempotence: false, topic.retries: 1}}}",
-                "f:2:51: the property `enable.idempotence` is not to be set: it keeps a retry inside the client from doubling or reordering events, and stays on\nf:2:78: the property `retries` is not to be set: a publish is tried for as long as its life lasts",
+                "f:2:51: the property `enable.idempotence` cannot be set: without it, a retry inside the client could duplicate or reorder events\nf:2:78: the property `retries` cannot be set: `publish: {timeout: …}` sets how long a publish is retried",
             ),
             (
                 "destinations: {k: {url: 'kafka://h', properties: {queue.buffering.max.messages: 1}}}",
-                "f:2:51: the property `queue.buffering.max.messages` is not to be set: what is in flight is bounded by `in_flight`",
+                "f:2:51: the property `queue.buffering.max.messages` cannot be set: `in_flight` limits the publishes in flight",
             ),
             (
                 "destinations: {k: {url: 'kafka://h', properties: {max.in.flight.requests.per.connection: 1}}}",
-                "f:2:51: the property `max.in.flight.requests.per.connection` is not to be set: the order of a key's events rests on it",
+                "f:2:51: the property `max.in.flight.requests.per.connection` cannot be set: the order of events with the same key depends on it",
             ),
         ],
     );
 }
 
 #[test]
-fn of_kafka_properties_that_are_ours() {
-    for (name, why) in check::destination::OURS {
+fn reserved_kafka_properties_are_refused() {
+    for (name, why) in check::properties::RESERVED_PROPERTIES {
         for prefix in ["", "topic."] {
             let text = format!("destinations: {{k: {{url: 'kafka://h', properties: {{{prefix}{name}: 1}}}}}}");
-            expect(SOURCE, &[(&text, &format!("f:2:51: the property `{name}` is not to be set: {why}"))]);
+            expect(SOURCE, &[(&text, &format!("f:2:51: the property `{name}` cannot be set: {why}"))]);
         }
     }
-    // What our promises rest on besides.
+    // The guarantees depend on these three, although that is less obvious.
     for name in ["batch.size", "socket.max.fails", "log.connection.close"] {
-        assert!(check::destination::OURS.iter().any(|(ours, _)| *ours == name), "{name}");
+        assert!(check::properties::RESERVED_PROPERTIES.iter().any(|(reserved, _)| *reserved == name), "{name}");
     }
     for name in ["linger.ms", "statistics.interval.ms", "batch.num.messages"] {
         let text = format!("{SOURCE}destinations: {{k: {{url: 'kafka://h', properties: {{{name}: 1}}}}}}");
@@ -258,12 +264,12 @@ fn of_kafka_properties_that_are_ours() {
 }
 
 #[test]
-fn all_mistakes_of_meaning_come_at_once_in_the_files_order() {
+fn all_mistakes_of_meaning_are_reported_in_the_order_of_the_file() {
     expect(
         "",
         &[(
             "ack: x\nlisten: y\nsources: {videogen: {secrets: whsec_}}\ndestinations: {n: {url: z, mode: w}}\ndead_letters: {to: v}",
-            "f:1:6: expected `published`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: there is `n`",
+            "f:1:6: expected `published`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: expected `n`",
         )],
     );
 }

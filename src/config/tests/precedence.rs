@@ -1,4 +1,4 @@
-//! File < environment < flags.
+//! Flags override the environment, which overrides the file.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn the_environment_alone_is_enough() {
 }
 
 #[test]
-fn a_flag_beats_a_variable_beats_the_file() {
+fn flags_override_variables_override_the_file() {
     let text = "sources: {videogen: {secrets: \"${KEY}\", tolerance: 60s}}
 destinations: {nats: {url: 'nats://file', stream: S}}
 listen: 127.0.0.1:1
@@ -61,12 +61,12 @@ data: file";
     assert_eq!(settings.destinations.len(), 1);
     assert_eq!(settings.destinations[0].url, BrokerUrl::Nats(vec![Secret::new("nats://flag")]));
     assert_eq!(settings.destinations[0].stream, "S");
-    assert_eq!(settings.sources[0].keys.len(), 2, "the variable's key is added to the file's");
+    assert_eq!(settings.sources[0].keys.len(), 2, "the variable's key is added to that of the file");
     assert_eq!(settings.sources[0].tolerance, Duration::from_secs(60));
 }
 
 #[test]
-fn keys_of_flags_stand_for_those_of_the_environment() {
+fn keys_from_flags_replace_those_from_the_environment() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{KEY}\n{OTHER_KEY}\n")).unwrap();
     let given = Flags { secret_file: vec![file.path().to_owned()], secret: vec![Secret::new(KEY)], ..flags() };
@@ -77,29 +77,37 @@ fn keys_of_flags_stand_for_those_of_the_environment() {
 }
 
 #[test]
-fn the_file_can_be_named_by_the_environment() {
+fn environment_can_name_the_file() {
     let missing = only(&[("HOOKBRIDGE_CONFIG", "/nowhere/f.yaml")], &flags()).unwrap_err();
     assert_eq!(missing, "/nowhere/f.yaml: the file cannot be read: entity not found");
 }
 
 #[test]
-fn nothing_given_says_what_to_give() {
+fn tls_roots_can_be_named_by_the_environment() {
+    for (variable, named) in [("SSL_CERT_FILE", true), ("SSL_CERT_DIR", true), ("SSL_CERT", false)] {
+        let pairs = [("HOOKBRIDGE_TO", "kafka://h"), ("HOOKBRIDGE_SECRET", KEY), (variable, "/roots")];
+        assert_eq!(only(&pairs, &flags()).unwrap().destinations[0].roots_from_environment, named, "{variable}");
+    }
+}
+
+#[test]
+fn missing_settings_are_named() {
     assert_eq!(
         only(&[], &flags()).unwrap_err(),
-        "settings: the source `videogen` has no secret, so nothing can be verified: give --secret, HOOKBRIDGE_SECRET, \
+        "settings: the source `videogen` has no secret, so no delivery can be verified: give --secret, HOOKBRIDGE_SECRET, \
          or `secrets` in the file (--config)\n\
-         settings: there is no destination: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)"
+         settings: no destination is configured: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)"
     );
 }
 
 #[test]
-fn mistakes_name_the_flag_or_the_variable() {
+fn mistakes_name_the_flag_or_variable() {
     let given = Flags { listen: Some("8080".into()), to: Some(Secret::new("htp://h")), ..flags() };
     assert_eq!(
         only(&[("HOOKBRIDGE_SECRET", ""), ("HOOKBRIDGE_ACK", "stored")], &given).unwrap_err(),
         "--to: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\n\
          HOOKBRIDGE_SECRET: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\n\
-         settings: there is no destination: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)\n\
+         settings: no destination is configured: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)\n\
          --listen: `8080`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\n\
          HOOKBRIDGE_ACK: `stored` is not available yet in this version: use `published`"
     );

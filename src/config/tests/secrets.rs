@@ -1,9 +1,9 @@
-//! Nothing secret in any message or `Debug`, and no value that becomes structure.
+//! No message and no `Debug` output contains a secret, and no value becomes structure.
 
 use super::*;
 
 #[test]
-fn a_value_cannot_become_structure() {
+fn values_cannot_become_structure() {
     let odd = "x\nack: stored\nlisten: [1]\n\"} , {: y";
     let environment = environment_of([("KEY", KEY), ("ODD", odd), ("TAB", "a: b")]);
     let text = "sources: {videogen: {secrets: \"${KEY}\"}}
@@ -16,15 +16,15 @@ destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', other: '$
 }
 
 #[test]
-fn names_of_settings_are_never_filled_in() {
+fn references_in_names_of_settings_are_not_replaced() {
     let environment = environment_of([("KEY", KEY), ("NAME", "listen")]);
     let message = load_text("${NAME}: 1.2.3.4:5", Flags::default(), &environment).unwrap_err();
     assert!(message.starts_with("f:1:1: unknown setting: expected one of"), "{message}");
 }
 
-/// A secret in every place where a careless hand may put one.
+/// Puts a secret in every place where it may be put by mistake.
 #[test]
-fn no_message_holds_a_secret() {
+fn messages_contain_no_secret() {
     const SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunter2";
     let places = [
         "sources: SECRET",
@@ -87,7 +87,7 @@ fn no_message_holds_a_secret() {
 }
 
 #[test]
-fn settings_show_no_secret() {
+fn settings_print_no_secret() {
     let text = "sources: {videogen: {secrets: [\"${KEY}\", \"${OTHER}\"]}}
 destinations:
   n: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
@@ -105,7 +105,7 @@ routes: [{match: '**', to: [n, r, k]}]";
 }
 
 #[test]
-fn flags_show_no_secret() {
+fn flags_print_no_secret() {
     let flags =
         Flags { to: Some(Secret::new("nats://hunter2@h")), secret: vec![Secret::new("hunter2")], ..Flags::default() };
     assert!(!format!("{flags:?}").contains("hunter2"));

@@ -1,75 +1,65 @@
-//! The directory: made, locked against a second process, every file in it whole.
+//! The directory: created, locked against other processes, and every file in it complete. In the place of a broker's
+//! topology.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::log::{self, Identity, identity};
+use super::outcome::failure;
+use super::topic_file::{EXTENSION, FileIdentity, TopicFile, identity};
 use crate::durable;
 use crate::reason::{Failure, Reason};
 
-/// The ending of a topic's file.
-pub(super) const EXTENSION: &str = "ndjson";
-
-/// A directory that is this process's to write to, as long as this lives.
+/// A directory that only this process writes to.
 pub(super) struct Directory {
     path: PathBuf,
     lock_path: PathBuf,
-    lock_identity: Identity,
-    /// Held open for its lock, which the system drops with the process.
+    lock_identity: FileIdentity,
+    /// Holds the lock, which the system releases when the file is closed or the process ends.
     lock: File,
 }
 
-/// The word for what the system said.
-pub(super) fn failure(doing: &str, error: &io::Error) -> Failure {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    let reason = match error.kind() {
-        StorageFull | QuotaExceeded | FileTooLarge => Reason::Full,
-        _ => Reason::Io,
-    };
-    Failure::new(reason, format!("{doing}: {error}"))
-}
-
 impl Directory {
-    /// Makes the directory where it is missing, locks it, and cuts torn last lines.
-    pub(super) fn prepare(path: &Path) -> Result<Self, Failure> {
-        let named = |doing: &'static str| {
-            move |error: io::Error| failure(&format!("cannot {doing} {}", path.display()), &error)
+    /// Creates the directory if it is missing, locks it, and removes incomplete last lines.
+    pub(super) fn prepare(path: &Path, destination: &str) -> Result<Self, Failure> {
+        let cannot = |action: &'static str| {
+            move |error: io::Error| failure(&format!("cannot {action} {}", path.display()), &error)
         };
-        durable::create_dir_all(path).map_err(named("make the directory"))?;
+        durable::create_dir_all(path).map_err(cannot("create the directory"))?;
         let lock_path = path.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(named("write into"))?;
+        let lock = lock.map_err(cannot("write into"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
                 Failure::new(Reason::Io, format!("{} is in use by another process", path.display()))
             }
-            TryLockError::Error(error) => named("lock")(error),
+            TryLockError::Error(error) => cannot("lock")(error),
         })?;
-        for entry in fs::read_dir(path).map_err(named("list"))? {
-            let file = entry.map_err(named("list"))?.path();
+        for entry in fs::read_dir(path).map_err(cannot("list"))? {
+            let file = entry.map_err(cannot("list"))?.path();
             if file.extension().is_some_and(|extension| extension == EXTENSION) && file.is_file() {
-                log::Log::open(&file).map_err(|error| failure(&format!("cannot open {}", file.display()), &error))?;
+                TopicFile::open(&file, destination)
+                    .map_err(|error| failure(&format!("cannot open {}", file.display()), &error))?;
             }
         }
-        let lock_identity = identity(&lock.metadata().map_err(named("read"))?);
+        let lock_identity = identity(&lock.metadata().map_err(cannot("read"))?);
         Ok(Directory { path: path.to_owned(), lock_path, lock_identity, lock })
     }
 
-    /// Whether the path still leads to what was locked: somebody may have moved or deleted it.
+    /// Whether the path still leads to the locked directory, which may have been moved or deleted.
     pub(super) fn is_there(&self) -> bool {
         fs::metadata(&self.lock_path).is_ok_and(|metadata| identity(&metadata) == self.lock_identity)
     }
 
-    /// Whether the disk takes anything now. The lock's own file serves, as it holds nothing.
+    /// Checks that the disk accepts data, with the file of the lock, which is otherwise empty.
     pub(super) fn try_write(&self) -> io::Result<()> {
         let written = self.lock.write_all_at(&[0; 4096], 0).and_then(|()| self.lock.sync_data());
         self.lock.set_len(0)?;
         written
     }
 
-    /// What there is, for an operator.
+    /// Describes the directory for an operator.
     pub(super) fn describe(&self) -> io::Result<String> {
         let (mut files, mut bytes) = (0, 0);
         for entry in fs::read_dir(&self.path)? {

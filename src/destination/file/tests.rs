@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::destination::settings::DestinationSettings;
 use crate::event::Event;
+use crate::event::fixture::event;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -19,24 +20,9 @@ fn files(dir: &Path) -> Arc<dyn Destination> {
 }
 
 fn message(topic: &str, number: usize) -> Message {
-    let event = Event {
-        id: format!("msg_{number}").into(),
-        source_name: "videogen".into(),
-        source: "https://api.videogen.io".into(),
-        name: "file.upload.completed".into(),
-        known: true,
-        kind: "io.videogen.file.upload.completed".into(),
-        subject: None,
-        time: "2026-11-23T12:00:00Z".into(),
-        partitionkey: None,
-        traceparent: None,
-        tracestate: None,
-        urlexpiry: None,
-        attributes: Arc::new([]),
-        signed: crate::event::Signed::default(),
-        data: format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(1000)).into_bytes().into(),
-    };
-    Message { event: Arc::new(event), topic: topic.into(), key: None }
+    let data = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(1000));
+    let event = Event { id: format!("msg_{number}").into(), data: data.into_bytes().into(), ..event() };
+    Message::new(Arc::new(event), topic)
 }
 
 /// The ids in a topic's file; every line must be whole.
@@ -49,16 +35,11 @@ fn ids(dir: &Path, topic: &str) -> Vec<String> {
     text.lines().map(|line| id(line).expect("an id")).collect()
 }
 
-fn reason(outcome: &Outcome) -> (&'static str, Option<Reason>) {
-    match outcome {
-        Outcome::Confirmed => ("confirmed", None),
-        Outcome::Again(failure) => ("again", Some(failure.reason)),
-        Outcome::Unknown(failure) => ("unknown", Some(failure.reason)),
-        Outcome::Never(failure) => ("never", Some(failure.reason)),
-    }
+fn ending(outcome: &Outcome) -> (&'static str, Option<Reason>) {
+    (outcome.word(), outcome.failure().map(|failure| failure.reason))
 }
 
-async fn health(files: &Arc<dyn Destination>, wanted: impl Fn(&Health) -> bool) {
+async fn wait_for(files: &dyn Destination, wanted: impl Fn(&Health) -> bool) {
     let end = Instant::now() + SOON;
     while !wanted(&files.health()) {
         assert!(Instant::now() < end, "{:?}", files.health());
@@ -67,7 +48,7 @@ async fn health(files: &Arc<dyn Destination>, wanted: impl Fn(&Health) -> bool) 
 }
 
 #[tokio::test]
-async fn torn_last_lines_are_cut_at_start() {
+async fn incomplete_last_lines_are_removed_at_start() {
     let dir = TempDir::new().expect("a directory");
     let long = "x".repeat(200_000);
     for (topic, before) in
@@ -76,7 +57,7 @@ async fn torn_last_lines_are_cut_at_start() {
         fs::write(dir.path().join(format!("{topic}.ndjson")), before).expect("written");
     }
     let files = files(dir.path());
-    health(&files, |health| *health == Health::Up).await;
+    wait_for(&*files, |health| *health == Health::Up).await;
     assert_eq!(ids(dir.path(), "a"), ["msg_0"]);
     assert_eq!(ids(dir.path(), "b"), [""; 0]);
     assert_eq!(ids(dir.path(), "c"), [long]);
@@ -85,23 +66,23 @@ async fn torn_last_lines_are_cut_at_start() {
 }
 
 #[tokio::test]
-async fn a_second_process_is_refused_until_the_first_ends() {
+async fn second_process_is_refused_until_the_first_closes() {
     let dir = TempDir::new().expect("a directory");
     let first = files(dir.path());
     assert_eq!(first.ensure().await, Ok(()));
     let second = files(dir.path());
     let failure = second.ensure().await.expect_err("it is locked");
     assert!(failure.detail.contains("in use by another process"), "{failure}");
-    assert_eq!(reason(&second.publish(message("a", 1)).await), ("again", Some(Reason::Io)));
-    assert_eq!(second.health(), Health::Starting, "until it could be used once");
+    assert_eq!(ending(&second.publish(message("a", 1)).await), ("again", Some(Reason::Io)));
+    assert_eq!(second.health(), Health::Starting, "it was never usable");
     first.close(SOON).await;
-    health(&second, |health| *health == Health::Up).await;
+    wait_for(&*second, |health| *health == Health::Up).await;
     assert_eq!(second.publish(message("a", 2)).await, Outcome::Confirmed);
     assert_eq!(ids(dir.path(), "a"), ["msg_2"]);
 }
 
 #[tokio::test]
-async fn what_is_deleted_underneath_is_made_again() {
+async fn deleted_and_changed_files_are_created_again() {
     let parent = TempDir::new().expect("a directory");
     let dir = parent.path().join("not/there/yet");
     let files = files(&dir);
@@ -112,7 +93,7 @@ async fn what_is_deleted_underneath_is_made_again() {
     fs::remove_dir_all(&dir).expect("removed");
     assert_eq!(files.publish(message("a", 3)).await, Outcome::Confirmed);
     assert_eq!(ids(&dir, "a"), ["msg_3"]);
-    fs::write(dir.join("a.ndjson"), "emptied, and half a li").expect("as some log rotation does");
+    fs::write(dir.join("a.ndjson"), "replaced, with an incomplete li").expect("as a log rotation may");
     assert_eq!(files.publish(message("a", 4)).await, Outcome::Confirmed);
     assert_eq!(ids(&dir, "a"), ["msg_4"]);
     let (path, copy) = (dir.join("a.ndjson"), dir.join("copy"));
@@ -125,7 +106,7 @@ async fn what_is_deleted_underneath_is_made_again() {
 }
 
 #[tokio::test]
-async fn more_topics_than_open_files() {
+async fn topics_may_outnumber_open_files() {
     let dir = TempDir::new().expect("a directory");
     let files = files(dir.path());
     for round in 0..2 {
@@ -141,53 +122,53 @@ async fn more_topics_than_open_files() {
 }
 
 #[tokio::test]
-async fn a_failed_sync_is_unknown() {
+async fn failed_sync_is_unknown() {
     let dir = TempDir::new().expect("a directory");
-    let fifo = dir.path().join("a.ndjson"); // takes writes, cannot be synced
+    let fifo = dir.path().join("a.ndjson"); // accepts writes, but cannot be synced
     assert!(Process::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
     let files = files(dir.path());
-    assert_eq!(reason(&files.publish(message("a", 1)).await), ("unknown", Some(Reason::Io)));
+    assert_eq!(ending(&files.publish(message("a", 1)).await), ("unknown", Some(Reason::Io)));
     assert_eq!(files.publish(message("b", 2)).await, Outcome::Confirmed);
     fs::remove_file(&fifo).expect("removed");
     assert_eq!(files.publish(message("a", 3)).await, Outcome::Confirmed);
     assert_eq!(ids(dir.path(), "a"), ["msg_3"]);
-    health(&files, |health| *health == Health::Up).await;
+    wait_for(&*files, |health| *health == Health::Up).await;
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_back_is_unknown() {
+async fn write_that_cannot_be_undone_is_unknown() {
     let dir = TempDir::new().expect("a directory");
     std::os::unix::fs::symlink("/dev/full", dir.path().join("a.ndjson")).expect("a link");
     let files = files(dir.path());
-    assert_eq!(reason(&files.publish(message("a", 1)).await), ("unknown", Some(Reason::Full)));
+    assert_eq!(ending(&files.publish(message("a", 1)).await), ("unknown", Some(Reason::Full)));
 }
 
 #[tokio::test]
-async fn names_do_not_leave_the_directory() {
+async fn names_stay_in_the_directory() {
     let dir = TempDir::new().expect("a directory");
     let files = files(&dir.path().join("events"));
     for topic in ["../a", ".lock", "a/b", ""] {
-        assert_eq!(reason(&files.publish(message(topic, 1)).await), ("never", Some(Reason::IllegalName)), "{topic:?}");
+        assert_eq!(ending(&files.publish(message(topic, 1)).await), ("never", Some(Reason::IllegalName)), "{topic:?}");
     }
     assert!(!dir.path().join("a.ndjson").exists());
 }
 
-/// The test runs itself again in a shell that limits how large a file may become: the write that crosses the limit is cut
-/// short, as on a full disk.
+/// Runs itself again in a shell that limits the size of files: the write that exceeds the limit is incomplete, as on a full
+/// disk.
 #[tokio::test]
-async fn a_full_disk_takes_whole_lines_or_none() {
+async fn full_disk_stores_whole_lines_or_none() {
     const ROLE: &str = "HOOKBRIDGE_TEST_FULL_DISK";
     let Ok(dir) = std::env::var(ROLE) else {
         let dir = TempDir::new().expect("a directory");
         let limited = Process::new("bash")
             .args(["-c", r#"trap "" XFSZ; ulimit -f 300; exec "$0" "$@""#])
             .arg(std::env::current_exe().expect("this test"))
-            .args(["--exact", "destination::file::tests::a_full_disk_takes_whole_lines_or_none"])
+            .args(["--exact", "destination::file::tests::full_disk_stores_whole_lines_or_none"])
             .env(ROLE, dir.path())
             .output()
             .expect("bash");
-        let said = String::from_utf8_lossy(&limited.stdout);
-        assert!(limited.status.success() && said.contains("1 passed"), "{said}");
+        let output = String::from_utf8_lossy(&limited.stdout);
+        assert!(limited.status.success() && output.contains("1 passed"), "{output}");
         return;
     };
     let dir = Path::new(&dir);
@@ -199,7 +180,7 @@ async fn a_full_disk_takes_whole_lines_or_none() {
         let outcomes =
             join_all(numbers.clone().map(|number| files.publish(message("a", number))).collect::<Vec<_>>()).await;
         for (number, outcome) in numbers.zip(outcomes) {
-            match reason(&outcome) {
+            match ending(&outcome) {
                 ("confirmed", None) => confirmed.push(format!("msg_{number}")),
                 ("again", Some(Reason::Full)) => full += 1,
                 _ => panic!("{outcome:?}"),
@@ -209,4 +190,41 @@ async fn a_full_disk_takes_whole_lines_or_none() {
     assert!(confirmed.len() > 200 && full > 200, "{} {full}", confirmed.len());
     assert_eq!(ids(dir, "a"), confirmed);
     assert_eq!(files.publish(message("b", 1)).await, Outcome::Confirmed);
+}
+
+/// The directory can be locked, but the disk accepts no data. Nothing is published meanwhile.
+#[tokio::test]
+async fn unwritable_directory_is_retried_without_a_publish() {
+    let dir = TempDir::new().expect("a directory");
+    let lock = dir.path().join(".lock");
+    std::os::unix::fs::symlink("/dev/full", &lock).expect("a link");
+    let files = files(dir.path());
+    files.ensure().await.expect_err("the disk is full");
+    assert_eq!(files.health(), Health::Starting, "it was never usable");
+    fs::remove_file(&lock).expect("removed");
+    wait_for(&*files, |health| *health == Health::Up).await;
+}
+
+#[tokio::test]
+async fn writer_panic_ends_the_destination() {
+    let (panic, wait) = channel::<()>();
+    let status = Arc::new(Status::new(&"files".into(), &Arc::default()));
+    status.connected((), "directory");
+    status.up();
+    let files = Files::start(status, SOON, move |queue| {
+        let Ok(WriterCommand::Publish(publish)) = queue.recv() else { return };
+        let _taken = publish.take();
+        let _ = wait.recv();
+        panic!("on purpose");
+    });
+    let files = files.expect("starts");
+    let (begun, queued) = (files.publish(message("a", 1)), files.publish(message("a", 2)));
+    panic.send(()).expect("the writer waits");
+    assert_eq!(ending(&begun.await), ("unknown", Some(Reason::Failed)), "its lines may be in the file");
+    assert_eq!(ending(&queued.await), ("again", Some(Reason::Failed)));
+    let failure = Failure::new(Reason::Failed, "the background task `file writer` panicked");
+    wait_for(&files, |health| *health == Health::Down(failure.clone())).await;
+    assert_eq!(files.publish(message("a", 3)).await, Outcome::Again(failure.clone()));
+    assert_eq!(files.ensure().await, Err(failure));
+    files.close(SOON).await;
 }

@@ -1,4 +1,4 @@
-//! Input: a settings file. It is refused with a place and words, or gives settings that can be used.
+//! Input: a configuration file. Loading it returns mistakes with messages, or usable settings.
 #![no_main]
 
 use std::io::Write as _;
@@ -14,7 +14,7 @@ fuzz_target!(|text: &[u8]| {
     match load(&flags, &environment) {
         Ok(loaded) => {
             assert!(!loaded.settings.sources.is_empty() && !loaded.settings.destinations.is_empty());
-            assert!(loaded.settings.sources.iter().all(|source| !source.keys.is_empty()), "anyone can sign");
+            assert!(loaded.settings.sources.iter().all(|source| !source.keys.is_empty()), "a source without keys");
             for destination in &loaded.settings.destinations {
                 loaded.settings.topics(&destination.name);
             }

@@ -1,13 +1,12 @@
-//! Input: a body. What comes through carries it unchanged, under clean attributes.
+//! Input: a body. A normalized event contains it unchanged, and its attributes are well-formed.
 #![no_main]
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookbridge_fuzz::source::Source;
 use hookbridge_fuzz::delivery::{Delivery, DeliveryKey};
 use hookbridge_fuzz::normalize::normalize;
-use hookbridge_fuzz::source::{Fields, VIDEOGEN_EVENTS};
+use hookbridge_fuzz::source::{Fields, Source, VIDEOGEN_EVENTS};
 use libfuzzer_sys::fuzz_target;
 
 fn source(fields: Fields) -> Source {
@@ -40,7 +39,7 @@ fuzz_target!(|body: &[u8]| {
     for fields in [Fields::videogen(), Fields::standard()] {
         let Ok(event) = normalize(&source(fields), &delivery) else { continue };
         assert_eq!(event.data, body);
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok(), "a worker cannot read it");
+        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok(), "the body is not JSON");
         for (name, value) in event.attributes() {
             assert!(!value.is_empty() && !value.chars().any(char::is_control), "{name}");
         }

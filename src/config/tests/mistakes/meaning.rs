@@ -1,4 +1,4 @@
-//! Of routes, and of the rest.
+//! Mistakes in routes and in the remaining settings.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const BOTH: &str = "sources: {videogen: {secrets: \"${KEY}\"}}\ndestinations: {n
 const KAFKA: &str = "sources: {videogen: {secrets: \"${KEY}\"}}\ndestinations: {k: {url: 'kafka://h'}}\n";
 
 #[test]
-fn of_routes() {
+fn mistakes_in_routes() {
     expect(
         BOTH,
         &[
@@ -15,14 +15,14 @@ fn of_routes() {
                 "routes: [{match: 'file.a*', to: [n]}]",
                 "f:3:18: `file.a*`: \"a*\" mixes text and '*': '*' stands for one whole part, '**' for any number",
             ),
-            ("routes: [{match: '**', to: [m]}]", "f:3:29: unknown destination `m`: there is `n`"),
+            ("routes: [{match: '**', to: [m]}]", "f:3:29: unknown destination `m`: expected `n`"),
             (
                 "routes: [{match: '**', to: [{destination: n, topic: '{evnt}'}]}]",
-                "f:3:53: `{evnt}`: unknown placeholder {evnt}: there are {event}, {type}, {source}, {subject} and {partition:N} with N from 1 to 1024",
+                "f:3:53: `{evnt}`: unknown placeholder {evnt}: expected {event}, {type}, {source}, {subject} or {partition:N} with N from 1 to 1024",
             ),
             (
                 "routes: [{match: '**', to: [{destination: n, topic: 'a b'}]}]",
-                "f:3:53: the name `a b` is not legal on nats: it must not hold ' '",
+                "f:3:53: the name `a b` is not legal on nats: it must not contain ' '",
             ),
             (
                 "routes: [{match: '**', to: [{destination: n, topic: '.{event}'}]}]",
@@ -30,38 +30,38 @@ fn of_routes() {
             ),
             (
                 "routes: [{match: '**', to: [{destination: n, topic: '{event}.{partition:1024}'}]}]",
-                "f:3:53: it makes more than 10000 names",
+                "f:3:53: it yields more than 10000 names",
             ),
-            ("routes: [{match: '**', to: [{destination: n, key: '{'}]}]", "f:3:51: `{`: a '{' without its '}'"),
+            ("routes: [{match: '**', to: [{destination: n, key: '{'}]}]", "f:3:51: `{`: a '{' has no matching '}'"),
             (
                 "routes: [{match: '**', to: [{destination: n, key: a}, {destination: n, key: b}]}]",
-                "f:3:55: the same destination and topic twice in one route, with different keys",
+                "f:3:55: the route has the same destination and topic twice, with different keys",
             ),
             (
                 "routes: [{match: '**', when: {pointer: a, in: [x]}, to: [n]}]",
-                "f:3:40: `a`: expected a JSON pointer: it begins with `/`, and `~` is written ~0, `/` inside a name ~1",
+                "f:3:40: `a`: expected a JSON pointer, which begins with `/`; in a name, write `~` as ~0 and `/` as ~1",
             ),
             (
                 "routes: [{match: '**', when: {pointer: /a, in: []}, to: [n]}]",
-                "f:3:40: `in` is empty: the route could never match",
+                "f:3:40: `in` is empty, so the route never matches",
             ),
             (
                 "routes: [{match: '**', when: {pointer: /a, in: [[x]]}, to: [n]}]",
-                "f:3:49: expected a text, a number, true, false or null",
+                "f:3:49: expected a string, a number, true, false or null",
             ),
-            ("unrouted: 'a.*'", "f:3:11: the name `a.*` is not legal on `n` (nats): it must not hold '*'"),
-            ("unrouted: '{event}'", "f:3:11: `{event}`: the topic for unrouted events is a plain name, without {…}"),
-            ("unrouted: ''", "f:3:11: an empty text: expected a topic, `ignore` or `dead-letter`"),
+            ("unrouted: 'a.*'", "f:3:11: the name `a.*` is not legal on `n` (nats): it must not contain '*'"),
+            ("unrouted: '{event}'", "f:3:11: `{event}`: the topic for unrouted events is a plain name without {…}"),
+            ("unrouted: ''", "f:3:11: an empty string: expected a topic, `ignore` or `dead-letter`"),
             (
                 "routes: [{match: '${KEY}..a', to: [{destination: n, topic: '{${OTHER}}'}]}]",
                 "f:3:18: `${KEY}..a`: it is not well-formed\nf:3:60: `{${OTHER}}`: it is not well-formed",
             ),
             (
                 "routes: [{match: '**', to: [{destination: n, topic: '${PASSWORD} x'}]}]",
-                "f:3:53: the name made here is not legal on nats: it must not hold ' '",
+                "f:3:53: the name (not shown) is not legal on nats: it must not contain ' '",
             ),
-            ("unrouted: {destination: m, topic: a}", "f:3:25: unknown destination `m`: there is `n`"),
-            ("dead_letters: {to: m}", "f:3:20: unknown destination `m`: there is `n`"),
+            ("unrouted: {destination: m, topic: a}", "f:3:25: unknown destination `m`: expected `n`"),
+            ("dead_letters: {to: m}", "f:3:20: unknown destination `m`: expected `n`"),
         ],
     );
     expect(
@@ -69,19 +69,19 @@ fn of_routes() {
         &[
             (
                 "routes: [{match: '**', to: [{destination: k, topic: '{subject}'}]}]",
-                "f:3:53: {subject} and {partition:N} would make topics of Kafka without end: use them in keys, NATS subjects and routing keys",
+                "f:3:53: {subject} and {partition:N} are for keys, NATS subjects and routing keys: the number of Kafka topics would be unbounded",
             ),
             (
                 "routes: [{match: '**', to: [{destination: k, topic: 'a/{event}'}]}]",
-                "f:3:53: the name `a/tool_execution.succeeded` is not legal on kafka: it must not hold '/'",
+                "f:3:53: the name `a/tool_execution.succeeded` is not legal on kafka: it must not contain '/'",
             ),
             (
                 "routes:\n  - {match: 'file.*', to: [{destination: k, topic: a.b}]}\n  - {match: '**', to: [{destination: k, topic: a_b}]}",
-                "f:2:16: the topics `a.b` and `a_b` cannot exist side by side on kafka",
+                "f:2:16: the topics `a.b` and `a_b` collide on kafka, which treats `.` and `_` as equal",
             ),
             (
                 "routes: [{match: '**', to: [{destination: k, topic: un.routed}, k]}]\nunrouted: un_routed",
-                "f:2:16: the topics `un.routed` and `un_routed` cannot exist side by side on kafka",
+                "f:2:16: the topics `un.routed` and `un_routed` collide on kafka, which treats `.` and `_` as equal",
             ),
         ],
     );
@@ -89,13 +89,13 @@ fn of_routes() {
         SOURCE,
         &[(
             "destinations: {a: {url: 'nats://h'}, b: {url: 'nats://i'}}",
-            "f:2:38: there are several destinations (`a`, `b`) and no `routes`: say which event goes where",
+            "f:2:38: several destinations (`a`, `b`) need `routes`, which say which event goes where",
         )],
     );
 }
 
 #[test]
-fn of_the_rest() {
+fn mistakes_in_other_settings() {
     expect(
         BOTH,
         &[
@@ -122,7 +122,7 @@ fn of_the_rest() {
                 "listen: 127.0.0.1:70000",
                 "f:3:9: `127.0.0.1:70000`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
             ),
-            ("data: ''", "f:3:7: an empty text: expected a directory"),
+            ("data: ''", "f:3:7: an empty string: expected a directory"),
             ("limits: {body: 0}", "f:3:16: `0`: it must be from 1KiB to 512MiB"),
             (
                 "limits: {body: 8mb}",
@@ -130,7 +130,7 @@ fn of_the_rest() {
             ),
             (
                 "limits: {bytes: 1MiB}",
-                "f:3:17: limits.bytes must not be smaller than limits.body: such a body could never be taken",
+                "f:3:17: limits.bytes must not be smaller than limits.body, or the largest body never fits",
             ),
             ("limits: {connections: 0}", "f:3:23: `0`: it must be from 1 to 1000000"),
             ("limits: {read_timeout: 0s}", "f:3:24: `0s`: it must be from 100ms to 1m"),
@@ -142,7 +142,7 @@ fn of_the_rest() {
             ("shutdown: {timeout: 0s}", "f:3:21: `0s`: it must be from 1s to 1h"),
             (
                 "dedup: {window: 1m}",
-                "f:3:17: dedup.window is shorter than twice the tolerance: a captured delivery could be replayed",
+                "f:3:17: dedup.window must be at least twice the tolerance, or a captured delivery could be replayed",
             ),
         ],
     );

@@ -1,0 +1,54 @@
+//! How a command ends: its exit code, and the error that it prints.
+
+use std::process::ExitCode;
+
+use crate::config::Mistakes;
+
+/// The exit code of a command that failed.
+pub(super) const FAILED: u8 = 1;
+/// The exit code for wrong usage or configuration.
+pub(super) const USAGE: u8 = 2;
+
+/// Prints clap's message about a wrong command line, or the text of `--help`. A message that may contain a secret is
+/// replaced, because clap quotes the arguments it rejects.
+pub fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    if error.use_stderr() && may_contain_secret(&text) {
+        eprintln!(
+            "error: unexpected argument (not shown, as it may be a secret): give each secret with its own --secret and \
+             each URL with its own option (see hookbridge --help)"
+        );
+    } else {
+        let _ = error.print(); // there is no other place to report that standard error is closed
+    }
+    ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
+}
+
+fn may_contain_secret(text: &str) -> bool {
+    ["whsec_", "whsk_", "whpk_"].iter().any(|prefix| text.contains(prefix))
+        || (text.contains("://") && text.contains('@'))
+}
+
+/// Runs a command's work on a runtime, and prints its error with the causes.
+pub(super) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(work);
+    // Does not wait for the threads of client libraries: the command has already closed what must be closed in order.
+    runtime.shutdown_background();
+    result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+/// Prints an error with its causes.
+pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{error:#}");
+    ExitCode::from(FAILED)
+}
+
+/// Prints the mistakes in a configuration.
+pub(super) fn mistakes(mistakes: &Mistakes) -> ExitCode {
+    eprintln!("{mistakes}");
+    ExitCode::from(USAGE)
+}
