@@ -35,7 +35,7 @@ pub struct Delivery {
     pub traceparent: Option<String>,
     /// W3C trace state; only with a `traceparent`.
     pub tracestate: Option<String>,
-    /// All headers as received; [`Delivery::kept_headers`] leaves the credentials out.
+    /// All headers as received; [`Delivery::kept_headers`] are those that may be stored.
     pub headers: HeaderMap,
     /// The bytes that were signed, unchanged.
     pub body: Bytes,
@@ -44,9 +44,11 @@ pub struct Delivery {
 /// The header with the request's id, for answers and the log. Every request that becomes a delivery has one.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Headers that carry credentials: never kept.
-const CREDENTIALS: [&str; 5] =
-    ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-forwarded-client-cert"];
+/// The headers that a dead letter keeps: what a replay or a search needs. Others may hold credentials of any gateway on the
+/// way, under names that no list could complete.
+const KEPT: [&str; 6] = ["host", "traceparent", "tracestate", "user-agent", "x-forwarded-for", REQUEST_ID];
+/// And those that begin so.
+const KEPT_PREFIXES: [&str; 3] = ["content-", "svix-", "webhook-"];
 
 impl Delivery {
     /// The request's id, for the log.
@@ -54,9 +56,10 @@ impl Delivery {
         self.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
-    /// The headers that a dead letter keeps: all but credentials.
+    /// The headers that a dead letter keeps.
     pub fn kept_headers(&self) -> Vec<(String, String)> {
-        let kept = self.headers.iter().filter(|(name, _)| !CREDENTIALS.contains(&name.as_str()));
+        let is_kept = |name: &str| KEPT.contains(&name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let kept = self.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
         kept.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
     }
 }
@@ -68,5 +71,45 @@ impl fmt::Debug for Delivery {
             .field("timestamp", &self.timestamp)
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_headers_are_kept() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "webhook-id",
+            "svix-id",
+            "content-type",
+            "user-agent",
+            "host",
+            "x-request-id",
+            "authorization",
+            "cookie",
+            "x-auth-token",
+            "cf-access-jwt-assertion",
+            "x-goog-iap-jwt-assertion",
+            "x-amzn-oidc-data",
+            "x-forwarded-authorization",
+            "x-some-later-invention",
+        ] {
+            headers.insert(name, "value".parse().unwrap());
+        }
+        let delivery = Delivery {
+            key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
+            timestamp: 1,
+            signature: String::new(),
+            traceparent: None,
+            tracestate: None,
+            headers,
+            body: Bytes::new(),
+        };
+        let mut kept: Vec<_> = delivery.kept_headers().into_iter().map(|(name, _)| name).collect();
+        kept.sort();
+        assert_eq!(kept, ["content-type", "host", "svix-id", "user-agent", "webhook-id", "x-request-id"]);
     }
 }

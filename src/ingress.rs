@@ -15,24 +15,31 @@ use axum::routing::{MethodRouter, any, get};
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Limits;
-use crate::admission::{Admission, Gate, Room};
+use crate::admission::{Admission, Gate, Limits, Room};
 use crate::delivery::{Delivery, DeliveryKey};
+use crate::listener::ConnectionId;
 use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, OfSource};
+use crate::telemetry::throttle::Throttle;
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
 
 mod answer;
 mod body;
+
+/// From this size in bytes, a body is hashed on a thread of its own.
+const LARGE_BODY: usize = 256 << 10;
+/// Largest body of a delivery outside the tolerance that is verified nevertheless.
+const SAMPLED_BODY: usize = 64 << 10;
 
 /// What every request shares.
 pub struct Ingress {
@@ -43,6 +50,8 @@ pub struct Ingress {
     /// Deliveries in flight; they outlive their requests.
     work: TaskTracker,
     draining: CancellationToken,
+    /// Large bodies that are hashed at the same time.
+    hashing: Arc<Semaphore>,
 }
 
 /// What the requests of one source share.
@@ -51,6 +60,14 @@ struct SourceState {
     source: Source,
     room: Room,
     metrics: SourceMetrics,
+    /// Which deliveries outside the tolerance are verified nevertheless.
+    clock_samples: Throttle<()>,
+}
+
+/// How a delivery's timestamp compares with our clock, in unix seconds.
+struct Clock {
+    now: i64,
+    timely: Result<(), Refused>,
 }
 
 /// Metrics that every verified delivery changes, looked up once.
@@ -81,7 +98,9 @@ impl Ingress {
         draining: CancellationToken,
     ) -> Arc<Ingress> {
         let gate = Gate::new(&limits, Arc::clone(&metrics));
-        Arc::new(Ingress { pipeline, gate, limits, metrics, work, draining })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let hashing = Arc::new(Semaphore::new(cores));
+        Arc::new(Ingress { pipeline, gate, limits, metrics, work, draining, hashing })
     }
 
     /// The routes of the listener: one path for each source, `/healthz`, and 404 for everything else.
@@ -95,7 +114,7 @@ impl Ingress {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
             let metrics = SourceMetrics::new(&source, &self.metrics);
-            let state = Arc::new(SourceState { ingress: Arc::clone(self), source, room, metrics });
+            let state = Arc::new(SourceState { ingress: Arc::clone(self), source, room, metrics, clock_samples: Throttle::default() });
             let post: MethodRouter = any(receive).with_state(state); // also answers other methods
             router = router.route(&path, post);
         }
@@ -107,14 +126,15 @@ async fn receive(State(state): State<Arc<SourceState>>, request: Request) -> Res
     let started = Instant::now();
     let ingress = &state.ingress;
     let (parts, mut body) = request.into_parts();
+    let connection = parts.extensions.get().map_or(0, |ConnectionId(number)| *number);
     // A client that asks before it sends its body gets the answer first, and sends none.
     let mut body_done = parts.headers.contains_key(header::EXPECT);
     let reply = if parts.method == axum::http::Method::POST {
-        state.take(parts.headers, &mut body, &mut body_done, started).await
+        state.take(parts.headers, &mut body, &mut body_done, connection, started).await
     } else {
         Err(Refused::MethodNotAllowed("POST"))
     };
-    if !body_done && reply.as_ref().is_err_and(|refused| *refused != Refused::TooSlow) {
+    if !body_done && reply.is_err() {
         // Read the rest, so that the sender sees the answer and the connection can be used again.
         body::discard(&mut body, ingress.limits.body).await;
     }
@@ -136,6 +156,7 @@ impl SourceState {
         headers: HeaderMap,
         body: &mut Body,
         body_done: &mut bool,
+        connection: u64,
         started: Instant,
     ) -> Result<(Answer, String), Refused> {
         let Ingress { gate, limits, draining, work, .. } = &*self.ingress;
@@ -146,40 +167,65 @@ impl SourceState {
         if draining.is_cancelled() {
             return Err(Refused::Unavailable(Reason::Closing));
         }
-        let admission = gate.admit(&self.room, announced.unwrap_or(0)).map_err(Refused::Full)?;
         let head = signature::head(&headers, self.source.legacy_headers).map_err(Refused::Malformed)?;
+        let clock = self.clock(&head, announced)?;
         *body_done = true;
-        let (bytes, admission) =
-            body::read(body, announced, limits, admission, started).await.inspect_err(|refused| {
-                *body_done = *refused == Refused::TooSlow;
+        let request = gate.read(connection);
+        let (bytes, request) =
+            body::read(body, announced, limits, request, started).await.inspect_err(|refused| {
+                *body_done = matches!(refused, Refused::TooSlow | Refused::Incomplete);
             })?;
-        self.verify(&head, &bytes)?;
+        let head = self.verify(head, bytes.clone(), clock).await?;
+        let admission = request.admit(&self.room).map_err(Refused::Full)?;
         let id = head.id.clone();
         let delivery = delivery(&self.source.name, head, headers, bytes);
         let answer = self.work(delivery, admission, deadline).await;
         Ok((answer, id))
     }
 
-    /// Checks signature and time. Both are always checked, so that a good signature with a bad time is told apart from a
-    /// forgery.
-    fn verify(&self, head: &Head, body: &[u8]) -> Result<(), Refused> {
-        let metrics = &self.ingress.metrics;
+    /// Whether the timestamp is within the tolerance. A delivery outside it is refused from its head, but for a few small
+    /// ones: if their signatures are good, it is a clock that is wrong, and not a replay.
+    fn clock(&self, head: &Head, announced: Option<usize>) -> Result<Clock, Refused> {
         let now = Timestamp::now().as_second();
-        let timely = head.timely(now, self.source.tolerance.as_secs());
-        let signed = head.signed(&self.source.keys, body);
-        if let (Err(refusal), Ok(())) = (timely, signed) {
+        let timely = head.timely(now, self.source.tolerance.as_secs()).map_err(Refused::Refused);
+        let small = announced.is_some_and(|length| length <= SAMPLED_BODY);
+        match timely {
+            Err(_) if small && self.clock_samples.admit(()).is_some() => Ok(Clock { now, timely }),
+            Err(refused) => Err(refused),
+            Ok(()) => Ok(Clock { now, timely }),
+        }
+    }
+
+    /// Checks the signature. A large body is hashed on a thread of its own, and only a few of them at a time, as that takes
+    /// many milliseconds before it is known whether the sender has the secret.
+    async fn verify(self: &Arc<Self>, head: Head, body: Bytes, clock: Clock) -> Result<Head, Refused> {
+        let (head, signed) = if body.len() < LARGE_BODY {
+            let signed = head.signed(&self.source.keys, &body);
+            (head, signed)
+        } else {
+            let hashing = Arc::clone(&self.ingress.hashing).acquire_owned().await;
+            let state = Arc::clone(self);
+            let verified = tokio::task::spawn_blocking(move || {
+                let signed = head.signed(&state.source.keys, &body);
+                drop(hashing);
+                (head, signed)
+            });
+            verified.await.map_err(|_| Refused::Unavailable(Reason::Failed))?
+        };
+        if clock.timely.is_err() && signed.is_ok() {
             let label = OfSource { source: self.source.name.to_string() };
-            metrics.clock_refusals.get_or_create(&label).inc();
-            let seconds = now.saturating_sub(head.timestamp);
+            self.ingress.metrics.clock_refusals.get_or_create(&label).inc();
             tracing::warn!(
-                source = %self.source.name, webhook_id = %head.id, offset_seconds = seconds, reason = %refusal,
+                source = %self.source.name, webhook_id = %head.id,
+                offset_seconds = clock.now.saturating_sub(head.timestamp),
                 "a good signature with a bad time: check this machine's clock"
             );
         }
-        timely.and(signed).map_err(Refused::Refused)?;
-        self.metrics.last_delivery.set(now as f64);
-        self.metrics.clock_offset.set(now - head.timestamp);
-        Ok(())
+        clock.timely?;
+        signed.map_err(Refused::Refused)?;
+        self.metrics.last_delivery.set(clock.now as f64);
+        self.metrics.clock_offset.set(clock.now - head.timestamp);
+        Ok(head)
     }
 
     /// Runs the pipeline in a task of its own; the request only waits for it.

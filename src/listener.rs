@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2 connections: bounded in number, in the size of a request head and in the time it may take. Both
 //! listeners use it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,23 +28,30 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 connection is pinged, to find dead ones.
 const PING: Duration = Duration::from_secs(20);
 
+/// The number of a request's connection, in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionId(pub u64);
+
 /// Serves a router until `stop` is cancelled, then waits for the requests in progress.
 ///
+/// When there are as many connections as the limits allow, the one that has been idle for longest is closed for a new one.
 /// If no connection can be accepted (no file descriptors left), it tries again after a short pause.
 pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let (builder, first_head) = (Arc::new(builder(limits)), limits.read_timeout);
-    let connections = TaskTracker::new();
+    let (connections, idle) = (TaskTracker::new(), Arc::new(IdleConnections::default()));
     let mut failing = false;
-    loop {
+    for number in 0_u64.. {
         let accept = async {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return None };
             match listener.accept().await {
                 Ok((stream, _)) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!("connections are accepted again");
                     }
-                    Some((permit, stream))
+                    if room.available_permits() == 0 {
+                        idle.close_longest();
+                    }
+                    Some((Arc::clone(&room).acquire_owned().await.ok()?, stream))
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -58,9 +67,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
             () = stop.cancelled() => break,
         };
         let Some((permit, stream)) = accepted else { continue };
+        let requests = Requests::new(number, Arc::clone(&idle));
         let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
         connections.spawn(async move {
-            connection(&builder, stream, router, first_head, &stop).await;
+            connection(&builder, stream, router, first_head, requests, &stop).await;
             drop(permit);
         });
     }
@@ -88,16 +98,16 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     first_head: Duration,
+    requests: Arc<Requests>,
     stop: &CancellationToken,
 ) {
     let _ = stream.set_nodelay(true); // without it, answers are only slower
-    let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, requests) = (router.clone(), Arc::clone(&counted));
+        request.extensions_mut().insert(ConnectionId(requests.connection));
         async move {
-            requests.begun.fetch_add(1, Ordering::Relaxed);
-            let _guard = RequestGuard(requests);
+            let _guard = RequestGuard::begin(requests);
             router.oneshot(request).await
         }
     });
@@ -106,6 +116,7 @@ async fn connection(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = requests.idle(first_head) => return,
+        () = requests.closed.cancelled() => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await
@@ -116,24 +127,45 @@ async fn connection(
     }
 }
 
-/// Counts the requests of a connection. hyper's own timer does not run before the first byte of a connection, nor on an
-/// idle HTTP/2 connection, and silent connections must not use up the limit.
-#[derive(Default)]
+/// The requests of a connection. hyper's own timer does not run before the first byte of a connection, nor on an idle
+/// HTTP/2 connection, and silent connections must not use up the limit.
 struct Requests {
+    connection: u64,
     begun: AtomicU64,
     ended: AtomicU64,
+    idle: Arc<IdleConnections>,
+    /// Cancelled to make room for another connection.
+    closed: CancellationToken,
 }
 
 /// Counts the end of a request, however it ends.
 struct RequestGuard(Arc<Requests>);
 
+impl RequestGuard {
+    fn begin(requests: Arc<Requests>) -> Self {
+        if requests.begun.fetch_add(1, Ordering::Relaxed) == requests.ended.load(Ordering::Relaxed) {
+            requests.idle.remove(requests.connection);
+        }
+        RequestGuard(requests)
+    }
+}
+
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
+        let requests = &self.0;
+        if requests.ended.fetch_add(1, Ordering::Relaxed) + 1 == requests.begun.load(Ordering::Relaxed) {
+            requests.idle.add(requests.connection, requests.closed.clone());
+        }
     }
 }
 
 impl Requests {
+    fn new(connection: u64, idle: Arc<IdleConnections>) -> Arc<Self> {
+        let closed = CancellationToken::new();
+        idle.add(connection, closed.clone());
+        Arc::new(Requests { connection, begun: AtomicU64::new(0), ended: AtomicU64::new(0), idle, closed })
+    }
+
     /// Resolves when no request came within `first`, or later within [`IDLE`] to twice that.
     async fn idle(&self, first: Duration) {
         tokio::time::sleep(first).await;
@@ -148,6 +180,50 @@ impl Requests {
             }
             before = Some(begun);
             tokio::time::sleep(IDLE).await;
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.idle.remove(self.connection);
+    }
+}
+
+/// The connections without a request in progress, by how long that has been so.
+#[derive(Default)]
+struct IdleConnections(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    next: u64,
+    by_age: BTreeMap<u64, (u64, CancellationToken)>,
+    ages: HashMap<u64, u64>,
+}
+
+impl IdleConnections {
+    fn add(&self, connection: u64, closed: CancellationToken) {
+        let mut idle = self.0.lock();
+        let age = idle.next;
+        idle.next += 1;
+        idle.by_age.insert(age, (connection, closed));
+        if let Some(before) = idle.ages.insert(connection, age) {
+            idle.by_age.remove(&before);
+        }
+    }
+
+    fn remove(&self, connection: u64) {
+        let mut idle = self.0.lock();
+        if let Some(age) = idle.ages.remove(&connection) {
+            idle.by_age.remove(&age);
+        }
+    }
+
+    fn close_longest(&self) {
+        let mut idle = self.0.lock();
+        if let Some((_, (connection, closed))) = idle.by_age.pop_first() {
+            idle.ages.remove(&connection);
+            closed.cancel();
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Refused {
     Encoded,
     TooLarge,
     TooSlow,
+    /// The body ended before its announced length, or its chunks are malformed.
+    Incomplete,
     Full(Full),
     Malformed(Refusal),
     Refused(Refusal),
@@ -107,6 +109,13 @@ impl Refused {
                 "body_too_slow",
                 "Body too slow",
                 "The body did not arrive within limits.read_timeout.",
+                None,
+            ),
+            Refused::Incomplete => (
+                S::BAD_REQUEST,
+                "body_incomplete",
+                "Body incomplete",
+                "The body ended early or is malformed.",
                 None,
             ),
             Refused::Full(Full::Source) => (

@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::Refused;
-use crate::admission::{Admission, Limits};
+use crate::admission::{Full, Limits, Unverified};
 
 /// How long the rest of a refused request is read, so that its sender sees the answer.
 const DISCARD: Duration = Duration::from_secs(1);
@@ -24,38 +24,48 @@ pub(super) fn announced(headers: &HeaderMap, limit: usize) -> Result<Option<usiz
     }
 }
 
-/// Reads a whole body. A body that arrives in one piece is not copied.
+/// Reads a whole body, unless its request has to give way to another. A body that arrives in one piece is not copied.
 pub(super) async fn read(
     body: &mut Body,
     announced: Option<usize>,
     limits: &Limits,
-    mut admission: Admission,
+    mut request: Unverified,
     started: Instant,
-) -> Result<(Bytes, Admission), Refused> {
+) -> Result<(Bytes, Unverified), Refused> {
     let deadline = started + limits.read_timeout;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| Refused::TooSlow)? {
-        let frame = frame.map_err(|_| Refused::TooSlow)?; // the client is gone: the answer has no reader
-        let Ok(data) = frame.into_data() else { continue };
+    loop {
+        let frame = tokio::select! {
+            frame = timeout_at(deadline, body.frame()) => frame.map_err(|_| Refused::TooSlow)?,
+            () = request.evicted() => return Err(Refused::Full(Full::Process)),
+        };
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|_| Refused::Incomplete)?.into_data() else { continue };
         let length = first.len() + all.len() + data.len();
         if length > limits.body {
             return Err(Refused::TooLarge);
         }
-        admission.grow(length).map_err(Refused::Full)?;
         if first.is_empty() && all.is_empty() {
+            request.grow(length).map_err(Refused::Full)?;
             first = data;
             continue;
         }
-        if all.is_empty() {
-            // Room for the announced length, but for at most 16 times what has arrived.
-            all.reserve(announced.unwrap_or(0).min(length * 16).max(length));
-            all.extend_from_slice(&first);
-            first = Bytes::new();
+        if length > all.capacity() {
+            // Room for the announced length, but for at most 16 times what has arrived. Reserved before it is allocated,
+            // with the old buffer, which is copied from.
+            let expected = announced.unwrap_or(length * 2).min(length * 16).clamp(length, limits.body);
+            request.grow(expected + all.capacity().max(first.len())).map_err(Refused::Full)?;
+            let mut larger = BytesMut::with_capacity(expected);
+            larger.extend_from_slice(&all);
+            all = larger;
+        }
+        if !first.is_empty() {
+            all.extend_from_slice(&std::mem::take(&mut first));
         }
         all.extend_from_slice(&data);
     }
-    Ok((if all.is_empty() { first } else { all.freeze() }, admission))
+    Ok((if all.is_empty() { first } else { all.freeze() }, request))
 }
 
 /// Reads and discards the rest, for a limited time.
