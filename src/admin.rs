@@ -24,10 +24,10 @@ pub fn router(vitals: Arc<Vitals>) -> Router {
         .with_state(vitals)
 }
 
-/// The JSON body tells of outages that do not make us unready; the status is for Kubernetes.
+/// The status is for Kubernetes. The JSON body also shows outages that do not make the process unready.
 async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     let destinations: serde_json::Map<String, Value> =
-        vitals.courier.destinations().map(|handle| (handle.name().to_string(), of(handle.health()))).collect();
+        vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle.health()))).collect();
     let store = match vitals.ledger.health() {
         Ok(()) => json!({"state": "up"}),
         Err(failure) => json!({"state": "down", "reason": failure.reason.word()}),
@@ -43,7 +43,7 @@ async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     (code, [(header::CONTENT_TYPE, "application/json")], body.to_string())
 }
 
-fn of(health: Health) -> Value {
+fn shown(health: Health) -> Value {
     match health {
         Health::Starting => json!({"state": "starting"}),
         Health::Up => json!({"state": "up"}),

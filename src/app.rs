@@ -1,7 +1,7 @@
-//! The composition root: settings become a running bridge, and in which order it starts and ends.
+//! The composition root: settings become a running bridge, which starts and shuts down in order.
 //!
-//! Start: ledger (the disk must be ours), destinations (in the background, for ever), listeners. End: not ready, no new
-//! deliveries, those in flight to their outcome, destinations flushed, ledger closed.
+//! Start: ledger (locks the data directory), destinations (they connect in the background until closed), listeners.
+//! Shutdown: not ready, no new deliveries, wait for those in flight, flush and close destinations, close the ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,17 +25,16 @@ use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sparse::Sparse;
 use crate::vitals::Vitals;
 
-/// What of the time to shut down is kept for closing destinations.
+/// The part of the shutdown time that is reserved for closing destinations.
 const CLOSING: Duration = Duration::from_secs(5);
-/// And for recording the last outcomes, and then for closing the ledger.
+/// The parts for recording the last outcomes and for closing the ledger.
 const RECORDING: Duration = Duration::from_secs(1);
 /// Most connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// A bridge whose ledger and destinations are open, and that does not serve yet.
+/// A bridge with an open ledger and open destinations that does not serve yet.
 pub struct App {
     settings: Settings,
     vitals: Arc<Vitals>,
@@ -45,7 +44,7 @@ impl App {
     /// Opens ledger and destinations. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// The data directory is not ours, or a destination's settings can never work.
+    /// The data directory cannot be used, or a destination's settings can never work.
     pub fn open(settings: Settings) -> Result<App, Failure> {
         let metrics = Arc::new(Metrics::default());
         let ledger = match settings.store {
@@ -53,29 +52,28 @@ impl App {
             StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
         };
         let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
-        let courier = Courier::new(handles.collect::<Result<Vec<_>, _>>()?);
-        let draining = CancellationToken::new();
-        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, draining));
+        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        let dead_letters_to = settings.dead_letters_to.clone();
+        let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
+        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
         Ok(App { settings, vitals })
     }
 
-    /// What health is judged by.
+    /// What readiness depends on.
     pub fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
     }
 
-    /// Serves until `shutdown` resolves, then ends in order, within the time the settings give.
+    /// Serves until `shutdown` resolves, then shuts down in order, within the configured time.
     pub async fn run(self, webhooks: TcpListener, admin: TcpListener, shutdown: impl Future<Output = ()>) {
         let App { settings, vitals } = self;
         let work = TaskTracker::new();
         let stop = CancellationToken::new();
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),
-            courier: vitals.courier.clone(),
+            courier: Arc::clone(&vitals.courier),
             routes: settings.routes,
-            dead_letters_to: settings.dead_letters_to,
             metrics: Arc::clone(&vitals.metrics),
-            refusals: Sparse::default(),
         });
         let ingress = Ingress::new(
             pipeline,
@@ -100,17 +98,17 @@ impl App {
         tokio::pin!(webhooks, admin, end);
         let serving = async { tokio::join!(webhooks, admin) };
         tokio::join!(end, async {
-            // Connections that will not end do not hold the process: the drain has its deadline.
+            // Connections that do not end do not delay the exit: the drain has a deadline.
             tokio::select! {
                 _ = serving => (),
-                () = stop_over(&stop) => (),
+                () = grace_over(&stop) => (),
             }
         });
     }
 }
 
-/// Resolves a little after `stop`: idle connections are told to end, others had their time.
-async fn stop_over(stop: &CancellationToken) {
+/// Resolves a second after `stop`, which closes idle connections; the others had until then.
+async fn grace_over(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
@@ -123,17 +121,20 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
     let (closing, recording) = (CLOSING.min(within / 2), RECORDING.min(within / 10));
     let recorded = end - recording;
     if timeout_at(recorded - recording - closing, work.wait()).await.is_err() {
-        tracing::warn!(in_flight = work.len(), "still without an outcome: their senders got 503 and will try again");
+        tracing::warn!(
+            in_flight = work.len(),
+            "deliveries without an outcome remain; their senders got 503 and will retry"
+        );
     }
     stop.cancel();
     join_all(vitals.courier.destinations().map(|handle| handle.close(closing))).await;
-    // Closing has given every publish its outcome: those are recorded before the ledger closes.
+    // Closing gave every publish an outcome: record those before the ledger closes.
     let _ = timeout_at(recorded, work.wait()).await;
     let _ = timeout_at(end, vitals.ledger.close()).await;
     tracing::info!("drained");
 }
 
-/// The opening of one destination, as `serve` and `check --connect` do it.
+/// What a destination is opened with, for `serve` and `check --connect`.
 pub fn opening(settings: &Settings, destination: &DestinationSettings, metrics: &Arc<Metrics>) -> Opening {
     let mut topics = settings.topics(&destination.name);
     if settings.dead_letters_to.as_ref() == Some(&destination.name) {

@@ -1,35 +1,78 @@
-//! The courier drives an event to its targets: it publishes to those that are not settled yet, and yields each outcome
-//! as it comes. Who records them, and who is waiting, is not its affair: both ways of acknowledging share it.
+//! The courier takes a claimed delivery to its targets: it publishes to those that are not settled yet, records what
+//! becomes known, and returns what the ledger says of it (P5).
+//!
+//! ```text
+//! job ─ publish to every open target ─ outcomes ─┬ confirmed ─────────────────────── fact
+//!                                                ├ never ─ dead letter kept or sent ─ fact
+//!                                                └ again, unknown ─ logged, counted
+//! facts ─ ledger.record (at once when a slow target holds the rest up) ─ how the delivery ended
+//! ```
+//! Who waits for the result, and what is tried again when, is the caller's concern.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, timeout};
 
+use crate::dead_letter;
+use crate::delivery::Delivery;
 use crate::destination::Handle;
 use crate::event::Event;
+use crate::ledger::{DeadLetter, Ledger, Record};
 use crate::message::{Message, Outcome};
-use crate::protocol::{Known, Target};
+use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::route::Planned;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::throttle::Throttle;
 
-/// All destinations, by name.
-#[derive(Clone)]
+/// How long confirmed targets wait for slow ones before their facts are recorded alone. Until then a delivery costs one
+/// commit.
+const PARTIAL: Duration = Duration::from_millis(200);
+
+/// All destinations, and where facts and dead letters go.
 pub struct Courier {
-    destinations: Arc<HashMap<Arc<str>, Handle>>,
+    destinations: HashMap<Arc<str>, Handle>,
+    ledger: Arc<dyn Ledger>,
+    /// The destination that takes dead letters if the ledger keeps none.
+    dead_letters_to: Option<Arc<str>>,
+    metrics: Arc<Metrics>,
+    /// An outage refuses every publish: not each refusal is logged.
+    refusals: Throttle<(Option<Arc<str>>, Reason)>,
 }
 
-/// Publishes under way. Dropping it does not stop them: their outcomes are then not seen.
-pub struct Drive {
-    pending: FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>,
+/// A delivery that is claimed and planned.
+pub struct Job {
+    /// What dead letters keep.
+    pub delivery: Delivery,
+    /// The event; `None` if the delivery cannot be normalized.
+    pub event: Option<Arc<Event>>,
+    /// Its targets, settled or not.
+    pub planned: Vec<Planned>,
+    /// What is known of them.
+    pub known: Known,
+    /// The right to publish.
+    pub ticket: Ticket,
+    /// Hash of the body.
+    pub body_hash: u32,
 }
+
+/// Publishes in progress. Dropping it does not stop them: their outcomes are then lost.
+type Publishes = FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>;
 
 impl Courier {
     /// A courier for these destinations.
-    pub fn new(destinations: impl IntoIterator<Item = Handle>) -> Self {
+    pub fn new(
+        destinations: impl IntoIterator<Item = Handle>,
+        ledger: Arc<dyn Ledger>,
+        dead_letters_to: Option<Arc<str>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let destinations = destinations.into_iter().map(|handle| (Arc::clone(handle.name()), handle)).collect();
-        Courier { destinations: Arc::new(destinations) }
+        Courier { destinations, ledger, dead_letters_to, metrics, refusals: Throttle::default() }
     }
 
     /// Every destination.
@@ -37,48 +80,149 @@ impl Courier {
         self.destinations.values()
     }
 
-    /// Publishes to every target that is not settled; all are under way when this returns (G5).
-    pub fn drive(&self, planned: Vec<Planned>, known: &Known) -> Drive {
+    /// Publishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
+    ///
+    /// # Errors
+    /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
+    pub async fn deliver(&self, job: Job) -> Result<End, Reason> {
+        let Job { delivery, event, planned, known, ticket, body_hash } = job;
+        let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
         let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
-        Drive { pending: open.map(|planned| self.publish(planned)).collect() }
+        let mut publishes: Publishes = open.map(|planned| self.publish(planned)).collect();
+        let event = event.map(|event| event.name.clone());
+        let delivered = Delivered { delivery, event };
+        let mut record = Record { targets, body_hash, ..Record::default() };
+        let mut why = Reason::InFlight;
+        loop {
+            let next = publishes.next();
+            let next = if record.facts.is_empty() { Ok(next.await) } else { timeout(PARTIAL, next).await };
+            match next {
+                Ok(None) => break,
+                Ok(Some((target, outcome))) => match self.fact(&delivered, target, outcome, &mut record.dead).await {
+                    Ok(fact) => record.facts.push(fact),
+                    Err(reason) => why = reason,
+                },
+                Err(_) => {
+                    // Other targets are slow. What is known now must survive this process.
+                    let rest = Record { targets: record.targets.clone(), body_hash, ..Record::default() };
+                    let partial = std::mem::replace(&mut record, rest);
+                    if let Err(reason) = self.record(&delivered, ticket, partial).await {
+                        why = reason;
+                    }
+                }
+            }
+        }
+        self.record(&delivered, ticket, record).await?.ok_or(why)
     }
 
+    /// Starts a publish; in progress when this returns.
     fn publish(&self, planned: Planned) -> BoxFuture<'static, (Target, Outcome)> {
-        let Planned { target, destination, message } = planned;
-        let confirm = match (message, self.destinations.get(&destination)) {
+        let Planned { target, message } = planned;
+        let handle = target.destination.as_ref().and_then(|destination| self.destinations.get(destination));
+        let outcome = match (message, handle) {
             (Err(failure), _) => std::future::ready(Outcome::Never(failure)).boxed(),
             (Ok(message), Some(handle)) => handle.publish(message),
             (Ok(_), None) => {
-                let detail = "the delivery was confirmed in part by a destination that is no longer configured";
+                let detail = "an earlier configuration's destination is missing from this one: restore it, or wait until \
+                              the id expires";
                 std::future::ready(Outcome::Again(Failure::new(Reason::Topology, detail))).boxed()
             }
         };
-        confirm.map(|outcome| (target, outcome)).boxed()
+        outcome.map(|outcome| (target, outcome)).boxed()
+    }
+
+    /// The fact that an outcome stands for. The dead letter of a target that can never take the event is sent to its
+    /// destination here, or put into `letter` for the ledger.
+    async fn fact(
+        &self,
+        delivered: &Delivered,
+        target: Target,
+        outcome: Outcome,
+        letter: &mut Option<DeadLetter>,
+    ) -> Result<Fact, Reason> {
+        let word = outcome.word();
+        match outcome {
+            Outcome::Confirmed => Ok(Fact::Confirmed(target)),
+            Outcome::Again(failure) => {
+                if let Some(suppressed) = self.refusals.admit((target.destination.clone(), failure.reason)) {
+                    delivered.log(&target, word, &failure, suppressed);
+                }
+                Err(failure.reason)
+            }
+            Outcome::Unknown(failure) => {
+                delivered.log(&target, word, &failure, 0);
+                Err(failure.reason)
+            }
+            Outcome::Never(failure) => {
+                delivered.log(&target, word, &failure, 0);
+                let reason = failure.reason;
+                if self.ledger.keeps_dead_letters() {
+                    letter.get_or_insert_with(|| delivered.letter(failure));
+                } else {
+                    self.send_letter(&delivered.letter(failure), &target).await?;
+                }
+                Ok(Fact::Dead(target, reason))
+            }
+        }
+    }
+
+    /// Publishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
+    async fn send_letter(&self, letter: &DeadLetter, target: &Target) -> Result<(), Reason> {
+        let to = self.dead_letters_to.as_ref().ok_or(Reason::NoDeadLetters)?;
+        let (_, outcome) = self.publish(dead_letter::planned(to, letter, target)).await;
+        let Some(failure) = outcome.failure() else { return Ok(()) };
+        tracing::warn!(webhook_id = %letter.delivery.key.id, %failure, "dead letter not confirmed");
+        Err(failure.reason)
+    }
+
+    async fn record(&self, delivered: &Delivered, ticket: Ticket, record: Record) -> Result<Option<End>, Reason> {
+        let started = Instant::now();
+        let key = &delivered.delivery.key;
+        let recorded = self.ledger.record(key, ticket, record).await;
+        self.metrics.settle_seconds.observe(started.elapsed().as_secs_f64());
+        recorded.map_err(|failure| {
+            tracing::warn!(webhook_id = %key.id, %failure, "facts not recorded");
+            failure.reason
+        })
     }
 }
 
-impl Drive {
-    /// The next outcome; `None` when there are no more.
-    pub async fn next(&mut self) -> Option<(Target, Outcome)> {
-        self.pending.next().await
+/// A delivery on its way, for log lines and dead letters.
+struct Delivered {
+    delivery: Delivery,
+    /// The event's name.
+    event: Option<String>,
+}
+
+impl Delivered {
+    fn letter(&self, failure: Failure) -> DeadLetter {
+        DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
+    }
+
+    fn log(&self, target: &Target, outcome: &str, failure: &Failure, suppressed: u64) {
+        tracing::warn!(
+            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
+            topic = target.topic.as_deref(), outcome, reason = %failure.reason, detail = %failure.detail, suppressed,
+            "not confirmed"
+        );
     }
 }
 
-/// The targets that are still to be reached: once frozen, those of the first confirm, whatever the routes say now (P7).
-pub fn reconcile(planned: Vec<Planned>, known: &Known, event: &Arc<Event>) -> Vec<Planned> {
+/// The targets that a delivery still has. Once frozen, they are those of the first confirm, whatever the routes say now
+/// (P7).
+pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>) -> Vec<Planned> {
     let Some(frozen) = &known.frozen else { return planned };
-    let mut planned = planned;
     planned.retain(|planned| frozen.contains(&planned.target));
     for target in frozen {
         if planned.iter().any(|planned| planned.target == *target) {
             continue;
         }
-        let (destination, topic) = target.0.split_once('/').unwrap_or((&target.0, ""));
-        let message = match topic {
-            "" => Err(Failure::from(Reason::IllegalName)), // no name could be made then
-            topic => Ok(Message { event: Arc::clone(event), topic: topic.into(), key: None }),
+        let message = match &target.topic {
+            Some(topic) => Ok(Message::new(Arc::clone(event), topic)),
+            None => Err(Failure::from(Reason::IllegalName)), // none could be made then
         };
-        planned.push(Planned { target: target.clone(), destination: destination.into(), message });
+        planned.push(Planned { target: target.clone(), message });
     }
     planned
 }

@@ -1,4 +1,4 @@
-//! A dead letter as an event, for stores that keep none: `dead_letters.to` names the destination.
+//! A dead letter as an event, for stores that keep none. `dead_letters.to` names its destination.
 
 use std::sync::Arc;
 
@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 
 use crate::event::{Event, Signed};
 use crate::ledger::DeadLetter;
-use crate::message::Message;
 use crate::protocol::Target;
 use crate::route::Planned;
 
 /// The topic that dead letters go to.
 pub const TOPIC: &str = "dead-letters";
 
-/// The message that carries a dead letter: a CloudEvent of type `io.hookbridge.dead_letter` whose data hold reason,
-/// headers and the original bytes (`body`, or `body_base64` where they are not UTF-8).
+/// The publish of a dead letter: a CloudEvent of type `io.hookbridge.dead_letter`. Its data holds the reason, the headers
+/// and the original bytes (`body`, or `body_base64` if they are not UTF-8).
 pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> Planned {
     let delivery = &letter.delivery;
     let mut data = json!({
@@ -25,7 +24,7 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
         "event": letter.event,
         "reason": letter.failure.reason.word(),
         "detail": letter.failure.detail,
-        "targets": [&*target.0],
+        "targets": [target.to_string()],
         "headers": delivery.kept_headers(),
     });
     match std::str::from_utf8(&delivery.body) {
@@ -33,8 +32,8 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
         Err(_) => data["body_base64"] = Value::from(STANDARD.encode(&delivery.body)),
     }
     let event = Event {
-        // One delivery may leave a letter for each of several targets: the broker must not take them for copies.
-        id: format!("{}:{}", delivery.key.id, target.0).into(),
+        // A delivery may have a letter for each target: the broker must not take them for copies of one message.
+        id: format!("{}:{}", delivery.key.id, target).into(),
         source_name: delivery.key.source.clone(),
         source: format!("urn:hookbridge:source:{}", delivery.key.source).into(),
         name: "dead_letter".into(),
@@ -50,9 +49,5 @@ pub fn planned(destination: &Arc<str>, letter: &DeadLetter, target: &Target) -> 
         signed: Signed { timestamp: delivery.timestamp.to_string(), signature: delivery.signature.clone() },
         data: data.to_string().into(),
     };
-    Planned {
-        target: Target::new(destination, TOPIC),
-        destination: destination.clone(),
-        message: Ok(Message { event: Arc::new(event), topic: TOPIC.into(), key: None }),
-    }
+    Planned::new(destination, TOPIC.into(), None, &Arc::new(event))
 }

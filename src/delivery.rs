@@ -1,4 +1,4 @@
-//! A delivery: one signed POST, after its signature was found good.
+//! A delivery: one signed POST whose signature was verified.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl fmt::Display for DeliveryKey {
     }
 }
 
-/// A verified delivery, as it came. `Debug` shows neither the body nor the headers: they hold signed URLs.
+/// A verified delivery, unchanged. `Debug` shows neither the body nor the headers: they hold signed URLs.
 #[derive(Clone)]
 pub struct Delivery {
     /// Source and `webhook-id`.
@@ -31,20 +31,20 @@ pub struct Delivery {
     pub timestamp: i64,
     /// The `webhook-signature` header as received, for workers that verify again.
     pub signature: String,
-    /// W3C trace context, when the sender sent one.
+    /// W3C trace context, if the sender sent one.
     pub traceparent: Option<String>,
     /// W3C trace state; only with a `traceparent`.
     pub tracestate: Option<String>,
     /// All headers as received; [`Delivery::kept_headers`] leaves the credentials out.
     pub headers: HeaderMap,
-    /// The very bytes that were signed.
+    /// The bytes that were signed, unchanged.
     pub body: Bytes,
 }
 
-/// The header that a request is known by, in answers and in the log; every request that arrives here has one.
+/// The header with the request's id, for answers and the log. Every request that becomes a delivery has one.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Headers that prove who somebody is: never kept.
+/// Headers that carry credentials: never kept.
 const CREDENTIALS: [&str; 5] =
     ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-forwarded-client-cert"];
 

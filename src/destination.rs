@@ -1,7 +1,28 @@
 //! SEAM: a destination is a broker, or anything else that can make an event safe.
 //!
 //! A publish ends in one of four ways, and the difference between them is what the bridge exists for: see [`Outcome`].
-//! To add a broker: one file under `destination/`, one arm in [`open`], one line in `tests/destinations.rs`.
+//!
+//! # To add a broker
+//!
+//! 1. A folder `destination/NAME/` and its facade `destination/NAME.rs` with `open`. The three brokers have the same files
+//!    with the same jobs:
+//!
+//!    | file | job |
+//!    |---|---|
+//!    | `connection.rs` | how one connects: addresses, TLS, credentials (read again at each attempt), client options |
+//!    | `supervisor.rs` | keeps the connection: connect, topology, watch, back off, report |
+//!    | `topology.rs` | what is wanted, what was found, and the calls that create what is missing |
+//!    | `message.rs` | event to the client's wire form; pure |
+//!    | `in_flight.rs` | publishes without an outcome, their life and their order |
+//!    | `outcome.rs` | the client's and the broker's answers to an [`Outcome`]; pure, one table |
+//!
+//! 2. A variant of [`Kind`](crate::naming::Kind) with its naming rules, one of
+//!    [`BrokerUrl`](settings::BrokerUrl), and one arm in `open.rs`.
+//! 3. One line in `tests/destinations.rs`, and a type there that starts, breaks and reads the broker. The conformance suite
+//!    then runs over it.
+//!
+//! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
+//! background tasks), `found` (what a look at the topology gives), [`cloudevents`] and [`Handle`] (bounds and metrics).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,15 +49,15 @@ mod status;
 pub use handle::Handle;
 pub use open::open;
 
-/// Resolves when the broker has answered, or surely will not. Its publish is under way whether or not it is polled.
+/// Resolves when the broker has answered, or surely will not. The publish is in flight whether or not it is polled.
 pub type Confirm = BoxFuture<'static, Outcome>;
 
-/// Whether a destination can be published to, as far as is known without asking it.
+/// Whether a destination can be published to, as far as is known without a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Not reached since the start.
+    /// Not reached since the process started.
     Starting,
-    /// Connected, and its topology was found or made.
+    /// Connected, and its topology fits.
     Up,
     /// Not connected, or its topology does not fit.
     Down(Failure),
@@ -44,21 +65,22 @@ pub enum Health {
 
 /// A broker, or anything else that can make an event safe. All methods can be called from any task.
 pub trait Destination: Send + Sync {
-    /// Hands the message to the client library and returns at once: calls made in order are sent in order. Resolves,
-    /// and has let go of the message's memory, soon after the publish's life ([`Opening::publish_timeout`]) is over.
-    /// [`Handle`] bounds how many there are, and counts them.
+    /// Hands the message to the client library and returns at once: messages are sent in the order of the calls. The
+    /// future resolves, and the message's memory is released, soon after [`Opening::publish_timeout`] at the latest.
+    /// [`Handle`] bounds and counts the publishes in flight.
     fn publish(&self, message: Message) -> Confirm;
 
-    /// Makes (or, with `topology: verify`, checks) what its topics need. Never deletes or narrows what exists.
+    /// Creates what its topics need; with `topology: verify`, only checks it. Never deletes or narrows what exists.
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>>;
 
-    /// Reaches the broker; the text says what was found, a line for each warning (`check --connect` prints them).
+    /// Connects and describes what exists, a line for each thing and each warning, without a change: what
+    /// `check --connect` prints.
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>>;
 
-    /// What is known of it without asking.
+    /// What is known of it without a query.
     fn health(&self) -> Health;
 
-    /// Sends what was handed over and waits for its outcomes, at most as long as given; then ends its connections.
+    /// Waits for the outcomes of the publishes in flight, at most as long as given, then disconnects.
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()>;
 }
 
@@ -66,11 +88,11 @@ pub trait Destination: Send + Sync {
 pub struct Opening {
     /// Its settings.
     pub settings: settings::DestinationSettings,
-    /// Every topic that the routes can make for it; `{subject}` stands for any one part.
+    /// Every topic that the routes can lead to; `*` stands for a part that varies.
     pub topics: Vec<String>,
-    /// How long a publish may stay without an outcome.
+    /// How long a publish may be in flight.
     pub publish_timeout: Duration,
-    /// The largest body that can arrive, in bytes: topics must take it.
+    /// The largest body that can arrive, in bytes: topics should take it.
     pub body_limit: usize,
     /// Where it counts.
     pub metrics: Arc<Metrics>,

@@ -1,4 +1,4 @@
-//! Directories whose entries survive a loss of power.
+//! Directories whose entries survive a power loss.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,22 +7,22 @@ use std::path::Path;
 /// Makes the entries of a directory durable.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Makes a directory and those above it, durable before this returns.
+/// Creates a directory and its missing parents; they are durable when this returns.
 ///
 /// # Errors
-/// What the system says.
-pub fn make(path: &Path) -> io::Result<()> {
+/// The system's error.
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
     let absolute = std::path::absolute(path)?;
     let missing: Vec<_> = absolute.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::create_dir_all(&absolute)?;
-    for made in missing.iter().rev() {
-        sync(made.parent().unwrap_or(Path::new("/")))?;
+    for created in missing.iter().rev() {
+        sync(created.parent().unwrap_or(Path::new("/")))?;
     }
-    // An earlier process may have died between making it and this.
+    // An earlier process may have died after it created the directory and before it synced the parent.
     absolute.parent().map_or(Ok(()), |parent| sync(parent).or(Ok(())))
 }

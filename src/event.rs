@@ -16,11 +16,11 @@ pub struct Event {
     pub source: Arc<str>,
     /// The sender's own name of the event, such as `file.analysis_completed`: `{event}` in templates.
     pub name: String,
-    /// Whether `name` is one that topology was made for.
+    /// Whether topology exists for `name`.
     pub known: bool,
     /// `type`: prefix and name.
     pub kind: String,
-    /// `subject`: the resource.
+    /// `subject`: the resource that the event is about.
     pub subject: Option<String>,
     /// `time`: RFC 3339, UTC.
     pub time: String,
@@ -30,17 +30,17 @@ pub struct Event {
     pub traceparent: Option<String>,
     /// `tracestate`.
     pub tracestate: Option<String>,
-    /// `urlexpiry`: RFC 3339 time when the first signed URL inside the data stops working.
+    /// `urlexpiry`: RFC 3339 time at which the first signed URL inside the data expires.
     pub urlexpiry: Option<String>,
-    /// Static attributes of the source, names already checked.
+    /// Static attributes of the source; their names were checked.
     pub attributes: Arc<[(String, String)]>,
     /// `webhook-timestamp` and `webhook-signature`, where a destination forwards them.
     pub signed: Signed,
-    /// The very bytes that were signed: valid UTF-8, a JSON object.
+    /// The bytes that were signed, unchanged: valid UTF-8, a JSON object.
     pub data: Bytes,
 }
 
-/// What a worker needs, beside id and body, to verify a delivery again.
+/// What a worker needs, besides id and body, to verify a delivery again.
 #[derive(Clone, Default)]
 pub struct Signed {
     /// `webhook-timestamp` as received.
@@ -55,7 +55,7 @@ pub const DATA_CONTENT_TYPE: &str = "application/json";
 pub const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json";
 
 impl Event {
-    /// Every attribute but `datacontenttype`, which each binding carries in its own way, in a fixed order.
+    /// Every attribute in a fixed order, except `datacontenttype`, which each binding carries in its own way.
     pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         let optional = [
             ("subject", &self.subject),

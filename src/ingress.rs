@@ -1,7 +1,7 @@
 //! The webhook listener: limits, then the signature, then the pipeline in a task of its own.
 //!
-//! What is not a verified delivery costs little and changes nothing (G8): no ledger entry, no publish, no unbounded
-//! memory.
+//! A request that is not a verified delivery costs little and changes nothing (G8): no ledger entry, no publish, no
+//! unbounded memory.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -28,7 +28,7 @@ use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, OfSource};
-use answer::{Reply, Trouble};
+use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
 
 mod answer;
@@ -40,30 +40,30 @@ pub struct Ingress {
     gate: Arc<Gate>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    /// Deliveries being worked on; they outlive their requests.
+    /// Deliveries in flight; they outlive their requests.
     work: TaskTracker,
     draining: CancellationToken,
 }
 
 /// What the requests of one source share.
-struct OfOne {
+struct SourceState {
     ingress: Arc<Ingress>,
     source: Source,
     room: Room,
-    counts: Counts,
+    metrics: SourceMetrics,
 }
 
-/// Metrics that each good delivery counts in, looked up once.
-struct Counts {
+/// Metrics that every verified delivery changes, looked up once.
+struct SourceMetrics {
     accepted: Counter,
     last_delivery: Gauge<f64, AtomicU64>,
     clock_offset: Gauge,
 }
 
-impl Counts {
-    fn of(source: &Source, metrics: &Metrics) -> Counts {
+impl SourceMetrics {
+    fn new(source: &Source, metrics: &Metrics) -> SourceMetrics {
         let label = OfSource { source: source.name.to_string() };
-        Counts {
+        SourceMetrics {
             accepted: metrics.answered(&source.name, "accepted"),
             last_delivery: metrics.last_delivery.get_or_create_owned(&label),
             clock_offset: metrics.clock_offset.get_or_create_owned(&label),
@@ -84,45 +84,45 @@ impl Ingress {
         Arc::new(Ingress { pipeline, gate, limits, metrics, work, draining })
     }
 
-    /// The routes of the listener: one path a source, `/healthz`, and 404 for all else.
+    /// The routes of the listener: one path for each source, `/healthz`, and 404 for everything else.
     pub fn router(self: &Arc<Self>, sources: Vec<Source>, ready: Arc<dyn Fn() -> bool + Send + Sync>) -> Router {
         let health = move || {
             let ready = ready();
             async move { if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
         };
-        let mut router = Router::new().route("/healthz", get(health).fallback(answer::only_read));
+        let mut router = Router::new().route("/healthz", get(health).fallback(answer::read_only));
         for source in sources {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
-            let counts = Counts::of(&source, &self.metrics);
-            let one = Arc::new(OfOne { ingress: Arc::clone(self), source, room, counts });
-            let only_post: MethodRouter = any(receive).with_state(one);
-            router = router.route(&path, only_post);
+            let metrics = SourceMetrics::new(&source, &self.metrics);
+            let state = Arc::new(SourceState { ingress: Arc::clone(self), source, room, metrics });
+            let post: MethodRouter = any(receive).with_state(state); // also answers other methods
+            router = router.route(&path, post);
         }
         router.fallback(not_found).layer(axum::middleware::from_fn(identify))
     }
 }
 
-async fn receive(State(one): State<Arc<OfOne>>, request: Request) -> Response {
+async fn receive(State(state): State<Arc<SourceState>>, request: Request) -> Response {
     let started = Instant::now();
-    let ingress = &one.ingress;
+    let ingress = &state.ingress;
     let (parts, mut body) = request.into_parts();
-    // A client that asks before it sends its body is told first, and sends none.
-    let mut taken = parts.headers.contains_key(header::EXPECT);
+    // A client that asks before it sends its body gets the answer first, and sends none.
+    let mut body_done = parts.headers.contains_key(header::EXPECT);
     let reply = if parts.method == axum::http::Method::POST {
-        one.take(parts.headers, &mut body, &mut taken, started).await
+        state.take(parts.headers, &mut body, &mut body_done, started).await
     } else {
-        Err(Trouble::MethodNotAllowed("POST"))
+        Err(Refused::MethodNotAllowed("POST"))
     };
-    if !taken && reply.as_ref().is_err_and(|trouble| *trouble != Trouble::TooSlow) {
-        // Read on, so that the sender sees the answer and the connection can be used again.
+    if !body_done && reply.as_ref().is_err_and(|refused| *refused != Refused::TooSlow) {
+        // Read the rest, so that the sender sees the answer and the connection can be used again.
         body::discard(&mut body, ingress.limits.body).await;
     }
-    let source = &*one.source.name;
+    let source = &*state.source.name;
     let accepted = matches!(reply, Ok((Answer::Accepted, _)));
     let reply = Reply::from(reply);
     if accepted {
-        one.counts.accepted.inc();
+        state.metrics.accepted.inc();
     } else {
         reply.count(&ingress.metrics, source);
     }
@@ -130,28 +130,28 @@ async fn receive(State(one): State<Arc<OfOne>>, request: Request) -> Response {
     reply.into_response(Some(source))
 }
 
-impl OfOne {
+impl SourceState {
     async fn take(
         self: &Arc<Self>,
         headers: HeaderMap,
         body: &mut Body,
-        taken: &mut bool,
+        body_done: &mut bool,
         started: Instant,
-    ) -> Result<(Answer, String), Trouble> {
+    ) -> Result<(Answer, String), Refused> {
         let Ingress { gate, limits, draining, work, .. } = &*self.ingress;
         let deadline = started + limits.request_timeout;
         check_headers(&headers, limits)?;
         let announced = body::announced(&headers, limits.body)?;
-        let _working = work.token(); // shutting down waits for what passed this line
+        let _working = work.token(); // shutdown waits for every request that passed this line
         if draining.is_cancelled() {
-            return Err(Trouble::Unavailable(Reason::Closing));
+            return Err(Refused::Unavailable(Reason::Closing));
         }
-        let admission = gate.admit(&self.room, announced.unwrap_or(0)).map_err(Trouble::Full)?;
-        let head = signature::head(&headers, self.source.legacy_headers).map_err(Trouble::Malformed)?;
-        *taken = true;
+        let admission = gate.admit(&self.room, announced.unwrap_or(0)).map_err(Refused::Full)?;
+        let head = signature::head(&headers, self.source.legacy_headers).map_err(Refused::Malformed)?;
+        *body_done = true;
         let (bytes, admission) =
-            body::read(body, announced, limits, admission, started).await.inspect_err(|trouble| {
-                *taken = matches!(trouble, Trouble::TooSlow);
+            body::read(body, announced, limits, admission, started).await.inspect_err(|refused| {
+                *body_done = *refused == Refused::TooSlow;
             })?;
         self.verify(&head, &bytes)?;
         let id = head.id.clone();
@@ -160,53 +160,55 @@ impl OfOne {
         Ok((answer, id))
     }
 
-    /// Signature and time. Both are looked at, so that a good signature with a bad time can be told from a forgery.
-    fn verify(&self, head: &Head, body: &[u8]) -> Result<(), Trouble> {
+    /// Checks signature and time. Both are always checked, so that a good signature with a bad time is told apart from a
+    /// forgery.
+    fn verify(&self, head: &Head, body: &[u8]) -> Result<(), Refused> {
         let metrics = &self.ingress.metrics;
-        let label = || OfSource { source: self.source.name.to_string() };
         let now = Timestamp::now().as_second();
         let timely = head.timely(now, self.source.tolerance.as_secs());
         let signed = head.signed(&self.source.keys, body);
         if let (Err(refusal), Ok(())) = (timely, signed) {
-            metrics.clock_refusals.get_or_create(&label()).inc();
+            let label = OfSource { source: self.source.name.to_string() };
+            metrics.clock_refusals.get_or_create(&label).inc();
             let seconds = now.saturating_sub(head.timestamp);
             tracing::warn!(
                 source = %self.source.name, webhook_id = %head.id, offset_seconds = seconds, reason = %refusal,
                 "a good signature with a bad time: check this machine's clock"
             );
         }
-        timely.and(signed).map_err(Trouble::Refused)?;
-        self.counts.last_delivery.set(now as f64);
-        self.counts.clock_offset.set(now - head.timestamp);
+        timely.and(signed).map_err(Refused::Refused)?;
+        self.metrics.last_delivery.set(now as f64);
+        self.metrics.clock_offset.set(now - head.timestamp);
         Ok(())
     }
 
-    /// The work runs in a task of its own; the request only waits for it.
+    /// Runs the pipeline in a task of its own; the request only waits for it.
     async fn work(self: &Arc<Self>, delivery: Delivery, admission: Admission, deadline: Instant) -> Answer {
-        let one = Arc::clone(self);
-        let (tell, told) = oneshot::channel();
+        let state = Arc::clone(self);
+        let (sender, answer) = oneshot::channel();
         self.ingress.work.spawn(async move {
-            let pipeline = &one.ingress.pipeline;
-            let answer = pipeline.accept(&one.source, delivery, admission, deadline).await;
-            if tell.send(answer).is_err() {
-                one.ingress.metrics.late.get_or_create(&OfSource { source: one.source.name.to_string() }).inc();
+            let ingress = &state.ingress;
+            let answer = ingress.pipeline.accept(&state.source, delivery, admission, deadline).await;
+            if sender.send(answer).is_err() {
+                // The request was answered before.
+                ingress.metrics.late.get_or_create(&OfSource { source: state.source.name.to_string() }).inc();
             }
         });
-        match timeout_at(deadline, told).await {
+        match timeout_at(deadline, answer).await {
             Ok(answer) => answer.unwrap_or(Answer::Unavailable(Reason::Failed)),
             Err(_) => Answer::Unavailable(Reason::Timeout),
         }
     }
 }
 
-fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Trouble> {
+fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Refused> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers.len() > limits.headers || bytes > limits.header_bytes {
-        return Err(Trouble::HeadersTooLarge);
+        return Err(Refused::HeadersTooLarge);
     }
     let encodings = headers.get_all(header::CONTENT_ENCODING);
     if encodings.iter().any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")) {
-        return Err(Trouble::Encoded);
+        return Err(Refused::Encoded);
     }
     Ok(())
 }

@@ -1,24 +1,35 @@
-//! SEAM: a ledger remembers which deliveries are done, and lets one worker at a time at each of the others.
+//! SEAM: a ledger remembers which deliveries are closed, and lets one task at a time publish each of the others.
 //!
-//! It stores [`Entry`](crate::protocol::Entry)s and changes them only through [`step`](crate::protocol::step).
+//! It stores an [`Entry`](crate::protocol::Entry) for each delivery and changes it only through the protocol's
+//! transitions. Both ledgers of today serve one process, and share all but their storage:
+//!
+//! | module | job |
+//! |---|---|
+//! | `local` | claims and facts of one process; waits, releases, and facts that outlive a broken disk |
+//! | `facts` | the trait behind it: where facts are kept |
+//! | [`memory`] | facts in this process |
+//! | [`embedded`] | facts in the data directory, through [`crate::store`] |
+//! | `tickets` | tickets that are unique forever |
 
 use futures_util::future::BoxFuture;
 
 use crate::delivery::{Delivery, DeliveryKey};
-use crate::protocol::{End, Fact, Known, SpoolId, Target, Ticket};
+use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 
 pub mod embedded;
+mod facts;
 mod local;
 pub mod memory;
+mod tickets;
 
 /// The answer to "may I publish this delivery?"
 pub enum Claim {
-    /// Yes, under this ticket; what is known already need not be published.
+    /// Yes, under this ticket. What is known already need not be published.
     Mine(Ticket, Known),
-    /// Somebody is at it. Resolves when that one is done, one way or the other; drop it to stop waiting.
-    Busy(BoxFuture<'static, Standing>),
-    /// No: it is done.
+    /// No: another task is publishing it. Resolves when that task has finished; drop it to stop waiting.
+    Busy(Waiting),
+    /// No: it has ended.
     Closed {
         /// How it ended.
         end: End,
@@ -27,16 +38,8 @@ pub enum Claim {
     },
 }
 
-/// Where a delivery stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is done.
-    Closed(End),
-    /// It is not; whoever was at it has stopped for this reason.
-    Open(Reason),
-    /// Another spool accepted it first.
-    Owned(SpoolId, Ticket),
-}
+/// How another task's publish of the same delivery finished: how the delivery ended, or why it is still open.
+pub type Waiting = BoxFuture<'static, Result<End, Reason>>;
 
 /// What has become known, to be merged and made durable.
 #[derive(Default)]
@@ -45,16 +48,16 @@ pub struct Record {
     pub targets: Vec<Target>,
     /// What became known. Empty, with empty targets, from the current ticket: the delivery is ignored.
     pub facts: Vec<Fact>,
-    /// Goes with every [`Fact::Dead`]: what the dead letter keeps. Stored in the same transaction as the fact.
+    /// What the dead letter keeps; present with every [`Fact::Dead`], and stored in the same transaction.
     pub dead: Option<DeadLetter>,
-    /// Hash of the body, to notice another body under the same id.
+    /// Hash of the body, to detect another body under the same id.
     pub body_hash: u32,
 }
 
 /// What is kept of a delivery that cannot be published.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// The delivery, its credentials left out.
+    /// The delivery. Its credentials are not kept.
     pub delivery: Delivery,
     /// The event's name, if it has one.
     pub event: Option<String>,
@@ -62,7 +65,7 @@ pub struct DeadLetter {
     pub failure: Failure,
 }
 
-/// A ledger. All methods can be called from any task; their futures may be dropped at any time without harm.
+/// A ledger. All methods can be called from any task; their futures can be dropped at any time without harm.
 pub trait Ledger: Send + Sync {
     /// Asks for the right to publish.
     ///
@@ -70,7 +73,8 @@ pub trait Ledger: Send + Sync {
     /// The store cannot be read or written: nothing was claimed.
     fn claim<'a>(&'a self, key: &'a DeliveryKey, body_hash: u32) -> BoxFuture<'a, Result<Claim, Failure>>;
 
-    /// Merges facts, from any ticket, and answers where the delivery stands once that is durable (P5).
+    /// Merges facts, from any ticket. Returns how the delivery ended, or `None` while it is open, once that is durable
+    /// (P5).
     ///
     /// # Errors
     /// The store may not have them. They are still known to this process.
@@ -79,9 +83,9 @@ pub trait Ledger: Send + Sync {
         key: &'a DeliveryKey,
         ticket: Ticket,
         record: Record,
-    ) -> BoxFuture<'a, Result<Standing, Failure>>;
+    ) -> BoxFuture<'a, Result<Option<End>, Failure>>;
 
-    /// Gives the right back, if the ticket is the current one; those who wait are told the reason. Does not block.
+    /// Gives the right back, if the ticket is the current one. Waiting tasks receive the reason. Does not block.
     fn release(&self, key: &DeliveryKey, ticket: Ticket, why: Reason);
 
     /// Whether dead letters can be kept.
@@ -90,9 +94,12 @@ pub trait Ledger: Send + Sync {
     /// How many ids are remembered, roughly.
     fn ids(&self) -> u64;
 
-    /// Whether the store can be used, as far as is known without asking it.
+    /// Whether the store can be used, as far as is known without a query.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
     fn health(&self) -> Result<(), Failure>;
 
-    /// Ends its work; what was recorded is durable.
+    /// Shuts it down. What was recorded is durable.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

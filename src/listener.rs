@@ -1,4 +1,5 @@
-//! Connections: HTTP/1.1 and HTTP/2, bounded in number, in the time a head may take, and in the size of a head.
+//! HTTP/1.1 and HTTP/2 connections: bounded in number, in the size of a request head and in the time it may take. Both
+//! listeners use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,14 +21,14 @@ use crate::admission::Limits;
 
 pub mod descriptors;
 
-/// How long an idle connection may stay, and how long the heads of its later requests may take.
+/// How long a connection may be idle, and how long the head of a later request may take.
 const IDLE: Duration = Duration::from_secs(30);
-/// Pings that find dead HTTP/2 connections.
+/// How often an HTTP/2 connection is pinged, to find dead ones.
 const PING: Duration = Duration::from_secs(20);
 
-/// Serves a router until `stop` is cancelled, then lets requests end.
+/// Serves a router until `stop` is cancelled, then waits for the requests in progress.
 ///
-/// A connection that cannot be accepted (no descriptors left) is not the end: it waits a little and goes on.
+/// If no connection can be accepted (no file descriptors left), it tries again after a short pause.
 pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let (builder, first_head) = (Arc::new(builder(limits)), limits.read_timeout);
@@ -45,7 +46,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(%error, "no connection accepted");
+                        tracing::warn!(%error, "connections cannot be accepted");
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     None
@@ -70,11 +71,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // More than what we answer 431 ourselves for: hyper's own 431 is bare.
+    // Larger than the limits that our own 431 answers: hyper's 431 has no body.
     let head = (limits.header_bytes * 2).max(16 * 1024);
     let mut http1 = builder.http1();
     http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 2);
-    // A client that ends its side after its request still waits for the answer.
+    // A client that closes its side after its request still waits for the answer.
     http1.half_close(true);
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(256);
@@ -89,14 +90,14 @@ async fn connection(
     first_head: Duration,
     stop: &CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true); // only slower without
+    let _ = stream.set_nodelay(true); // without it, answers are only slower
     let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, requests) = (router.clone(), Arc::clone(&counted));
         async move {
             requests.begun.fetch_add(1, Ordering::Relaxed);
-            let _ends = Ends(requests);
+            let _guard = RequestGuard(requests);
             router.oneshot(request).await
         }
     });
@@ -115,25 +116,25 @@ async fn connection(
     }
 }
 
-/// Counts the requests of a connection: hyper's own timer does not run before a connection's first byte, nor on an idle
-/// HTTP/2 connection, and silent connections must not use up the room.
+/// Counts the requests of a connection. hyper's own timer does not run before the first byte of a connection, nor on an
+/// idle HTTP/2 connection, and silent connections must not use up the limit.
 #[derive(Default)]
 struct Requests {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
-/// Counts a request's end, however it ends.
-struct Ends(Arc<Requests>);
+/// Counts the end of a request, however it ends.
+struct RequestGuard(Arc<Requests>);
 
-impl Drop for Ends {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Requests {
-    /// Resolves when there was no request within `first`, or later for [`IDLE`] or a little longer.
+    /// Resolves when no request came within `first`, or later within [`IDLE`] to twice that.
     async fn idle(&self, first: Duration) {
         tokio::time::sleep(first).await;
         if self.begun.load(Ordering::Relaxed) == 0 {

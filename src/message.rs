@@ -1,4 +1,4 @@
-//! What is handed to a destination, and how that ends.
+//! What a destination publishes, and how a publish ends.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::reason::Failure;
 pub struct Message {
     /// The event; shared between targets.
     pub event: Arc<Event>,
-    /// Subject, topic or routing key: templated, and checked against the broker's rules.
+    /// Subject, topic or routing key; checked against the broker's naming rules.
     pub topic: Arc<str>,
-    /// Record key, where the route sets one; else the destination takes the `partitionkey`.
+    /// The record key, if the route sets one.
     pub key: Option<String>,
 }
 
@@ -31,13 +31,13 @@ impl Message {
 /// How a publish ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The broker has it, as safe as the broker keeps things.
+    /// The broker has stored it, as safely as the broker stores anything.
     Confirmed,
-    /// Surely not stored: try later.
+    /// Not stored: try again later.
     Again(Failure),
-    /// Perhaps stored: try later, with the same event id.
+    /// Perhaps stored: try again later with the same event id.
     Unknown(Failure),
-    /// This event's own bytes or names can never be taken. What another configuration or another hour could mend is
+    /// The broker can never take this event's bytes or names. What another configuration or a later time could change is
     /// [`Outcome::Again`].
     Never(Failure),
 }

@@ -1,7 +1,7 @@
-//! Normalizing: a verified delivery becomes a CloudEvent whose data are the very bytes that were signed.
+//! Normalizing: a verified delivery becomes a CloudEvent whose data is the bytes that were signed.
 //!
-//! The body is read once, without building a tree of it: the event's name, its time, the resource it is about and the
-//! earliest expiry of a signed URL inside. Everything else passes through unread.
+//! One pass over the body, without building a tree, finds the event's name, its time, the resource it is about and the
+//! earliest expiry of a signed URL. Everything else is ignored.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use scan::{Scalar, Scanned};
 
 mod scan;
 
-/// Longest event name, so that the prefixed type fits AMQP's short string (255 bytes).
+/// Longest event name in bytes, so that the prefixed type fits AMQP's short string (255 bytes).
 const LONGEST_NAME: usize = 160;
-/// Longest subject and partition key.
+/// Longest subject and partition key in bytes.
 const LONGEST_SUBJECT: usize = 1024;
 
-/// Makes an event of a verified delivery.
+/// Turns a verified delivery into an event.
 ///
 /// # Errors
-/// The body is not usable, now or ever: it becomes a dead letter.
+/// The body can never be used: the delivery becomes a dead letter.
 pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure> {
     let text = std::str::from_utf8(&delivery.body).map_err(|_| Failure::from(Reason::NotUtf8))?;
     let wanted = source.fields.all();
@@ -35,7 +35,7 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
         _ => return Err(Reason::NoEventName.into()),
     };
     let received = || instant(SignedDuration::from_secs(delivery.timestamp)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let time = take(1).and_then(|time| moment(&time)).unwrap_or_else(received);
+    let time = take(1).and_then(|time| time_of(&time)).unwrap_or_else(received);
     let subject = (2..wanted.len()).find_map(|index| match take(index) {
         Some(Scalar::Text(text)) if is_attribute(&text) => Some(text),
         Some(Scalar::Integer(number)) => Some(number.to_string()),
@@ -63,8 +63,8 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
     })
 }
 
-/// The scalars at some JSON pointers (RFC 6901) of an event's data, for conditions: read as leniently as [`normalize`] read
-/// it. `None`: there is nothing, or an array or object.
+/// The scalars at JSON pointers (RFC 6901) in an event's data, for conditions. They are read as leniently as [`normalize`]
+/// reads the body. `None`: no value, or an array or object.
 pub fn look_up(event: &Event, pointers: &[&str]) -> Vec<Option<Value>> {
     let scanned = std::str::from_utf8(&event.data).ok().and_then(|text| scan::scan(text, pointers).ok());
     let values = scanned.map_or_else(|| vec![None; pointers.len()], |scanned| scanned.values);
@@ -77,13 +77,13 @@ impl From<Scalar> for Value {
             Scalar::Text(text) => text.into(),
             Scalar::Integer(number) => number.into(),
             Scalar::Float(number) => number.into(),
-            Scalar::Truth(truth) => truth.into(),
+            Scalar::Bool(value) => value.into(),
             Scalar::Null => Value::Null,
         }
     }
 }
 
-/// A name that can stand in an attribute; whether topology was made for it is another question.
+/// Whether a name can be an attribute value. It need not be one that topology exists for.
 fn is_name(name: &str) -> bool {
     !name.trim().is_empty() && name.len() <= LONGEST_NAME && !name.chars().any(char::is_control)
 }
@@ -93,12 +93,12 @@ fn is_attribute(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST_SUBJECT && !text.chars().any(char::is_control)
 }
 
-fn moment(value: &Scalar) -> Option<Timestamp> {
+fn time_of(value: &Scalar) -> Option<Timestamp> {
     match value {
         Scalar::Text(text) => text.parse().ok().filter(is_rfc3339),
         Scalar::Integer(seconds) => instant(SignedDuration::from_secs(*seconds)),
         Scalar::Float(seconds) => SignedDuration::try_from_secs_f64_checked(*seconds).and_then(instant),
-        Scalar::Truth(_) | Scalar::Null => None,
+        Scalar::Bool(_) | Scalar::Null => None,
     }
 }
 
@@ -117,7 +117,7 @@ trait TrySeconds: Sized {
 }
 
 impl TrySeconds for SignedDuration {
-    /// Milliseconds are as fine as a float of today's seconds can say without noise.
+    /// Rounds to milliseconds: a float of today's seconds is not exact below that.
     fn try_from_secs_f64_checked(seconds: f64) -> Option<Self> {
         let within = seconds.is_finite() && seconds.abs() < 1e12;
         within.then(|| SignedDuration::from_millis((seconds * 1000.0).round() as i64))

@@ -1,7 +1,7 @@
 //! Why something was not done: one closed set of words.
 //!
-//! The same word stands in the log, in the metric's label, in the problem's detail and in the dead letter, so that an
-//! operator can search for it everywhere. A new word is added here and nowhere else.
+//! The same word is in the log, in the metric's label, in the problem's `type` and in the dead letter, so that an operator
+//! can search for it everywhere. New words are added only here.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,16 +13,16 @@ macro_rules! reasons {
         pub enum Reason { $(#[doc = $about] $variant,)* }
 
         impl Reason {
-            /// Every reason there is.
+            /// Every reason.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
 
-            /// The word that stands for it everywhere.
+            /// Its word.
             pub fn word(self) -> &'static str { match self { $(Reason::$variant => $word,)* } }
 
-            /// One sentence for an operator, without anything secret.
+            /// A sentence for an operator, without secrets.
             pub fn about(self) -> &'static str { match self { $(Reason::$variant => $about,)* } }
 
-            /// The reason that a word stands for.
+            /// The reason of a word.
             pub fn from_word(word: &str) -> Option<Reason> { match word { $($word => Some(Reason::$variant),)* _ => None } }
         }
     };
@@ -32,7 +32,7 @@ reasons! {
     Unreachable "unreachable" "the broker is not connected",
     ConnectionLost "connection_lost" "the connection ended before the broker confirmed",
     Timeout "timeout" "the broker did not confirm in time",
-    Busy "busy" "as much is in flight to this destination as its limit allows",
+    Busy "busy" "the destination has as much in flight as its limits allow",
     Blocked "blocked" "the broker blocks publishers (memory or disk alarm)",
     Unroutable "unroutable" "the broker has no stream, topic or queue for this name",
     NotAuthorized "not_authorized" "the broker refuses this user",
@@ -42,13 +42,13 @@ reasons! {
     Io "io" "the disk refused the write",
     Closing "closing" "this process is shutting down",
     TooLarge "too_large" "the message is larger than the broker takes",
-    IllegalName "illegal_name" "the name made for this event is not legal on the broker",
+    IllegalName "illegal_name" "the topic name for this event is not legal on the broker",
     NotUtf8 "not_utf8" "the body is not UTF-8 text",
     NotJson "not_json" "the body is not JSON",
     NotAnObject "not_an_object" "the body is JSON, but not an object",
     NoEventName "no_event_name" "the body has no usable event name",
-    Unrouted "unrouted" "no route matches and the configuration sends such events to the dead letters",
-    InFlight "in_flight" "another copy of this delivery is being published",
+    Unrouted "unrouted" "no route matches, and the configuration makes such events dead letters",
+    InFlight "in_flight" "another copy of this delivery is in flight",
     Store "store" "the ledger cannot be written or read",
     NoDeadLetters "no_dead_letters" "the store `memory` keeps no dead letters",
     Failed "failed" "the work on this delivery ended unexpectedly",
@@ -60,17 +60,18 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A [`Reason`] and what the broker or the system said, for the log. Never holds a body, a URL with credentials or a secret.
+/// A [`Reason`] with the broker's or the system's own message, for the log. It never contains a body, credentials or a
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The word.
+    /// The reason.
     pub reason: Reason,
-    /// What the other side said.
+    /// The message.
     pub detail: Cow<'static, str>,
 }
 
 impl Failure {
-    /// A failure with what the other side said.
+    /// A failure with a message.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         Failure { reason, detail: detail.into() }
     }

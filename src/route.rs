@@ -1,4 +1,4 @@
-//! Routing: which targets an event goes to. An ordered list of rules; the first match wins.
+//! Routing: which targets an event goes to. Rules are an ordered list; the first match wins.
 
 use std::cell::LazyCell;
 use std::fmt;
@@ -14,23 +14,23 @@ use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::template::Template;
 
-/// The rules, and what happens to events that none of them takes.
+/// The rules, and what happens to events that no rule matches.
 #[derive(Clone, Debug)]
 pub struct Routes {
     /// In order.
     pub rules: Vec<Rule>,
-    /// Events that no rule matches, and names that no topology was made for.
+    /// What happens to events that no rule matches, and to names without topology.
     pub unrouted: Unrouted,
-    /// Where [`Unrouted::Topic`] is, for events that no rule matches.
+    /// The destination of [`Unrouted::Topic`] for events that no rule matches, and its kind.
     pub fallback: (Arc<str>, Kind),
-    /// Whether it is there also for names that no topology was made for; else it is beside the topics of each target.
+    /// Whether names without topology go to the fallback too; otherwise they go to that topic of each target's destination.
     pub only_fallback: bool,
 }
 
-/// What happens to events that no rule takes.
+/// What happens to events that no rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unrouted {
-    /// They go to this topic.
+    /// They are published to this topic.
     Topic(Arc<str>),
     /// They are acknowledged and counted.
     Ignore,
@@ -41,11 +41,11 @@ pub enum Unrouted {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// On the event's name.
+    /// Matches the event's name.
     pub pattern: Pattern,
-    /// On the data.
+    /// Matches the data.
     pub when: Option<When>,
-    /// Where to; empty: acknowledged and ignored.
+    /// The targets; empty: the event is acknowledged and ignored.
     pub to: Vec<To>,
 }
 
@@ -69,7 +69,7 @@ pub struct To {
     pub key: Option<Template>,
 }
 
-/// A pattern on an event's name: `*` stands for one part, `**` for any number of them.
+/// A pattern on an event's name: `*` matches one part, `**` any number of parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern(Vec<String>);
 
@@ -85,7 +85,9 @@ impl Pattern {
                 return Err("a part between dots is empty".into());
             }
             if part.contains('*') && part != "*" && part != "**" {
-                return Err(format!("{part:?} mixes text and '*': '*' stands for one whole part, '**' for any number"));
+                return Err(format!(
+                    "{part:?} mixes text and '*': '*' matches one whole part, '**' any number of parts"
+                ));
             }
         }
         Ok(Pattern(parts))
@@ -114,7 +116,7 @@ impl Pattern {
     }
 }
 
-/// As it is written in the configuration.
+/// As written in the configuration.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("."))
@@ -136,7 +138,7 @@ impl When {
     }
 }
 
-/// Whether two values are the same to a reader of JSON, who does not tell 1 from 1.0.
+/// Whether two values are equal in JSON, where 1 is 1.0.
 fn same(wanted: &Value, value: &Value) -> bool {
     let integers = wanted.is_i64() && value.is_i64();
     wanted == value || (!integers && wanted.as_f64().is_some_and(|wanted| value.as_f64() == Some(wanted)))
@@ -145,30 +147,41 @@ fn same(wanted: &Value, value: &Value) -> bool {
 /// Where an event goes.
 #[derive(Debug)]
 pub enum Plan {
-    /// To these targets.
+    /// It is published to these targets.
     To(Vec<Planned>),
-    /// Nowhere; acknowledged.
+    /// It is acknowledged and published nowhere.
     Ignore,
-    /// To the dead letters.
+    /// It becomes a dead letter.
     DeadLetter(Reason),
 }
 
-/// A target, and what is published to it; or why nothing ever can be.
-#[derive(Debug)]
+/// A target, and what is published to it; or why it can never be published.
+#[derive(Clone, Debug)]
 pub struct Planned {
-    /// What facts speak of.
+    /// What facts are about.
     pub target: Target,
-    /// The destination's name.
-    pub destination: Arc<str>,
-    /// The message, or why its name is not legal there.
+    /// The message, or why there can be none.
     pub message: Result<Message, Failure>,
 }
 
+impl Planned {
+    /// An event for a topic of a destination.
+    pub fn new(destination: &Arc<str>, topic: Arc<str>, key: Option<String>, event: &Arc<Event>) -> Self {
+        let target = Target::new(Arc::clone(destination), Arc::clone(&topic));
+        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key }) }
+    }
+
+    /// A target that can never take the event.
+    pub fn never(target: Target, failure: Failure) -> Self {
+        Planned { target, message: Err(failure) }
+    }
+}
+
 impl Routes {
-    /// Where an event goes. Pure: the same event and rules give the same plan.
+    /// Where an event goes.
     pub fn plan(&self, event: &Arc<Event>) -> Plan {
         let matching = || self.rules.iter().filter(|rule| rule.pattern.matches(&event.name));
-        // Read once for all conditions, and only if one asks.
+        // Read once for all conditions, and only if there is one.
         let values = LazyCell::new(|| {
             let pointers: Vec<&str> = matching().filter_map(|rule| Some(&*rule.when.as_ref()?.pointer)).collect();
             normalize::look_up(event, &pointers)
@@ -182,7 +195,9 @@ impl Routes {
             return match &self.unrouted {
                 Unrouted::Ignore => Plan::Ignore,
                 Unrouted::DeadLetter => Plan::DeadLetter(Reason::Unrouted),
-                Unrouted::Topic(topic) => Plan::To(vec![planned(&self.fallback.0, Ok(topic.to_string()), None, event)]),
+                Unrouted::Topic(topic) => {
+                    Plan::To(vec![Planned::new(&self.fallback.0, Arc::clone(topic), None, event)])
+                }
             };
         };
         let mut all: Vec<Planned> = Vec::with_capacity(rule.to.len());
@@ -194,11 +209,17 @@ impl Routes {
                 Unrouted::DeadLetter if unknown => Err(Reason::Unrouted.into()),
                 Unrouted::Topic(topic) if unknown => {
                     destination = if self.only_fallback { &self.fallback.0 } else { destination };
-                    Ok(topic.to_string())
+                    Ok(Arc::clone(topic))
                 }
-                _ => to.topic.topic(event, to.kind).map_err(|why| Failure::new(Reason::IllegalName, why)),
+                _ => match to.topic.topic(event, to.kind) {
+                    Ok(topic) => Ok(topic.into()),
+                    Err(why) => Err(Failure::new(Reason::IllegalName, why)),
+                },
             };
-            let planned = planned(destination, topic, to.key.as_ref(), event);
+            let planned = match topic {
+                Ok(topic) => Planned::new(destination, topic, to.key.as_ref().and_then(|key| key.key(event)), event),
+                Err(failure) => Planned::never(Target::unnamed(Arc::clone(destination)), failure),
+            };
             if !all.iter().any(|other| other.target == planned.target) {
                 all.push(planned);
             }
@@ -206,27 +227,9 @@ impl Routes {
         let unrouted = |it: &Planned| it.message.as_ref().is_err_and(|failure| failure.reason == Reason::Unrouted);
         match all.is_empty() {
             true => Plan::Ignore,
-            // A letter for the whole of it, not one for each target.
+            // One dead letter for the whole delivery, not one for each target.
             false if all.iter().all(unrouted) => Plan::DeadLetter(Reason::Unrouted),
             false => Plan::To(all),
-        }
-    }
-}
-
-fn planned(
-    destination: &Arc<str>,
-    topic: Result<String, Failure>,
-    key: Option<&Template>,
-    event: &Arc<Event>,
-) -> Planned {
-    match topic {
-        Ok(topic) => Planned {
-            target: Target::new(destination, &topic),
-            destination: destination.clone(),
-            message: Ok(Message { event: event.clone(), topic: topic.into(), key: key.and_then(|key| key.key(event)) }),
-        },
-        Err(failure) => {
-            Planned { target: Target::new(destination, ""), destination: destination.clone(), message: Err(failure) }
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Standard Webhooks signatures: one pure function that `serve` and `hookbridge verify` share.
+//! Standard Webhooks signatures: pure functions that `serve` and `hookbridge verify` share.
 //!
-//! The seven rules are those at the top of `tests/vectors.json`; where the specification is silent they are the strict
-//! choice. Nothing here reads a clock or touches the network.
+//! The seven rules are at the top of `tests/vectors.json`. Where the specification is silent, they are strict.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -12,16 +11,16 @@ use http::HeaderMap;
 use sha2::Sha256;
 use std::fmt;
 
-/// Rule 1: padding of a secret may be missing; anything else is strict.
+/// Rule 1: the padding of a secret may be missing; everything else is strict.
 const SECRET_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// How many `v1a` items are tried: each costs a curve operation, and senders use at most 11 (Svix).
+/// Most `v1a` items that are tried: each costs a curve operation. Senders use at most 11 (Svix).
 const MOST_PUBLIC_KEY_ITEMS: usize = 32;
 
-/// What deliveries may be signed with. `Debug` shows only the kind.
+/// A key that verifies deliveries. `Debug` shows only its kind.
 #[derive(Clone)]
 pub enum Key {
     /// `v1`: HMAC-SHA256, 24 to 64 bytes.
@@ -42,7 +41,7 @@ impl fmt::Debug for Key {
 /// Why a configured key cannot be used. The words are those of `vectors.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Nothing after the prefix: with an empty key anyone can sign.
+    /// Nothing follows the prefix: with an empty key anyone can sign.
     #[error("secret_empty")]
     Empty,
     /// Not base64, a private signing key, or not a public key.
@@ -57,15 +56,15 @@ pub enum KeyFault {
 }
 
 impl KeyFault {
-    /// What to do about it.
+    /// What is wrong and what to do.
     pub fn advice(self) -> &'static str {
         match self {
             KeyFault::Empty => "the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)",
             KeyFault::Invalid => {
                 "the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key"
             }
-            KeyFault::TooShort => "the secret is shorter than 24 bytes: use the one the sender issued, whole",
-            KeyFault::TooLong => "the secret is longer than 64 bytes: use the one the sender issued, alone",
+            KeyFault::TooShort => "the secret is shorter than 24 bytes: copy the whole secret that the sender issued",
+            KeyFault::TooLong => "the secret is longer than 64 bytes: copy only the secret that the sender issued",
         }
     }
 }
@@ -74,7 +73,7 @@ impl Key {
     /// Reads a configured key: `whsec_…`, `whpk_…` or bare base64.
     ///
     /// # Errors
-    /// Anything that is not exactly that; the fault never holds the text.
+    /// It is anything else. The fault never contains the text.
     pub fn parse(text: &str) -> Result<Key, KeyFault> {
         let text = text.trim();
         let (public, encoded) = match (text.strip_prefix("whpk_"), text.strip_prefix("whsec_")) {
@@ -103,13 +102,13 @@ impl Key {
 /// Why a delivery is refused. The words are those of `vectors.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// One of the three headers occurs more than once.
+    /// One of the three headers is repeated.
     #[error("duplicate_header")]
     DuplicateHeader,
     /// One of the three headers is absent or empty.
     #[error("missing_header")]
     MissingHeader,
-    /// The id is not 1 to 255 bytes of visible ASCII, or holds a full stop.
+    /// The id is not 1 to 255 bytes of visible ASCII, or contains a full stop.
     #[error("invalid_id")]
     InvalidId,
     /// Not the canonical decimal form of an integer in 0 .. 2^63-1.
@@ -118,10 +117,10 @@ pub enum Refusal {
     /// Older than the tolerance.
     #[error("timestamp_too_old")]
     TooOld,
-    /// Further ahead than the tolerance.
+    /// Further in the future than the tolerance.
     #[error("timestamp_too_new")]
     TooNew,
-    /// No item verifies under any key.
+    /// No item of the signature header verifies with any key.
     #[error("no_matching_signature")]
     NoMatch,
 }
@@ -139,23 +138,23 @@ impl Refusal {
     ];
 }
 
-/// The three headers, read and well-formed, not yet verified.
+/// The three headers: well-formed, not yet verified.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// The `webhook-id`.
     pub id: String,
     /// Unix seconds.
     pub timestamp: i64,
-    /// The timestamp as received: that text was signed.
+    /// The timestamp as received: this text is signed.
     pub timestamp_text: String,
     /// The signature header as received.
     pub signature: String,
 }
 
-/// Reads the three headers (rules 2 and 3, up to the timestamp's form).
+/// Reads the three headers (rules 2 and 3, without the tolerance).
 ///
 /// # Errors
-/// They are repeated, missing or malformed.
+/// A header is repeated, missing or malformed.
 pub fn head(headers: &HeaderMap, legacy: bool) -> Result<Head, Refusal> {
     const STANDARD_NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
     const LEGACY_NAMES: [&str; 3] = ["svix-id", "svix-timestamp", "svix-signature"];
@@ -181,7 +180,7 @@ pub fn head(headers: &HeaderMap, legacy: bool) -> Result<Head, Refusal> {
 }
 
 impl Head {
-    /// Rule 3: the edge of the tolerance is accepted, both ways.
+    /// Rule 3: whether the timestamp is within the tolerance, both ways, its ends included.
     ///
     /// # Errors
     /// The timestamp is too old or too new.
@@ -194,10 +193,10 @@ impl Head {
         }
     }
 
-    /// Rules 4 to 6: whether any item of the signature header verifies under any key.
+    /// Rules 4 to 6: whether any item of the signature header verifies with any key.
     ///
     /// # Errors
-    /// None does.
+    /// No item does.
     pub fn signed(&self, keys: &[Key], body: &[u8]) -> Result<(), Refusal> {
         let items = || self.signature.split(' ').filter_map(|item| item.split_once(','));
         let values = |wanted: &'static str| {
@@ -228,17 +227,16 @@ impl Head {
             return Err(Refusal::NoMatch);
         }
         let message = [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body].concat();
-        let genuine = values("v1a").take(MOST_PUBLIC_KEY_ITEMS).any(|value| {
+        let verified = values("v1a").take(MOST_PUBLIC_KEY_ITEMS).any(|value| {
             ed25519_dalek::Signature::from_slice(&value)
                 .is_ok_and(|signature| public.iter().any(|key| key.verify_strict(&message, &signature).is_ok()))
         });
-        if genuine { Ok(()) } else { Err(Refusal::NoMatch) }
+        if verified { Ok(()) } else { Err(Refusal::NoMatch) }
     }
 }
 
-/// Signs as a sender does: the value of a `webhook-signature` header with one `v1` item. For `send` and `demo`.
-///
-/// Returns `None` for a public key, which cannot sign.
+/// Signs as a sender does: returns the value of a `webhook-signature` header with one `v1` item, or `None` for a public
+/// key, which cannot sign. For `send` and `demo`.
 pub fn sign(key: &Key, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let Key::Shared(hmac) = key else { return None };
     let mut hmac = hmac.clone();

@@ -2,4 +2,4 @@
 
 pub mod logs;
 pub mod metrics;
-pub mod sparse;
+pub mod throttle;

@@ -1,5 +1,5 @@
-//! TLS for every client that is ours to configure: one provider, chosen here and not guessed, and roots that also work
-//! in an image without any.
+//! TLS for every client that takes a rustls configuration: one explicit crypto provider, and root certificates that also
+//! work in an image without any.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +12,10 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::destination::settings::Tls;
 use crate::reason::{Failure, Reason};
 
-/// Makes aws-lc-rs the process's provider. Called first in `main`: with two providers compiled in, a library that
-/// guesses panics at its first connection.
+/// Makes aws-lc-rs the process's crypto provider. Called first in `main`: a library that picks a provider by itself panics
+/// at its first connection if two are compiled in.
 pub fn install_provider() {
-    // An error means that one is installed already: then there is nothing left to guess.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
@@ -23,7 +23,7 @@ pub fn install_provider() {
 /// certificate where one is configured.
 ///
 /// # Errors
-/// A file cannot be read, holds no certificate or key, or the two do not fit.
+/// A file cannot be read, holds no certificate or key, or the key does not belong to the certificate.
 pub fn client_config(tls: &Tls) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -54,7 +54,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(bad(path, "no PEM certificate in it")),
+        Ok(_) => Err(bad(path, "it holds no PEM certificate")),
         Err(error) => Err(bad(path, error)),
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_files_there_are_roots() {
+    fn roots_need_no_files() {
         assert!(client_config(&Tls::default()).is_ok());
     }
 

@@ -1,4 +1,4 @@
-//! Whether the process lives, is ready, or drains: what the listeners tell of it.
+//! Whether the process is starting, ready or draining: what both listeners report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,12 +10,12 @@ use crate::destination::Health;
 use crate::ledger::Ledger;
 use crate::telemetry::metrics::Metrics;
 
-/// What health is judged by.
+/// What readiness depends on.
 pub struct Vitals {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// The destinations.
-    pub courier: Courier,
+    pub courier: Arc<Courier>,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when shutting down.
@@ -24,13 +24,19 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// Of a bridge that is starting.
-    pub fn new(ledger: Arc<dyn Ledger>, courier: Courier, metrics: Arc<Metrics>, draining: CancellationToken) -> Self {
+    /// The vitals of a process that is starting.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        courier: Arc<Courier>,
+        metrics: Arc<Metrics>,
+        draining: CancellationToken,
+    ) -> Self {
         Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) }
     }
 
-    /// Ready: reached everything once, not draining, its own disk usable. An outage of what all replicas share does not
-    /// count: it would take every replica out of service, and the sender would lose our 503 + `Retry-After`.
+    /// Ready: every destination was reached once, the store is usable, and the process is not draining. An outage of a
+    /// broker that all replicas share does not count: it would take every replica out of service, and the sender would
+    /// lose our 503 + `Retry-After`.
     pub fn ready(&self) -> bool {
         self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
     }

@@ -16,7 +16,7 @@ use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
 use crate::source::Source;
 use crate::telemetry::metrics::Metrics;
-use crate::{app, ledger};
+use crate::{app, store};
 
 /// Time limit to connect to a broker and create the topics that are missing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,7 +122,7 @@ async fn connect(settings: &Settings) -> bool {
     });
     let mut all_usable = true;
     if settings.store == StoreKind::Embedded {
-        match ledger::embedded::probe(&settings.data) {
+        match store::probe(&settings.data) {
             Ok(()) => println!("store: {} can be written", settings.data.display()),
             Err(failure) => {
                 println!("store: failed: {failure}");

@@ -1,13 +1,13 @@
-//! How an event is carried: the CloudEvents bindings.
+//! The parts of the CloudEvents bindings that several destinations share.
 //!
-//! Binary: attributes in headers, the signed bytes as the body. Structured: one JSON object.
+//! Binary mode: attributes in headers, the signed bytes as the body. Structured mode: one JSON object.
 
 use bytes::Bytes;
 
 use crate::event::{DATA_CONTENT_TYPE, Event};
 
-/// The structured form (CloudEvents JSON format): attributes, then `data` as the same JSON value that was signed, without
-/// insignificant whitespace. Always one line.
+/// The structured form (CloudEvents JSON format): attributes, then `data` as the JSON value that was signed, without
+/// insignificant whitespace. It is always one line.
 pub fn structured(event: &Event) -> Bytes {
     let mut out = Vec::with_capacity(event.data.len() + 512);
     push_structured(&mut out, event);
@@ -33,7 +33,7 @@ fn push_json(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// Copies valid JSON, leaving out whitespace between tokens. Numbers keep their spelling.
+/// Copies valid JSON without the whitespace between tokens. Numbers keep their spelling.
 fn push_compact(out: &mut Vec<u8>, json: &[u8]) {
     let mut rest = json;
     while let Some(next) = rest.iter().position(|byte| matches!(byte, b'"' | b' ' | b'\t' | b'\n' | b'\r')) {
@@ -53,8 +53,8 @@ fn push_compact(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// Percent-encodes a header value as the HTTP binding (CloudEvents 1.0, section 3.1.3.2) does: space, `"`, `%` and all
-/// that is not printable ASCII.
+/// Percent-encodes a header value as the HTTP binding does (CloudEvents 1.0, section 3.1.3.2): space, `"`, `%` and
+/// everything but printable ASCII.
 pub fn percent_encode(value: &str) -> std::borrow::Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'%';
     if value.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! A destination with its bounds and its counts: what the courier publishes through.
+//! A destination with its bounds and metrics: the only way to publish to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{Metrics, OfDestination};
 
-/// A destination, bounded in publishes and bytes without an outcome. Cheap to clone.
+/// A destination with a bounded number of publishes, and of their bytes, in flight. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     destination: Arc<dyn Destination>,
@@ -29,19 +29,19 @@ struct Bounds {
     kibibytes: Arc<Semaphore>,
     backstop: Duration,
     metrics: Arc<Metrics>,
-    /// Looked up once: each publish counts in them.
+    /// Looked up once: every publish changes them.
     publishing: Gauge,
     seconds: Histogram,
     confirmed: Counter,
 }
 
-/// What a message costs beside its body: headers and bookkeeping.
+/// What a message costs besides its body, in bytes: headers and bookkeeping.
 const OVERHEAD: usize = 1024;
-/// How long after its life an outcome is still waited for.
+/// How long after a publish's time limit its outcome is still waited for.
 const GRACE: Duration = Duration::from_secs(15);
 
 impl Handle {
-    /// Bounds a destination as its settings say.
+    /// Bounds a destination by its settings.
     pub fn new(
         destination: Arc<dyn Destination>,
         settings: &DestinationSettings,
@@ -67,7 +67,7 @@ impl Handle {
         &self.bounds.name
     }
 
-    /// What is known of the destination without asking.
+    /// What is known of the destination without a query.
     pub fn health(&self) -> Health {
         self.destination.health()
     }
@@ -93,7 +93,8 @@ impl Handle {
         self.destination.close(at_most).await;
     }
 
-    /// Publishes: under way when this returns, in the order of the calls. `Again(busy)` when too much is in flight.
+    /// Publishes. The publish is in flight when this returns, in the order of the calls. `Again(busy)` if the bounds are
+    /// reached.
     pub fn publish(&self, message: Message) -> Confirm {
         let started = Instant::now();
         let cost = ((message.event.data.len() + OVERHEAD).div_ceil(1024)) as u32;
@@ -105,12 +106,12 @@ impl Handle {
             bounds.metrics.published(&bounds.name, &outcome);
             return std::future::ready(outcome).boxed();
         };
-        let under_way = UnderWay::begin(&bounds.publishing, publish, kibibytes);
+        let in_flight = InFlight::begin(&bounds.publishing, publish, kibibytes);
         let confirm = self.destination.publish(message);
         async move {
             let outcome = tokio::time::timeout(bounds.backstop, confirm).await;
             let outcome = outcome.unwrap_or_else(|_| Outcome::Unknown(Reason::Timeout.into()));
-            drop(under_way);
+            drop(in_flight);
             bounds.seconds.observe(started.elapsed().as_secs_f64());
             match &outcome {
                 Outcome::Confirmed => drop(bounds.confirmed.inc()),
@@ -122,20 +123,20 @@ impl Handle {
     }
 }
 
-/// Room that a publish takes, until its outcome or until nobody waits for that any more.
-struct UnderWay {
+/// The permits of a publish: released with its outcome, or when its future is dropped.
+struct InFlight {
     gauge: Gauge,
     _room: [OwnedSemaphorePermit; 2],
 }
 
-impl UnderWay {
+impl InFlight {
     fn begin(gauge: &Gauge, publish: OwnedSemaphorePermit, kibibytes: OwnedSemaphorePermit) -> Self {
         gauge.inc();
-        UnderWay { gauge: gauge.clone(), _room: [publish, kibibytes] }
+        InFlight { gauge: gauge.clone(), _room: [publish, kibibytes] }
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.gauge.dec();
     }
@@ -183,9 +184,9 @@ mod tests {
             DestinationSettings { in_flight: 3, in_flight_bytes: 64 << 10, ..DestinationSettings::new("silent", url) };
         let handle = Handle::new(Arc::new(Silent), &settings, Duration::from_secs(10), Arc::default());
         let busy = Outcome::Again(Reason::Busy.into());
-        let under_way: Vec<_> = (0..3).map(|_| handle.publish(message(0))).collect();
+        let publishes: Vec<_> = (0..3).map(|_| handle.publish(message(0))).collect();
         assert_eq!(handle.publish(message(0)).await, busy, "in number");
-        for publish in under_way {
+        for publish in publishes {
             assert_eq!(publish.await, Outcome::Unknown(Reason::Timeout.into()), "its broker never answered");
         }
         let large = handle.publish(message(60 << 10));

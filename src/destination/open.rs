@@ -7,11 +7,11 @@ use super::{file, kafka, nats, rabbitmq};
 use crate::naming::Kind;
 use crate::reason::Failure;
 
-/// Opens a destination. Returns at once, whether or not its broker can be reached: it connects, and makes its topology,
-/// in the background and for ever. Must be called on a tokio runtime.
+/// Opens a destination. Returns at once, whether or not its broker can be reached: it connects and creates its topology in
+/// the background until it is closed. Must be called on a tokio runtime.
 ///
 /// # Errors
-/// Settings that no hour will mend, such as an unreadable certificate.
+/// The settings can never work, for example because a certificate cannot be read.
 pub fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     match opening.settings.url.kind() {
         Kind::Nats => nats::open(opening),

@@ -1,4 +1,4 @@
-//! What is answered: the only place where outcomes become statuses (RFC 9457 problems for those that are not 200).
+//! HTTP answers: the only place where outcomes become statuses. All but 200 are problems (RFC 9457).
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -14,13 +14,13 @@ use crate::delivery::REQUEST_ID;
 use crate::pipeline::Answer;
 use crate::reason::Reason;
 use crate::signature::Refusal;
-use crate::telemetry::metrics::{Answered, Metrics, Refused};
+use crate::telemetry::metrics::{Answered, Metrics, RefusedFor};
 
 /// Why a request is not a delivery, or not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum Refused {
     NotFound,
-    /// With what would be.
+    /// With the methods that are allowed.
     MethodNotAllowed(&'static str),
     HeadersTooLarge,
     Encoded,
@@ -32,40 +32,40 @@ pub(super) enum Trouble {
     Unavailable(Reason),
 }
 
-/// An answer with all that it says.
+/// An answer, before it is written.
 pub(super) enum Reply {
     Done { status: &'static str, id: String },
-    Trouble(Trouble),
+    Refused(Refused),
 }
 
-impl From<Trouble> for Reply {
-    fn from(trouble: Trouble) -> Self {
-        Reply::Trouble(trouble)
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        Reply::Refused(refused)
     }
 }
 
-impl From<Result<(Answer, String), Trouble>> for Reply {
-    fn from(result: Result<(Answer, String), Trouble>) -> Self {
+impl From<Result<(Answer, String), Refused>> for Reply {
+    fn from(result: Result<(Answer, String), Refused>) -> Self {
         let (answer, id) = match result {
             Ok(done) => done,
-            Err(trouble) => return Reply::Trouble(trouble),
+            Err(refused) => return Reply::Refused(refused),
         };
         let status = match answer {
             Answer::Accepted => "accepted",
             Answer::Duplicate => "duplicate",
             Answer::DeadLettered => "dead-lettered",
             Answer::Ignored => "ignored",
-            Answer::Unavailable(reason) => return Reply::Trouble(Trouble::Unavailable(reason)),
+            Answer::Unavailable(reason) => return Reply::Refused(Refused::Unavailable(reason)),
         };
         Reply::Done { status, id }
     }
 }
 
-/// Status, short word, title, detail, and seconds for `Retry-After`.
+/// Status, word, title, detail, and seconds for `Retry-After`.
 type Problem = (StatusCode, &'static str, &'static str, &'static str, Option<u32>);
 
-impl Trouble {
-    /// The word for it in metrics and in the problem's type.
+impl Refused {
+    /// The word for it in metrics and in the type of the problem.
     fn word(self) -> &'static str {
         self.problem().1
     }
@@ -73,85 +73,85 @@ impl Trouble {
     fn problem(self) -> Problem {
         use StatusCode as S;
         match self {
-            Trouble::NotFound => (S::NOT_FOUND, "not_found", "Not found", "No source has this path.", None),
-            Trouble::MethodNotAllowed(_) => (
+            Refused::NotFound => (S::NOT_FOUND, "not_found", "Not found", "No source has this path.", None),
+            Refused::MethodNotAllowed(_) => (
                 S::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
                 "Method not allowed",
-                "Deliveries are POSTed to the source's path; all else is read with GET.",
+                "Send deliveries to the source's path with POST; everything else is read with GET.",
                 None,
             ),
-            Trouble::HeadersTooLarge => (
+            Refused::HeadersTooLarge => (
                 S::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 "Headers too large",
                 "There are more header lines or bytes than limits.headers and limits.header_bytes allow.",
                 None,
             ),
-            Trouble::Encoded => (
+            Refused::Encoded => (
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "content_encoding",
                 "Content encoding not supported",
                 "The signature is over the bytes as sent: send the body without content-encoding.",
                 None,
             ),
-            Trouble::TooLarge => (
+            Refused::TooLarge => (
                 S::PAYLOAD_TOO_LARGE,
                 "body_too_large",
                 "Body too large",
                 "The body is over the limit; limits.body raises it.",
                 None,
             ),
-            Trouble::TooSlow => (
+            Refused::TooSlow => (
                 S::REQUEST_TIMEOUT,
                 "body_too_slow",
                 "Body too slow",
                 "The body did not arrive within limits.read_timeout.",
                 None,
             ),
-            Trouble::Full(Full::Source) => (
+            Refused::Full(Full::Source) => (
                 S::TOO_MANY_REQUESTS,
                 "source_full",
                 "Too many requests",
                 "This source has as many deliveries in flight as its in_flight allows.",
                 Some(2),
             ),
-            Trouble::Full(Full::Rate(seconds)) => (
+            Refused::Full(Full::Rate(seconds)) => (
                 S::TOO_MANY_REQUESTS,
                 "source_rate",
                 "Too many requests",
                 "This source sends more deliveries a second than its rate allows.",
                 Some(seconds),
             ),
-            Trouble::Full(Full::Process) => (
+            Refused::Full(Full::Process) => (
                 S::SERVICE_UNAVAILABLE,
                 "process_full",
                 "Too much in flight",
                 "As many requests or bytes are in flight as limits.requests and limits.bytes allow.",
                 Some(2),
             ),
-            Trouble::Malformed(refusal) => (
+            Refused::Malformed(refusal) => (
                 S::BAD_REQUEST,
                 word(refusal),
                 "Not a Standard Webhooks delivery",
-                "One of webhook-id, webhook-timestamp and webhook-signature is missing, repeated or malformed.",
+                "A header among webhook-id, webhook-timestamp and webhook-signature is missing, repeated or malformed.",
                 None,
             ),
-            Trouble::Refused(refusal) => (
+            Refused::Refused(refusal) => (
                 S::UNAUTHORIZED,
                 word(refusal),
                 "Not verified",
                 "The signature does not verify with this source's secrets, or the timestamp is outside the tolerance.",
                 None,
             ),
-            Trouble::Unavailable(reason) => {
+            Refused::Unavailable(reason) => {
                 (S::SERVICE_UNAVAILABLE, reason.word(), "Not safe yet", reason.about(), Some(retry_after(reason)))
             }
         }
     }
 }
 
-/// Seconds. A sender's own schedule usually waits longer.
+/// In seconds. A sender's own schedule usually waits longer.
 fn retry_after(reason: Reason) -> u32 {
     match reason {
         Reason::Busy | Reason::InFlight | Reason::Closing => 2,
@@ -175,10 +175,10 @@ impl Reply {
     pub(super) fn count(&self, metrics: &Metrics, source: &str) {
         let outcome = match self {
             Reply::Done { status, .. } => status,
-            Reply::Trouble(trouble) => {
-                let label = Refused { source: source.into(), reason: trouble.word() };
+            Reply::Refused(refused) => {
+                let label = RefusedFor { source: source.into(), reason: refused.word() };
                 metrics.refusals.get_or_create(&label).inc();
-                if trouble.problem().0 == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" }
+                if refused.problem().0 == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" }
             }
         };
         metrics.deliveries.get_or_create(&Answered { source: source.into(), outcome }).inc();
@@ -190,22 +190,22 @@ impl Reply {
                 let body = json!({"status": status, "id": id}).to_string();
                 ([(header::CONTENT_TYPE, "application/json")], body).into_response()
             }
-            Reply::Trouble(trouble) => {
-                let (status, word, title, detail, retry_after) = trouble.problem();
-                // The forger learns nothing from the type of a refused signature.
+            Reply::Refused(refused) => {
+                let (status, word, title, detail, retry_after) = refused.problem();
+                // The type of a refused signature tells a forger nothing.
                 let word = if status == StatusCode::UNAUTHORIZED { "not_verified" } else { word };
                 let problem = json!({
                     "type": format!("urn:hookbridge:problem:{word}"), "title": title, "status": status.as_u16(),
                     "detail": detail,
                 });
-                tracing::debug!(source, status = status.as_u16(), reason = trouble.word(), "not accepted");
+                tracing::debug!(source, status = status.as_u16(), reason = refused.word(), "not accepted");
                 let mut response = (status, problem.to_string()).into_response();
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
                 if let Some(seconds) = retry_after {
                     headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
                 }
-                if let Trouble::MethodNotAllowed(methods) = trouble {
+                if let Refused::MethodNotAllowed(methods) = refused {
                     headers.insert(header::ALLOW, HeaderValue::from_static(methods));
                 }
                 if status == StatusCode::REQUEST_TIMEOUT {
@@ -217,17 +217,17 @@ impl Reply {
     }
 }
 
-/// What is at no path that is known.
+/// The answer at an unknown path.
 pub(crate) async fn not_found() -> Response {
-    Reply::from(Trouble::NotFound).into_response(None)
+    Reply::from(Refused::NotFound).into_response(None)
 }
 
-/// What is at a path that is only read.
-pub(super) async fn only_read() -> Response {
-    Reply::from(Trouble::MethodNotAllowed("GET,HEAD")).into_response(None)
+/// The answer to other methods at a path that only serves GET.
+pub(super) async fn read_only() -> Response {
+    Reply::from(Refused::MethodNotAllowed("GET,HEAD")).into_response(None)
 }
 
-/// Gives every request, and its answer, an `x-request-id`: the client's, if it is short and visible, else one of ours.
+/// Gives every request and its answer an `x-request-id`: the client's if it is short, visible ASCII, else a new one.
 pub(crate) async fn identify(mut request: Request<Body>, next: Next) -> Response {
     static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
     static NEXT: AtomicU64 = AtomicU64::new(0);

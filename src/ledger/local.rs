@@ -1,6 +1,6 @@
-//! A ledger of one process: claims live in memory (a dead process claims nothing), facts on a [`Shelf`].
+//! A ledger of one process: claims live in memory (a dead process claims nothing), facts in a [`FactStore`].
 //!
-//! An entry is in memory from its claim until its end is durable. Facts that could not be saved stay here, so that a
+//! A delivery is in memory from its claim until its end is durable. Facts that could not be saved stay here, so that a
 //! broken disk does not make this process publish twice.
 
 use std::collections::hash_map::Entry as MapEntry;
@@ -11,71 +11,44 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use super::{Claim, DeadLetter, Ledger, Record, Standing};
+use super::facts::{FactStore, Id, Stored};
+use super::tickets::Tickets;
+use super::{Claim, Ledger, Record};
 use crate::delivery::DeliveryKey;
-use crate::protocol::{Answer, End, Input, Known, Target, Ticket, Tickets};
+use crate::protocol::{End, Permission, Ticket};
 use crate::reason::{Failure, Reason};
-use slot::{Recording, Slot, Slots, Undo, release};
+use recording::Recording;
+use slot::{ClaimGuard, Slot, Slots, release};
 
+mod recording;
 mod slot;
-
-/// A keyed 128-bit hash of source and webhook-id: what is stored instead of the text.
-pub(super) type Id = u128;
-
-/// What a shelf keeps of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
-    /// Done.
-    Closed { end: End, body_hash: u32 },
-    /// Some of its targets have facts.
-    Open(Known),
-}
-
-/// What a shelf is asked to keep, in one transaction.
-pub(super) struct Save {
-    pub id: Id,
-    pub stored: Stored,
-    pub dead: Vec<(Target, Reason)>,
-    pub letter: Option<DeadLetter>,
-}
-
-/// Where a local ledger keeps facts.
-pub(super) trait Shelf: Send + Sync {
-    /// The key of the hash.
-    fn hash_key(&self) -> [u8; 16];
-    fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>>;
-    fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
-    fn keeps_dead_letters(&self) -> bool;
-    fn ids(&self) -> u64;
-    fn health(&self) -> Result<(), Failure>;
-    fn close(&self) -> BoxFuture<'_, ()>;
-}
 
 /// See the module.
 pub(super) struct LocalLedger<S> {
-    shelf: S,
+    store: S,
     hash_key: [u8; 16],
     tickets: Tickets,
     slots: Slots,
-    /// Whether a record has failed since one succeeded.
+    /// Whether a record has failed since the last one succeeded.
     behind: AtomicBool,
 }
 
-/// What a look at the slots found to do next.
-enum Next {
+/// What a claim has to do next, as far as memory tells.
+enum NextStep {
+    /// Look the delivery up in the store.
     Load,
-    /// Its end is known here only, and nobody is told of it before the shelf has it.
-    Save {
+    /// Save its end: nobody learns of an end that the store does not have.
+    SaveEnd {
         same_body: bool,
     },
     Done(Claim),
 }
 
-impl<S: Shelf> LocalLedger<S> {
-    pub(super) fn new(shelf: S) -> Self {
+impl<S: FactStore> LocalLedger<S> {
+    pub(super) fn new(store: S) -> Self {
         LocalLedger {
-            hash_key: shelf.hash_key(),
-            shelf,
+            hash_key: store.hash_key(),
+            store,
             tickets: Tickets::default(),
             slots: Mutex::default(),
             behind: AtomicBool::new(false),
@@ -90,23 +63,23 @@ impl<S: Shelf> LocalLedger<S> {
         hasher.finish128().as_u128()
     }
 
-    async fn claimed(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
+    async fn claim_id(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
         // What could not be recorded must not be published.
-        self.shelf.health()?;
+        self.store.health()?;
         loop {
             let ticket = self.tickets.draw();
-            match self.look(id, ticket, body_hash) {
-                Next::Done(claim) => return Ok(claim),
-                Next::Save { same_body } => {
-                    if let Standing::Closed(end) = self.recorded(id, ticket, Record::default()).await? {
+            match self.claim_in_memory(id, ticket, body_hash) {
+                NextStep::Done(claim) => return Ok(claim),
+                NextStep::SaveEnd { same_body } => {
+                    if let Some(end) = self.record_id(id, ticket, Record::default()).await? {
                         return Ok(Claim::Closed { end, same_body });
                     }
                 }
-                Next::Load => {
-                    let mut undo = Undo { slots: &self.slots, id, ticket, why: Some(Reason::Failed) };
-                    let loaded = self.shelf.load(id).await;
-                    undo.why = loaded.is_err().then_some(Reason::Store);
-                    if let Some(claim) = self.loaded(id, ticket, loaded?, body_hash) {
+                NextStep::Load => {
+                    let mut guard = ClaimGuard { slots: &self.slots, id, ticket, why: Some(Reason::Failed) };
+                    let loaded = self.store.load(id).await;
+                    guard.why = loaded.is_err().then_some(Reason::Store);
+                    if let Some(claim) = self.merge_loaded(id, ticket, loaded?, body_hash) {
                         return Ok(claim);
                     }
                 }
@@ -114,82 +87,82 @@ impl<S: Shelf> LocalLedger<S> {
         }
     }
 
-    fn look(&self, id: Id, ticket: Ticket, body_hash: u32) -> Next {
+    fn claim_in_memory(&self, id: Id, ticket: Ticket, body_hash: u32) -> NextStep {
         let mut slots = self.slots.lock();
         let slot = match slots.entry(id) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(Slot::of(body_hash)).step(Input::Claim(ticket));
-                return Next::Load;
+                vacant.insert(Slot::new(body_hash)).entry.claim(ticket);
+                return NextStep::Load;
             }
             MapEntry::Occupied(occupied) => occupied.into_mut(),
         };
         if slot.recording > 0 {
-            return Next::Done(slot.wait());
+            return NextStep::Done(slot.wait());
         }
-        match slot.step(Input::Claim(ticket)) {
-            Answer::Mine(known) if slot.loaded => Next::Done(Claim::Mine(ticket, known)),
-            Answer::Mine(_) => Next::Load,
-            Answer::Closed(_) => Next::Save { same_body: slot.body_hash == body_hash },
-            Answer::Busy | Answer::Open | Answer::Owned(..) => Next::Done(slot.wait()),
+        match slot.entry.claim(ticket) {
+            Permission::Mine(known) if slot.loaded => NextStep::Done(Claim::Mine(ticket, known)),
+            Permission::Mine(_) => NextStep::Load,
+            Permission::Closed(_) => NextStep::SaveEnd { same_body: slot.body_hash == body_hash },
+            Permission::Busy => NextStep::Done(slot.wait()),
         }
     }
 
-    /// The claim of a ticket, now that it is known what the shelf has. `None`: the facts of another ticket have ended the
-    /// claim meanwhile, and it is to be made again.
-    fn loaded(&self, id: Id, ticket: Ticket, stored: Option<Stored>, body_hash: u32) -> Option<Claim> {
+    /// The claim of a ticket, now that the store's facts are known. `None`: facts of another ticket have ended the claim
+    /// meanwhile, and it has to be made again.
+    fn merge_loaded(&self, id: Id, ticket: Ticket, stored: Option<Stored>, body_hash: u32) -> Option<Claim> {
         let mut slots = self.slots.lock();
         let slot = slots.get_mut(&id).filter(|slot| slot.entry.holder == Some(ticket))?;
         slot.merge(stored);
         if let Some(end) = slot.closed {
             let same_body = slot.body_hash == body_hash;
-            slot.tell(&Standing::Closed(end));
+            slot.notify(Ok(end));
             if slot.recording == 0 {
                 slots.remove(&id);
             }
             return Some(Claim::Closed { end, same_body });
         }
         if slot.entry.end().is_some() {
-            // With what was known here already it is done: that is saved first.
+            // Together with what was known in memory, the delivery has ended: that is saved first.
             slot.entry.holder = None;
             return None;
         }
         Some(Claim::Mine(ticket, slot.entry.known.clone()))
     }
 
-    async fn recorded(&self, id: Id, ticket: Ticket, record: Record) -> Result<Standing, Failure> {
+    async fn record_id(&self, id: Id, ticket: Ticket, record: Record) -> Result<Option<End>, Failure> {
         let (recording, turn) = Recording::begin(&self.slots, &self.behind, id, ticket, record);
         let _turn = turn.lock_owned().await;
-        let mut recording = recording; // ends before its turn does
+        let mut recording = recording; // dropped before the turn is given up
         if !recording.is_loaded() {
-            recording.load(self.shelf.load(id).await?);
+            recording.load(self.store.load(id).await?);
         }
-        let (save, standing) = recording.settle();
+        let (save, end) = recording.prepare();
         let Some((save, version)) = save else {
             recording.failed = false;
-            return Ok(standing);
+            return Ok(end);
         };
-        self.shelf.save(save).await?;
+        self.store.save(save).await?;
         (recording.failed, recording.saved) = (false, version);
         drop(recording);
         if self.behind.swap(false, Ordering::Relaxed) {
-            self.save_what_could_not_be_saved().await;
+            self.save_unsaved().await;
         }
-        Ok(standing)
+        Ok(end)
     }
 
-    /// Facts outlive a broken disk in memory; this brings them to one that works again.
-    fn save_what_could_not_be_saved(&self) -> BoxFuture<'_, ()> {
+    /// Facts outlive a broken disk in memory. This saves them once the disk works again.
+    fn save_unsaved(&self) -> BoxFuture<'_, ()> {
         let slots = self.slots.lock();
         let unsaved = slots.iter().filter(|(_, slot)| slot.recording == 0 && !slot.is_saved()).map(|(id, _)| *id);
-        let all: Vec<_> = unsaved.map(|id| self.recorded(id, self.tickets.draw(), Record::default())).collect();
+        let all: Vec<_> = unsaved.map(|id| self.record_id(id, self.tickets.draw(), Record::default())).collect();
         drop(slots);
         join_all(all).map(drop).boxed()
     }
 }
 
-impl<S: Shelf> Ledger for LocalLedger<S> {
+impl<S: FactStore> Ledger for LocalLedger<S> {
     fn claim<'a>(&'a self, key: &'a DeliveryKey, body_hash: u32) -> BoxFuture<'a, Result<Claim, Failure>> {
-        self.claimed(self.id(key), body_hash).boxed()
+        self.claim_id(self.id(key), body_hash).boxed()
     }
 
     fn record<'a>(
@@ -197,8 +170,8 @@ impl<S: Shelf> Ledger for LocalLedger<S> {
         key: &'a DeliveryKey,
         ticket: Ticket,
         record: Record,
-    ) -> BoxFuture<'a, Result<Standing, Failure>> {
-        self.recorded(self.id(key), ticket, record).boxed()
+    ) -> BoxFuture<'a, Result<Option<End>, Failure>> {
+        self.record_id(self.id(key), ticket, record).boxed()
     }
 
     fn release(&self, key: &DeliveryKey, ticket: Ticket, why: Reason) {
@@ -206,21 +179,21 @@ impl<S: Shelf> Ledger for LocalLedger<S> {
     }
 
     fn keeps_dead_letters(&self) -> bool {
-        self.shelf.keeps_dead_letters()
+        self.store.keeps_dead_letters()
     }
 
     fn ids(&self) -> u64 {
-        self.shelf.ids()
+        self.store.ids()
     }
 
     fn health(&self) -> Result<(), Failure> {
-        self.shelf.health()
+        self.store.health()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async {
-            self.save_what_could_not_be_saved().await;
-            self.shelf.close().await;
+            self.save_unsaved().await;
+            self.store.close().await;
         }
         .boxed()
     }

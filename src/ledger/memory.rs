@@ -1,4 +1,4 @@
-//! The ledger of one process, gone with it.
+//! The ledger in this process's memory: it forgets everything when the process ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Ledger;
-use super::local::{Id, LocalLedger, Save, Shelf, Stored};
+use super::facts::{FactStore, Id, Save, Stored};
+use super::local::LocalLedger;
 use crate::reason::{Failure, Reason};
 
-/// Opens a ledger that remembers ids for `window` of elapsed time, and no dead letters.
+/// Opens a ledger that remembers ids for `window` of elapsed time, and keeps no dead letters.
 pub fn open(window: Duration) -> Arc<dyn Ledger> {
     Arc::new(LocalLedger::new(Memory { window, kept: Mutex::default(), hash_key: rand::random() }))
 }
@@ -32,7 +33,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Forgets at most a few: no call pays for the others.
+    /// Forgets a few expired ids at most, so that no call pays for the others.
     fn expire(&mut self, window: Duration) {
         for _ in 0..8 {
             if self.order.front().is_none_or(|(since, _)| since.elapsed() <= window) {
@@ -47,7 +48,7 @@ impl Kept {
     }
 }
 
-impl Shelf for Memory {
+impl FactStore for Memory {
     fn hash_key(&self) -> [u8; 16] {
         self.hash_key
     }

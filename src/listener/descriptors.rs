@@ -1,16 +1,17 @@
-//! Open files: connections must leave enough of them for brokers, the ledger and files.
+//! File descriptors: connections must leave enough of them for brokers, the store and files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What everything but webhook connections may need: files of topics, connections to brokers, the ledger, the admin listener.
+/// What everything but webhook connections may need: topic files, broker connections, the store, the admin listener.
 const RESERVE: u64 = 512;
 
-/// How many of the wanted connections there is room for, once the process may open as many files as the system allows it.
+/// Raises the process's limit on open files as far as the system allows, and returns how many of the wanted connections
+/// fit.
 pub fn room(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let most = match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => maximum,
-        Err(_) => current, // refused: then it stays as it is
+        Err(_) => current, // refused: the limit stays unchanged
     };
     let Some(most) = most else { return wanted }; // no limit
     let room = usize::try_from(left(most)).unwrap_or(usize::MAX);
@@ -25,7 +26,7 @@ pub fn room(wanted: usize) -> usize {
     wanted.min(room)
 }
 
-/// Half of them at least, where there are few.
+/// All but the reserve, and at least half of a small limit.
 fn left(most: u64) -> u64 {
     most.saturating_sub(RESERVE).max(most / 2).max(1)
 }
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_are_kept() {
+    fn a_reserve_is_kept() {
         for (most, connections) in [(1_048_576, 1_048_064), (1024, 512), (200, 100), (1, 1)] {
             assert_eq!(left(most), connections);
         }

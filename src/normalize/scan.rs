@@ -1,4 +1,4 @@
-//! One pass over a JSON object: the few values that are wanted, and the earliest expiry of a signed URL at any depth.
+//! One pass over a JSON object: the wanted values, and the earliest expiry of a signed URL at any depth.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -8,20 +8,20 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::reason::{Failure, Reason};
 
-/// A value that an attribute can be made of, or a condition can ask for.
+/// A value that an attribute or a condition can use.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Scalar {
     Text(String),
     Integer(i64),
     Float(f64),
-    Truth(bool),
+    Bool(bool),
     Null,
 }
 
 /// What one pass found.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
-    /// For each wanted name, in order.
+    /// One for each wanted name, in order.
     pub values: Vec<Option<Scalar>>,
     /// Unix seconds of the earliest `…expiresAt` that is a number.
     pub expiry: Option<f64>,
@@ -29,9 +29,9 @@ pub(super) struct Scanned {
 
 /// Reads an object. `wanted`: names of top-level members, or JSON pointers (RFC 6901) that begin with `/`.
 ///
-/// What JSON's grammar allows and most workers read must not cost the event, even where the library stops at it. An escape
-/// of half a character (`"\ud83d"`: JavaScript writes it for text cut inside an emoji) counts as the replacement character
-/// here; what is nested too deep, or a number that is too large, goes unseen, and the expiries with it.
+/// JSON that its grammar allows and most workers can read must not lose the event, even where the parser refuses it. Half
+/// of a surrogate pair (`"\ud83d"`: JavaScript writes it for text cut inside an emoji) is read as the replacement
+/// character. Values that are nested too deeply or numbers that are too large are skipped, and then so are the expiries.
 pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     read(text, wanted, true).or_else(|failure| {
         let mended = mend(text);
@@ -42,7 +42,7 @@ pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     })
 }
 
-/// One value that cannot be read must not hide the others.
+/// Reads every wanted value in a pass of its own: one that cannot be read must not hide the others.
 fn each_alone(text: &str, wanted: &[&str]) -> Option<Scanned> {
     let alone: Vec<_> = wanted.iter().map(|one| read(text, &[one], false).ok()).collect();
     let readable = alone.iter().any(Option::is_some);
@@ -50,7 +50,7 @@ fn each_alone(text: &str, wanted: &[&str]) -> Option<Scanned> {
     readable.then_some(Scanned { values, expiry: None })
 }
 
-/// The text with halves of characters replaced, if there are any. In JSON, backslashes are in strings only.
+/// The text with halves of surrogate pairs replaced, if there are any. In JSON, backslashes occur only in strings.
 fn mend(text: &str) -> Option<String> {
     let unit = |at: usize| match text.get(at..at + 6)?.strip_prefix("\\u") {
         Some(hex) => u16::from_str_radix(hex, 16).ok(),
@@ -71,7 +71,7 @@ fn mend(text: &str) -> Option<String> {
     mended
 }
 
-/// One pass; `whole`: also through what nobody asked for.
+/// One pass. `whole`: also through values that are not wanted, for the expiries in them.
 fn read(text: &str, wanted: &[&str], whole: bool) -> Result<Scanned, Failure> {
     let found = RefCell::new(Scanned { values: vec![None; wanted.len()], expiry: None });
     let mut reader = serde_json::Deserializer::from_str(text);
@@ -88,16 +88,16 @@ struct At<'a> {
     found: &'a RefCell<Scanned>,
     wanted: &'a [&'a str],
     whole: bool,
-    /// The pointer to here, kept only while a wanted pointer could still be below.
+    /// The pointer to this place; empty once no wanted pointer can lead below it.
     path: String,
     top: bool,
-    /// Whether the member's name says that this number is an expiry.
+    /// Whether the member's name marks a number as an expiry.
     expiry: bool,
 }
 
 impl<'a> At<'a> {
-    /// A place below this one; `part` is the name or the index, escaped as in a pointer. Most are nothing that anybody
-    /// wants, and cost no allocation.
+    /// A place below this one; `part` is the name or the index, escaped as in a pointer. Places that are not wanted cost no
+    /// allocation.
     fn below(&self, part: &str, expiry: bool) -> At<'a> {
         let within = self.top || !self.path.is_empty();
         let wanted = within && self.wanted.iter().any(|wanted| self.leads_to(part, wanted));
@@ -105,12 +105,12 @@ impl<'a> At<'a> {
         At { found: self.found, wanted: self.wanted, whole: self.whole, path, top: false, expiry }
     }
 
-    /// Whether there is nothing to see here.
-    fn passes_over(&self) -> bool {
+    /// Whether the value can be skipped.
+    fn is_skipped(&self) -> bool {
         self.path.is_empty() && !self.whole
     }
 
-    /// Whether what is wanted is this part of here, or below it.
+    /// Whether a wanted value is at this part, or below it.
     fn leads_to(&self, part: &str, wanted: &str) -> bool {
         match wanted.strip_prefix('/') {
             None => self.top && escaped(wanted) == part,
@@ -121,7 +121,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Sets what is wanted here.
+    /// Keeps a value, if it is wanted.
     fn scalar(&self, value: impl Fn() -> Scalar) {
         if self.path.is_empty() {
             return;
@@ -134,8 +134,8 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Forgets what was found here and below: the last of several members of one name counts, as for every JSON parser a
-    /// worker may use.
+    /// Forgets what was found at this place and below: of several members with one name the last counts, as for the JSON
+    /// parsers that workers use.
     fn forget(&self) {
         let mut found = self.found.borrow_mut();
         for (index, wanted) in self.wanted.iter().enumerate() {
@@ -153,17 +153,17 @@ impl<'a> At<'a> {
     }
 }
 
-/// Whether a pointer leads here or below.
+/// Whether a pointer leads to this path or below it.
 fn is_below(wanted: &str, path: &str) -> bool {
     wanted.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a name that is wanted is of the top-level member at this path.
+/// Whether a wanted name is that of the top-level member at this path.
 fn is_member(wanted: &str, path: &str) -> bool {
     !wanted.starts_with('/') && path.strip_prefix('/').is_some_and(|name| escaped(wanted) == name)
 }
 
-/// A name as a part of a pointer.
+/// A member's name as a part of a pointer.
 fn escaped(name: &str) -> Cow<'_, str> {
     let escapes = name.bytes().any(|byte| matches!(byte, b'~' | b'/'));
     if escapes { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
@@ -188,7 +188,7 @@ impl<'de> Visitor<'de> for At<'_> {
         while let Some(Key(name)) = map.next_key()? {
             let expiry = name.ends_with("expiresAt") || name.ends_with("ExpiresAt");
             let below = self.below(&escaped(&name), expiry);
-            if below.passes_over() {
+            if below.is_skipped() {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -208,7 +208,7 @@ impl<'de> Visitor<'de> for At<'_> {
         for index in 0_usize.. {
             let part = if self.path.is_empty() { String::new() } else { index.to_string() };
             let below = self.below(&part, false);
-            let more = match below.passes_over() {
+            let more = match below.is_skipped() {
                 true => seq.next_element::<IgnoredAny>()?.is_some(),
                 false => seq.next_element_seed(below)?.is_some(),
             };
@@ -220,51 +220,51 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.done(|at| at.scalar(|| Scalar::Text(text.to_owned())))
+        self.scalar_at(|at| at.scalar(|| Scalar::Text(text.to_owned())))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.done(|at| {
+        self.scalar_at(|at| {
             at.number(number as f64);
             at.scalar(|| Scalar::Integer(number));
         })
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.done(|at| {
+        self.scalar_at(|at| {
             at.number(number as f64);
             at.scalar(|| i64::try_from(number).map_or(Scalar::Float(number as f64), Scalar::Integer));
         })
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.done(|at| {
+        self.scalar_at(|at| {
             at.number(number);
             at.scalar(|| Scalar::Float(number));
         })
     }
 
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
-        self.done(|at| at.scalar(|| Scalar::Truth(truth)))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.scalar_at(|at| at.scalar(|| Scalar::Bool(value)))
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.done(|at| at.scalar(|| Scalar::Null))
+        self.scalar_at(|at| at.scalar(|| Scalar::Null))
     }
 }
 
 impl At<'_> {
-    /// A value that is not an object ends a pass only at the top.
-    fn done<E: Error>(self, note: impl FnOnce(&Self)) -> Result<(), E> {
+    /// A scalar. At the top level it is an error.
+    fn scalar_at<E: Error>(self, keep: impl FnOnce(&Self)) -> Result<(), E> {
         if self.top {
             return Err(E::custom("not an object"));
         }
-        note(&self);
+        keep(&self);
         Ok(())
     }
 }
 
-/// A member's name, borrowed where it has no escapes.
+/// A member's name, borrowed unless it has escapes.
 struct Key<'de>(Cow<'de, str>);
 
 impl<'de> serde::Deserialize<'de> for Key<'de> {

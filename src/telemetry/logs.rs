@@ -1,4 +1,4 @@
-//! Logs: text on a terminal, else one JSON object a line; always on stderr, as stdout is for results.
+//! Logs: text on a terminal, else one JSON object per line. They go to stderr; stdout is for results.
 
 use std::io::IsTerminal as _;
 
@@ -6,23 +6,23 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
-/// What is logged when nothing else is asked for: our own state changes, and only the errors of the client libraries
-/// (each repeats an outage in its own words).
+/// The default: our own state changes, and only errors of the client libraries, since each repeats an outage in its own
+/// words.
 const DEFAULT: &str = "info,async_nats=error,lapin=error,rdkafka=error,librdkafka=error,hyper=warn";
 
-/// What no filter brings back: these print whole messages, with the signed URLs in them, or credentials.
+/// Always off, whatever the filter: these print whole messages with their signed URLs, or credentials.
 const NEVER: [&str; 2] = ["lapin::returned_messages=off", "async_nats::connection=off"];
 
-/// Starts logging. `filter` is a list of directives as `tracing` reads them, such as `debug` or `hookbridge=debug`.
-/// Called a second time, it does nothing.
+/// Starts logging. `filter` is a list of `tracing` directives such as `debug` or `hookbridge=debug`. A second call does
+/// nothing.
 ///
 /// # Errors
-/// The filter cannot be read, or would turn off every line: says what is expected.
+/// The filter cannot be read, or would turn off every line. The text says what is expected.
 pub fn init(filter: Option<&str>) -> Result<(), String> {
     let filter = match filter {
         None => EnvFilter::new(DEFAULT),
         Some(text) => parse(text).ok_or_else(|| {
-            format!("HOOKBRIDGE_LOG: `{text}` is not understood: expected a level (error, warn, info, debug, trace) or parts such as hookbridge=debug")
+            format!("HOOKBRIDGE_LOG: `{text}` is not a filter: expected a level (error, warn, info, debug, trace) or parts such as hookbridge=debug")
         })?,
     };
     let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
@@ -33,7 +33,7 @@ pub fn init(filter: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// A word that is no level would be read as the name of a part, and turn off all others.
+/// `tracing` would read a word that is no level as the name of a module, and turn off all others.
 fn parse(text: &str) -> Option<EnvFilter> {
     let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_meant_is_not_taken() {
+    fn a_word_that_is_no_level_is_refused() {
         for good in ["debug", "info,lapin=trace", "hookbridge=debug", "warn, hookbridge::ingress=debug", "off"] {
             assert!(parse(good).is_some(), "{good}");
         }

@@ -34,7 +34,7 @@ pub struct Answered {
 
 /// A source and why its delivery was not accepted.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Refused {
+pub struct RefusedFor {
     /// The source's name.
     pub source: String,
     /// A closed set of words.
@@ -82,7 +82,7 @@ macro_rules! metrics {
 
 metrics! {
     deliveries: Labelled<Answered> = Family::default(), "deliveries", "Deliveries by source and answer";
-    refusals: Labelled<Refused> = Family::default(), "refusals", "Requests not accepted, by reason";
+    refusals: Labelled<RefusedFor> = Family::default(), "refusals", "Requests not accepted, by reason";
     clock_refusals: Labelled<OfSource> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
     body_differs: Labelled<OfSource> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
     publishes: Labelled<Published> = Family::default(), "publishes", "Publishes by destination and outcome";

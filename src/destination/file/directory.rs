@@ -26,7 +26,7 @@ impl Directory {
         let cannot = |action: &'static str| {
             move |error: io::Error| failure(&format!("cannot {action} {}", path.display()), &error)
         };
-        durable::make(path).map_err(cannot("create the directory"))?;
+        durable::create_dir_all(path).map_err(cannot("create the directory"))?;
         let lock_path = path.join(".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(cannot("write into"))?;

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::protocol::Fact;
+use crate::ledger::facts::Save;
+use crate::protocol::{Fact, Known, Target};
 
 #[derive(Default)]
 struct Fake {
@@ -47,7 +48,7 @@ impl Fake {
     }
 }
 
-impl Shelf for Fake {
+impl FactStore for Fake {
     fn hash_key(&self) -> [u8; 16] {
         [0; 16]
     }
@@ -123,7 +124,7 @@ fn is_closed(ledger: &Local, id: &str) -> bool {
 fn pass(ledger: &Local) {
     let (ticket, _) = mine(ledger, "other");
     now(ledger.record(&key("other"), ticket, record(&["a", "b"]))).expect("it works again");
-    ledger.shelf.kept.lock().remove(&ledger.id(&key("other")));
+    ledger.store.kept.lock().remove(&ledger.id(&key("other")));
 }
 
 #[test]
@@ -131,12 +132,12 @@ fn a_stale_record_that_closes_during_a_claim_is_seen_by_it() {
     let ledger = Local::new(Fake::default());
     let (stale, _) = mine(&ledger, "x");
     ledger.release(&key("x"), stale, Reason::Timeout);
-    ledger.shelf.hold(1);
+    ledger.store.hold(1);
     let x = key("x");
     let mut claim = ledger.claim(&x, 7);
     assert!((&mut claim).now_or_never().is_none());
     now(ledger.record(&x, stale, record(&["a", "b"]))).expect("saved");
-    ledger.shelf.let_go();
+    ledger.store.let_go();
     assert!(matches!(now(claim), Ok(Claim::Closed { .. })), "a closed id was given out again");
     assert!(ledger.slots.lock().is_empty());
 }
@@ -146,14 +147,14 @@ fn a_claim_waits_for_a_record_that_is_looking_up() {
     let ledger = Local::new(Fake::default());
     let (stale, _) = mine(&ledger, "x");
     ledger.release(&key("x"), stale, Reason::Timeout);
-    ledger.shelf.hold(1);
+    ledger.store.hold(1);
     let x = key("x");
     let mut late = ledger.record(&x, stale, record(&["a", "b"]));
     assert!((&mut late).now_or_never().is_none());
     let Ok(Claim::Busy(other)) = now(ledger.claim(&x, 7)) else { panic!("not busy") };
-    ledger.shelf.let_go();
-    assert_eq!(now(late), Ok(Standing::Closed(End::Delivered)));
-    assert_eq!(now(other), Standing::Closed(End::Delivered));
+    ledger.store.let_go();
+    assert_eq!(now(late), Ok(Some(End::Delivered)));
+    assert_eq!(now(other), Ok(End::Delivered));
     assert!(is_closed(&ledger, "x"));
 }
 
@@ -161,14 +162,14 @@ fn a_claim_waits_for_a_record_that_is_looking_up() {
 fn facts_outlive_a_shelf_that_cannot_be_read_or_written() {
     let ledger = Local::new(Fake::default());
     let (ticket, _) = mine(&ledger, "x");
-    ledger.shelf.set_broken(true);
+    ledger.store.set_broken(true);
     assert!(now(ledger.record(&key("x"), ticket, record(&["a"]))).is_err());
     ledger.release(&key("x"), ticket, Reason::Store);
     assert!(now(ledger.claim(&key("x"), 7)).is_err(), "what could not be recorded is not published");
     // A stale ticket's facts of an id that nobody is at.
     assert!(now(ledger.record(&key("y"), ticket, record(&["a", "b"]))).is_err());
     assert!(now(ledger.claim(&key("y"), 7)).is_err(), "closed, but nobody is told before it is saved");
-    ledger.shelf.set_broken(false);
+    ledger.store.set_broken(false);
     pass(&ledger);
     assert!(ledger.slots.lock().is_empty(), "what could not be saved is saved now");
     assert!(is_closed(&ledger, "y"));
@@ -179,21 +180,21 @@ fn facts_outlive_a_shelf_that_cannot_be_read_or_written() {
 fn who_comes_while_old_facts_are_saved_is_told_and_nothing_stays() {
     let ledger = Local::new(Fake::default());
     let (ticket, _) = mine(&ledger, "x");
-    ledger.shelf.set_broken(true);
+    ledger.store.set_broken(true);
     assert!(now(ledger.record(&key("x"), ticket, record(&["a"]))).is_err());
     ledger.release(&key("x"), ticket, Reason::Store);
-    ledger.shelf.set_broken(false);
+    ledger.store.set_broken(false);
     let (other, _) = mine(&ledger, "other");
     let other_key = key("other");
     let mut passing = ledger.record(&other_key, other, record(&["a", "b"]));
-    ledger.shelf.hold(2);
+    ledger.store.hold(2);
     assert!((&mut passing).now_or_never().is_none());
-    ledger.shelf.let_go();
+    ledger.store.let_go();
     assert!((&mut passing).now_or_never().is_none(), "the facts of x are being saved");
     let Ok(Claim::Busy(waiting)) = now(ledger.claim(&key("x"), 7)) else { panic!("not busy") };
-    ledger.shelf.let_go();
+    ledger.store.let_go();
     now(passing).expect("saved");
-    assert_eq!(now(waiting), Standing::Open(Reason::InFlight));
+    assert_eq!(now(waiting), Err(Reason::InFlight));
     assert!(ledger.slots.lock().is_empty());
 }
 
@@ -201,7 +202,7 @@ fn who_comes_while_old_facts_are_saved_is_told_and_nothing_stays() {
 fn a_record_that_is_dropped_half_way_is_made_up_for() {
     let ledger = Local::new(Fake::default());
     let (ticket, _) = mine(&ledger, "x");
-    ledger.shelf.hold(1);
+    ledger.store.hold(1);
     let x = key("x");
     let mut half = ledger.record(&x, ticket, record(&["a", "b"]));
     assert!((&mut half).now_or_never().is_none());
@@ -215,7 +216,7 @@ fn a_record_that_is_dropped_half_way_is_made_up_for() {
 fn a_try_that_brought_nothing_leaves_nothing() {
     let ledger = Local::new(Fake::default());
     let (ticket, _) = mine(&ledger, "x");
-    assert_eq!(now(ledger.record(&key("x"), ticket, record(&[]))), Ok(Standing::Open(Reason::InFlight)));
+    assert_eq!(now(ledger.record(&key("x"), ticket, record(&[]))), Ok(None));
     ledger.release(&key("x"), ticket, Reason::Unreachable);
     assert_eq!((ledger.ids(), ledger.slots.lock().len()), (0, 0));
 }
@@ -224,11 +225,11 @@ fn a_try_that_brought_nothing_leaves_nothing() {
 fn a_dead_letter_that_could_not_be_kept_is_no_fact() {
     let ledger = Local::new(Fake::default());
     let (ticket, _) = mine(&ledger, "x");
-    ledger.shelf.set_broken(true);
+    ledger.store.set_broken(true);
     let facts = vec![Fact::Dead(target("a"), Reason::TooLarge)];
     assert!(now(ledger.record(&key("x"), ticket, Record { facts, ..record(&[]) })).is_err());
     ledger.release(&key("x"), ticket, Reason::Store);
-    ledger.shelf.set_broken(false);
+    ledger.store.set_broken(false);
     assert_eq!(mine(&ledger, "x").1, Known::default());
 }
 
@@ -240,17 +241,17 @@ fn a_death_is_saved_with_its_letter_or_not_at_all() {
     ledger.release(&key("x"), stale, Reason::Timeout);
     let (ticket, _) = mine(&ledger, "x");
     let x = key("x");
-    ledger.shelf.hold(1);
+    ledger.store.hold(1);
     let facts = vec![Fact::Dead(target("b"), Reason::TooLarge)];
     let mut letter = ledger.record(&x, ticket, Record { facts, ..record(&[]) });
     assert!((&mut letter).now_or_never().is_none());
     let mut late = ledger.record(&x, stale, record(&["a"]));
     assert!((&mut late).now_or_never().is_none(), "it waits for its turn");
-    ledger.shelf.set_broken(true);
-    ledger.shelf.let_go();
+    ledger.store.set_broken(true);
+    ledger.store.let_go();
     assert!(now(letter).is_err());
-    ledger.shelf.set_broken(false);
-    assert_eq!(now(late), Ok(Standing::Open(Reason::InFlight)));
+    ledger.store.set_broken(false);
+    assert_eq!(now(late), Ok(None));
     ledger.release(&x, ticket, Reason::Store);
     let (_, known) = mine(&ledger, "x");
     assert_eq!((known.confirmed, known.dead.len()), (BTreeSet::from([target("a")]), 0));
@@ -262,7 +263,7 @@ fn a_record_that_is_dropped_while_it_looks_up_has_said_what_it_knows() {
     let ledger = Local::new(Fake::default());
     let (stale, _) = mine(&ledger, "x");
     ledger.release(&key("x"), stale, Reason::Timeout);
-    ledger.shelf.hold(1);
+    ledger.store.hold(1);
     let x = key("x");
     let mut late = ledger.record(&x, stale, record(&["a"]));
     assert!((&mut late).now_or_never().is_none());
@@ -317,17 +318,17 @@ proptest! {
                 },
                 Op::Record { ticket, confirmed } => {
                     let Some(ticket) = tickets.get(ticket) else { continue };
-                    let standing = now(ledger.record(&key("x"), *ticket, record(&confirmed)));
+                    let recorded = now(ledger.record(&key("x"), *ticket, record(&confirmed)));
                     facts.extend(confirmed.iter().map(|name| target(name)));
                     if facts.len() == 2 {
                         holder = None;
                     }
-                    match standing {
-                        Ok(Standing::Closed(_)) => {
+                    match recorded {
+                        Ok(Some(_)) => {
                             prop_assert_eq!(facts.len(), 2);
                             closed = true;
                         }
-                        Ok(_) => prop_assert!(!closed && facts.len() < 2),
+                        Ok(None) => prop_assert!(!closed && facts.len() < 2),
                         Err(_) => prop_assert!(ledger.health().is_err()),
                     }
                 }
@@ -336,7 +337,7 @@ proptest! {
                     ledger.release(&key("x"), *ticket, Reason::Timeout);
                     holder = holder.filter(|holder| holder != ticket);
                 }
-                Op::Break(broken) => ledger.shelf.set_broken(broken),
+                Op::Break(broken) => ledger.store.set_broken(broken),
             }
             if holder.is_none() {
                 for other in waiting.drain(..) {
@@ -344,7 +345,7 @@ proptest! {
                 }
             }
         }
-        ledger.shelf.set_broken(false);
+        ledger.store.set_broken(false);
         if let Some(holder) = holder {
             ledger.release(&key("x"), holder, Reason::Timeout);
         }

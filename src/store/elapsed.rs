@@ -1,9 +1,10 @@
-//! Seconds that this store has been in use: what pruning counts in, so that no step of the wall clock forgets an id.
+//! Seconds that a store has been in use: what rows expire by, so that no step of the wall clock deletes one.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
 
-/// Counts on from where the last process stopped; time without a process does not count, so ids live longer, never
+use tokio::time::Instant;
+
+/// Continues from where the last process stopped. Time without a process does not count, so rows live longer, never
 /// shorter.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -21,7 +22,7 @@ impl Clock {
         self.base + i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX / 2)
     }
 
-    /// The time, if it has moved since it was last asked for to be written.
+    /// The time, if it has moved since the last call.
     pub(super) fn to_write(&self) -> Option<i64> {
         let now = self.now();
         (self.written.swap(now, Ordering::Relaxed) != now).then_some(now)

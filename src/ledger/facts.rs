@@ -1,0 +1,41 @@
+//! Where a ledger of one process keeps what it knows.
+
+use futures_util::future::BoxFuture;
+
+use super::DeadLetter;
+use crate::protocol::{End, Known, Target};
+use crate::reason::{Failure, Reason};
+
+/// A keyed 128-bit hash of source and webhook-id: what is stored instead of the text.
+pub(super) type Id = u128;
+
+/// What is kept of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// It has ended.
+    Closed { end: End, body_hash: u32 },
+    /// Some of its targets have facts.
+    Open(Known),
+}
+
+/// What is to be kept, in one transaction.
+pub(super) struct Save {
+    pub id: Id,
+    pub stored: Stored,
+    /// The targets that this save reports dead.
+    pub dead: Vec<(Target, Reason)>,
+    /// Their dead letter.
+    pub letter: Option<DeadLetter>,
+}
+
+/// Storage for facts. `save` is durable when it resolves.
+pub(super) trait FactStore: Send + Sync {
+    /// The key of the hash that makes an [`Id`].
+    fn hash_key(&self) -> [u8; 16];
+    fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>>;
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
+    fn keeps_dead_letters(&self) -> bool;
+    fn ids(&self) -> u64;
+    fn health(&self) -> Result<(), Failure>;
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,117 @@
+//! A record in progress: keeps the delivery in memory and claims waiting until it is dropped, at whatever point.
+//!
+//! Records of one delivery are saved one after the other, each with all that is known by then. So no record saves a death
+//! whose dead letter belongs to another record and is not kept yet, and no record is overtaken by an older one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::slot::{Slots, Turn};
+use crate::ledger::facts::{Id, Save, Stored};
+use crate::ledger::{DeadLetter, Record};
+use crate::protocol::{End, Fact, Target, Ticket};
+use crate::reason::Reason;
+
+/// See the module.
+pub(super) struct Recording<'a> {
+    slots: &'a Slots,
+    behind: &'a AtomicBool,
+    id: Id,
+    ticket: Ticket,
+    /// Deaths, with the targets of their record: merged when it is this record's turn.
+    deaths: Vec<Fact>,
+    targets: Vec<Target>,
+    letter: Option<DeadLetter>,
+    body_hash: u32,
+    /// Targets whose deaths this record saves.
+    dead: Vec<Target>,
+    /// The version of the entry that the store has.
+    pub(super) saved: u64,
+    pub(super) failed: bool,
+}
+
+impl<'a> Recording<'a> {
+    /// Merges confirms at once, so that they are known whatever happens to this record. Deaths wait for its turn.
+    pub(super) fn begin(
+        slots: &'a Slots,
+        behind: &'a AtomicBool,
+        id: Id,
+        ticket: Ticket,
+        record: Record,
+    ) -> (Self, Arc<Turn>) {
+        let Record { targets, facts, dead: letter, body_hash } = record;
+        let (deaths, confirms): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| matches!(fact, Fact::Dead(..)));
+        let mut all = slots.lock();
+        let slot = all.entry(id).or_default();
+        slot.recording += 1;
+        slot.add(ticket, &targets, &confirms, body_hash);
+        let turn = Arc::clone(&slot.turn);
+        drop(all);
+        let (dead, saved, failed) = (Vec::new(), 0, true);
+        let recording =
+            Recording { slots, behind, id, ticket, deaths, targets, letter, body_hash, dead, saved, failed };
+        (recording, turn)
+    }
+
+    /// Whether the store's facts are known here.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.slots.lock().get(&self.id).is_some_and(|slot| slot.loaded)
+    }
+
+    /// Merges the store's facts.
+    pub(super) fn load(&self, stored: Option<Stored>) {
+        self.slots.lock().entry(self.id).or_default().merge(stored);
+    }
+
+    /// What is to be saved and its version, or nothing where the store has all of it; and how the delivery ends with it.
+    pub(super) fn prepare(&mut self) -> (Option<(Save, u64)>, Option<End>) {
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(self.id).or_default();
+        if let Some(end) = slot.closed {
+            return (None, Some(end));
+        }
+        if !self.deaths.is_empty() {
+            slot.add(self.ticket, &self.targets, &self.deaths, self.body_hash);
+        }
+        let end = slot.end();
+        if slot.is_saved() {
+            return (None, end);
+        }
+        let dead = self.deaths.drain(..).filter_map(|fact| match fact {
+            Fact::Dead(target, _) => slot.entry.known.dead.get(&target).map(|reason| (target.clone(), *reason)),
+            Fact::Confirmed(_) => None,
+        });
+        let save = Save { id: self.id, dead: dead.collect(), stored: slot.stored(), letter: self.letter.take() };
+        self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
+        (Some((save, slot.version)), end)
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        let mut slots = self.slots.lock();
+        let Some(slot) = slots.get_mut(&self.id) else { return };
+        slot.recording -= 1;
+        slot.saved = slot.saved.max(self.saved);
+        if self.failed {
+            slot.forget_deaths(&self.dead);
+            self.behind.store(true, Ordering::Relaxed);
+        }
+        if slot.recording > 0 {
+            return;
+        }
+        match (slot.is_saved(), slot.end()) {
+            (true, Some(end)) => {
+                slot.notify(Ok(end));
+                slots.remove(&self.id);
+            }
+            // Its holder notifies the tasks that wait.
+            _ if slot.entry.holder.is_some() => {}
+            (true, None) => {
+                slot.notify(Err(Reason::InFlight));
+                slots.remove(&self.id);
+            }
+            (false, _) => slot.notify(Err(Reason::Store)),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A durable store on this machine's disk: SQLite in a directory that one process owns.
+//!
+//! It knows nothing of what is kept in it: its users bring tables ([`Schema`]), writes and look-ups. Writes that wait
+//! together share one commit, so users that must change together write in one call.
+//!
+//! | module | job |
+//! |---|---|
+//! | `database` | the directory, its lock, the database file and its settings |
+//! | `writer` | the one thread that writes: takes all waiting writes, commits once, answers all |
+//! | `reader` | the thread that looks rows up |
+//! | `upkeep` | the thread that deletes expired rows and moves the write-ahead log into the database |
+//! | `elapsed` | the clock that rows expire by |
+//! | `thread_status` | whether a thread can do its work |
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, Transaction};
+
+use crate::reason::Failure;
+pub use database::{Expiring, Schema, meta, probe};
+pub use writer::Batch;
+
+mod database;
+mod elapsed;
+mod reader;
+mod thread_status;
+mod upkeep;
+mod writer;
+
+/// An open store. Dropping it ends its threads; [`close`](Store::close) waits for what was written before.
+pub struct Store {
+    writer: writer::Writer,
+    reader: reader::Reader,
+    upkeep: upkeep::Upkeep,
+    /// Released when the store is dropped.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in a directory, creating both if need be. `prepare` runs in the transaction that creates the
+    /// tables.
+    ///
+    /// # Errors
+    /// The directory cannot be used, holds another version's store, or another process has it.
+    pub fn open<T>(
+        directory: &Path,
+        schema: &Schema,
+        prepare: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<(Store, T), Failure> {
+        let lock = database::lock(directory)?;
+        let (connection, opened) = database::open(directory, schema, prepare)?;
+        let clock = Arc::new(elapsed::Clock::starting_at(opened.elapsed));
+        let writer = writer::Writer::start(connection, Arc::clone(&clock), opened.tallies)?;
+        let reader = reader::Reader::start(database::reader(directory, schema)?, Arc::clone(&clock))?;
+        let upkeep = upkeep::Upkeep::start(database::reader(directory, schema)?, writer.clone(), clock, schema)?;
+        Ok((Store { writer, reader, upkeep, _lock: lock }, opened.prepared))
+    }
+
+    /// Writes. Resolves when the write is durable; it happens whether or not the future is polled.
+    ///
+    /// # Errors
+    /// The commit failed: nothing of it is stored, or the store cannot tell.
+    pub fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Failure>> {
+        self.writer.write(work)
+    }
+
+    /// Looks rows up, as of a moment after this call. `look_up` also gets the elapsed seconds that rows expire by.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn read<T: Send + 'static>(
+        &self,
+        look_up: impl FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Failure>> {
+        self.reader.read(look_up)
+    }
+
+    /// The current value of a tally, as of the last commit.
+    pub fn tally(&self, name: &'static str) -> u64 {
+        self.writer.tally(name)
+    }
+
+    /// Whether it can be written and read, as far as the last writes and look-ups told.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn health(&self) -> Result<(), Failure> {
+        self.writer.health().and_then(|()| self.reader.health()).and_then(|()| self.upkeep.health())
+    }
+
+    /// Waits for the writes so far, then ends the threads.
+    pub async fn close(&self) {
+        self.upkeep.stop();
+        self.writer.close().await;
+    }
+}

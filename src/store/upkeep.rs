@@ -1,0 +1,174 @@
+//! The thread that deletes expired rows and moves the write-ahead log into the database.
+//!
+//! It reads through its own connection, and hands the writer deletions so small that none blocks it longer than
+//! [`STEP`]. How many rows that is, it learns from how long the last deletion took.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, params};
+use tokio::time::Instant;
+
+use super::database::{Expiring, Schema, failure};
+use super::elapsed::Clock;
+use super::thread_status::{Reporter, ThreadStatus};
+use super::writer::Writer;
+use crate::reason::Failure;
+
+/// How long one deletion may take. With its commit it blocks the writer for some 5 ms at most.
+const STEP: Duration = Duration::from_millis(2);
+/// Time between two checks of the write-ahead log.
+const TICK: Duration = Duration::from_millis(500);
+/// Frames in the log (of 4 KiB) from which it is moved.
+const FRAMES: i64 = 4096;
+/// Rows read at once in search of expired ones.
+const ROWS: usize = 4096;
+
+/// Ends the thread when dropped.
+pub(super) struct Upkeep {
+    stop: Mutex<Option<Sender<()>>>,
+    status: ThreadStatus,
+}
+
+impl Upkeep {
+    pub(super) fn start(
+        connection: Connection,
+        writer: Writer,
+        clock: Arc<Clock>,
+        schema: &Schema,
+    ) -> Result<Upkeep, Failure> {
+        let (stop, stopped) = channel();
+        let status = ThreadStatus::default();
+        let mut thread = UpkeepThread {
+            connection,
+            writer,
+            clock,
+            expiring: schema.expiring,
+            window: schema.window,
+            deletions: 64,
+            stopped,
+            _reporter: status.reporter("upkeep"),
+        };
+        std::thread::Builder::new()
+            .name("store-upkeep".into())
+            .spawn(move || thread.run())
+            .map_err(|error| failure("start the upkeep", &error))?;
+        Ok(Upkeep { stop: Mutex::new(Some(stop)), status })
+    }
+
+    pub(super) fn health(&self) -> Result<(), Failure> {
+        self.status.health()
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.lock().take();
+    }
+}
+
+struct UpkeepThread {
+    connection: Connection,
+    writer: Writer,
+    clock: Arc<Clock>,
+    expiring: &'static [Expiring],
+    window: i64,
+    /// Rows of one deletion.
+    deletions: usize,
+    stopped: Receiver<()>,
+    _reporter: Reporter,
+}
+
+impl UpkeepThread {
+    fn run(&mut self) {
+        // A pass reads every row: often enough that few outlive their window by much, rarely enough to cost nothing.
+        let every = Duration::from_secs((self.window / 100).clamp(1, 3600).unsigned_abs());
+        let mut last = Instant::now();
+        while self.rest(TICK) {
+            self.checkpoint();
+            if last.elapsed() >= every {
+                if let Err(error) = self.delete_expired() {
+                    tracing::warn!(%error, "expired rows were not deleted");
+                }
+                last = Instant::now();
+            }
+        }
+    }
+
+    /// Waits; false when it is time to end.
+    fn rest(&self, time: Duration) -> bool {
+        matches!(self.stopped.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+    }
+
+    /// Moves most of a long log beside the writer, then lets the writer move the rest, so that the log starts anew: while
+    /// the log is written continuously, only the writer can find all of it moved.
+    fn checkpoint(&self) {
+        let frames = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1));
+        if frames.is_ok_and(|frames| frames < FRAMES) {
+            return;
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Ok(()) => self.writer.checkpoint(),
+            Err(error) => tracing::warn!(%error, "the write-ahead log was not moved into the database"),
+        }
+    }
+
+    fn delete_expired(&mut self) -> rusqlite::Result<()> {
+        for expiring in self.expiring {
+            let mut after: Vec<u8> = Vec::new();
+            loop {
+                let rows = self.rows(expiring.table, &after)?;
+                let Some((last, _)) = rows.last() else { break };
+                after.clone_from(last);
+                let expired: Vec<Vec<u8>> = rows.into_iter().filter_map(|(id, old)| old.then_some(id)).collect();
+                if !self.delete(expiring, expired) || !self.rest(Duration::from_millis(1)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next ids of a table, and whether each row has expired.
+    fn rows(&self, table: &str, after: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, bool)>> {
+        let sql = format!("SELECT id, at < ?2 FROM {table} WHERE id > ?1 ORDER BY id LIMIT {ROWS}");
+        let mut select = self.connection.prepare_cached(&sql)?;
+        let since = self.clock.now() - self.window;
+        let rows = select.query_map(params![after, since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect()
+    }
+
+    /// Deletes in steps; false when the store is failing or it is time to end.
+    fn delete(&mut self, expiring: &'static Expiring, mut expired: Vec<Vec<u8>>) -> bool {
+        while !expired.is_empty() {
+            let step: Vec<Vec<u8>> = expired.drain(..self.deletions.min(expired.len())).collect();
+            let since = self.clock.now() - self.window;
+            let (done, took) = channel();
+            let committed = self.writer.write(move |batch| {
+                let started = Instant::now();
+                let sql = format!("DELETE FROM {} WHERE id = ? AND at < ?", expiring.table);
+                let mut delete = batch.transaction.prepare_cached(&sql)?;
+                let mut deleted = 0;
+                for id in &step {
+                    deleted += i64::try_from(delete.execute(params![id, since])?).unwrap_or(0);
+                }
+                if let Some(tally) = expiring.tally {
+                    batch.add(tally, -deleted);
+                }
+                let _ = done.send(started.elapsed());
+                Ok(())
+            });
+            let Ok(took) = took.recv() else { return false };
+            drop(committed); // the writer commits it
+            self.deletions = match (took > STEP, took < STEP / 2) {
+                (true, _) => (self.deletions / 2).max(1),
+                (_, true) => (self.deletions * 2).min(ROWS),
+                _ => self.deletions,
+            };
+            if !self.rest(Duration::from_millis(2)) {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,211 @@
+//! The one thread that writes: takes all waiting writes, commits once, answers all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::database::{failure, set_meta};
+use super::elapsed::Clock;
+use super::thread_status::{Reporter, ThreadStatus};
+use crate::reason::{Failure, Reason};
+
+/// Most writes in one commit: bounds how long the first of them waits.
+const MOST: usize = 1024;
+/// How long a failing store rests before it is tried again.
+const REST: Duration = Duration::from_secs(1);
+
+/// The transaction that a write is part of.
+pub struct Batch<'a> {
+    /// The transaction. It is committed after all its writes, or rolled back with all of them.
+    pub transaction: &'a Transaction<'a>,
+    /// Elapsed seconds: what rows expire by.
+    pub now: i64,
+    changes: &'a mut BTreeMap<&'static str, i64>,
+}
+
+impl Batch<'_> {
+    /// Changes a tally, if the batch is committed.
+    pub fn add(&mut self, tally: &'static str, change: i64) {
+        *self.changes.entry(tally).or_default() += change;
+    }
+}
+
+/// A write that waits for its commit.
+trait PendingWrite: Send {
+    fn run(&mut self, batch: &mut Batch<'_>) -> rusqlite::Result<()>;
+    fn answer(self: Box<Self>, committed: Result<(), Failure>);
+}
+
+struct Write<W, T> {
+    work: Option<W>,
+    value: Option<T>,
+    answer: oneshot::Sender<Result<T, Failure>>,
+}
+
+impl<W, T> PendingWrite for Write<W, T>
+where
+    W: FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> rusqlite::Result<()> {
+        self.value = self.work.take().map(|work| work(batch)).transpose()?;
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Failure>) {
+        let value = self.value.ok_or_else(|| Failure::from(Reason::Failed));
+        let _ = self.answer.send(committed.and(value)); // the caller may have stopped waiting
+    }
+}
+
+enum Job {
+    Write(Box<dyn PendingWrite>),
+    /// Moves what is left of the write-ahead log into the database, so that the log starts anew.
+    Checkpoint,
+    Close(oneshot::Sender<()>),
+}
+
+type Tallies = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// Hands writes to the thread. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: Sender<Job>,
+    tallies: Tallies,
+    status: ThreadStatus,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        clock: Arc<Clock>,
+        tallies: BTreeMap<&'static str, u64>,
+    ) -> Result<Writer, Failure> {
+        let (jobs, receiver) = channel();
+        let (tallies, status) = (Arc::new(Mutex::new(tallies)), ThreadStatus::default());
+        let mut thread =
+            WriterThread { connection, clock, tallies: Arc::clone(&tallies), reporter: status.reporter("writer") };
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || thread.run(&receiver))
+            .map_err(|error| failure("start the writer", &error))?;
+        Ok(Writer { jobs, tallies, status })
+    }
+
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Failure>> {
+        let (answer, result) = oneshot::channel();
+        let sent = self.jobs.send(Job::Write(Box::new(Write { work: Some(work), value: None, answer })));
+        async move {
+            let ended = || Failure::new(Reason::Store, "the store's writer has ended");
+            sent.map_err(|_| ended())?;
+            result.await.map_err(|_| ended())?
+        }
+        .boxed()
+    }
+
+    pub(super) fn checkpoint(&self) {
+        let _ = self.jobs.send(Job::Checkpoint); // it has ended: nothing to do
+    }
+
+    pub(super) fn tally(&self, name: &'static str) -> u64 {
+        self.tallies.lock().get(name).copied().unwrap_or(0)
+    }
+
+    pub(super) fn health(&self) -> Result<(), Failure> {
+        self.status.health()
+    }
+
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    clock: Arc<Clock>,
+    tallies: Tallies,
+    reporter: Reporter,
+}
+
+impl WriterThread {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match jobs.recv_timeout(REST) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) if self.reporter.is_failing() => None,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut writes = Vec::new();
+            let mut closing = None;
+            let mut checkpoint = false;
+            let mut next = first;
+            while let Some(job) = next {
+                match job {
+                    Job::Write(write) => writes.push(write),
+                    Job::Checkpoint => checkpoint = true,
+                    Job::Close(done) => closing = Some(done),
+                }
+                next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
+            }
+            self.commit(writes);
+            if checkpoint
+                && let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            {
+                tracing::warn!(%error, "the write-ahead log was not moved into the database");
+            }
+            if let Some(done) = closing {
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    fn commit(&mut self, mut writes: Vec<Box<dyn PendingWrite>>) {
+        let result = self.transact(&mut writes).map_err(|error| failure("commit", &error));
+        match (&result, self.reporter.report(result.as_ref().err().cloned())) {
+            (Err(failure), false) => tracing::error!(%failure, "the store cannot be written"),
+            (Ok(()), true) => tracing::info!("the store can be written again"),
+            _ => {}
+        }
+        for write in writes {
+            write.answer(result.clone());
+        }
+    }
+
+    /// Also without writes: only a commit shows whether a failing store works again.
+    fn transact(&mut self, writes: &mut [Box<dyn PendingWrite>]) -> rusqlite::Result<()> {
+        let now = self.clock.now();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut changes = BTreeMap::new();
+        for write in writes.iter_mut() {
+            write.run(&mut Batch { transaction: &transaction, now, changes: &mut changes })?;
+        }
+        let mut tallies = self.tallies.lock().clone();
+        for (name, change) in changes {
+            let tally = tallies.entry(name).or_default();
+            *tally = tally.saturating_add_signed(change);
+        }
+        if let Some(now) = self.clock.to_write().or(writes.is_empty().then_some(now)) {
+            set_meta(&transaction, "elapsed", now)?;
+            for (name, value) in &tallies {
+                set_meta(&transaction, name, i64::try_from(*value).unwrap_or(i64::MAX))?;
+            }
+        }
+        transaction.commit()?;
+        *self.tallies.lock() = tallies;
+        Ok(())
+    }
+}
