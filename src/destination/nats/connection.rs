@@ -26,8 +26,9 @@ pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Dur
 /// Messages between the queue of [`in_flight`](super::in_flight) and the socket. Few, because the library sends them on
 /// the next connection when this one is lost.
 const LIBRARY_QUEUE: usize = 256;
-/// Reconnects of the library itself after a lost connection. The library knows servers of the cluster that are not in the
-/// settings; but it does not read files again, and it hides why it fails. After these attempts, a new client is created.
+/// Reconnects of the library itself after a lost connection. The library knows servers of the cluster that are not in
+/// the settings; but it does not read files again, and it hides why it fails. After these attempts, a new client is
+/// created.
 const LIBRARY_ATTEMPTS: usize = 8;
 
 /// One connection of a client. When the client reconnects, that is another connection with another number.

@@ -1,9 +1,9 @@
 //! Publishes without an outcome: a queue towards the connection, and a table of those that wait for an answer.
 //!
-//! async-nats has a table of its own. But it never removes an entry that gets no reply, it does not end its entries when
-//! the connection ends, and it sends what it queued while disconnected long after the caller gave up. Therefore answers
-//! arrive at an inbox of this destination, and this table decides: a publish leaves it with its answer, at its deadline,
-//! or with the end of the connection that carried it, whichever comes first, and its memory is freed.
+//! async-nats has a table of its own. But it never removes an entry that gets no reply, it does not end its entries
+//! when the connection ends, and it sends what it queued while disconnected long after the caller gave up. Therefore
+//! answers arrive at an inbox of this destination, and this table decides: a publish leaves it with its answer, at its
+//! deadline, or with the end of the connection that carried it, whichever comes first, and its memory is freed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::message::NatsMessage;
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
+mod refusals;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -218,35 +219,6 @@ impl PublishTable {
         });
         publishes.queue.clear();
         publishes.down = failure;
-    }
-
-    /// The server refused a publish to this subject. It does not say which publish, but it refuses all from now on. If
-    /// it took one on this connection before, confirms of others may still arrive.
-    pub(super) fn denied(&self, subject: &str, failure: &Failure) {
-        let mut publishes = self.publishes.lock();
-        let allowed_before = publishes.confirmed.len() >= MAX_CONFIRMED || publishes.confirmed.contains(subject);
-        publishes.confirmed.remove(subject);
-        self.resolve_where(&mut publishes, |publish| {
-            let sent = !matches!(publish.stage, SendStage::Queued(_));
-            let outcome = if allowed_before { Outcome::Unknown } else { Outcome::Again };
-            (sent && *publish.subject == *subject).then(|| outcome(failure.clone()))
-        });
-    }
-
-    /// The server closed the connection because a message exceeds this user's limit. It does not say which message. That
-    /// message has no answer, so the largest message without an answer exceeds the limit too, and is not stored. This
-    /// does not hold if a larger message that is not in the table may have been sent: one that left the table without
-    /// an answer, or a request to the JetStream API (`largest_request`, in bytes).
-    pub(super) fn too_large(&self, failure: &Failure, largest_request: usize) {
-        let publishes = self.publishes.lock();
-        let sent = publishes.open.iter().filter(|(_, publish)| matches!(publish.stage, SendStage::Sent));
-        let largest = sent.max_by_key(|(_, publish)| publish.size).map(|(token, publish)| (*token, publish.size));
-        if let Some((token, size)) = largest
-            && size >= publishes.unanswered.max(largest_request)
-        {
-            drop(publishes);
-            self.resolve(token, Outcome::Never(failure.clone()));
-        }
     }
 
     /// Ends the publishes that have timed out. Returns the time of the next call.

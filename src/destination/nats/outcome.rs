@@ -53,7 +53,7 @@ pub(super) fn of_answer(status: Option<StatusCode>, body: &[u8], stream: &str) -
     let answer: PubAck<'_> = serde_json::from_slice(body).ok()?;
     match answer.error {
         Some(error) => Some(of_error(&error)),
-        // `duplicate: true` is a confirm: the message id contains the subject, so the first copy was for the same target.
+        // `duplicate: true` is a confirm too: the id contains the subject, so the first copy was for the same target.
         None if answer.seq > 0 && answer.stream.is_some_and(|name| name.0 == stream) => Some(Outcome::Confirmed),
         None => None,
     }
@@ -66,7 +66,8 @@ fn of_error(error: &ApiError) -> Outcome {
         10054 | 10097 => return Outcome::Never(error.failure(Reason::TooLarge)),
         // Limits of the account, server, storage, memory or stream.
         10002 | 10023 | 10028 | 10047 | 10122 => Reason::Full,
-        // An error of the store. After some of them, such as a closed store, other replicas may still store the message.
+        // An error of the store. After some of them, such as a closed store, other replicas may still store the
+        // message.
         10077 => match &*error.description {
             "maximum messages exceeded" | "maximum bytes exceeded" | "maximum messages per subject exceeded" => {
                 Reason::Full

@@ -25,8 +25,8 @@ mod sender;
 
 /// How often the connection is checked in addition to events: the library drops events when there are many at once.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a publish may wait for its answer before the stream is checked. If another client subscribes to the subject,
-/// the server does not report that no stream takes it.
+/// How long a publish may wait for its answer before the stream is checked. If another client subscribes to the
+/// subject, the server does not report that no stream takes it.
 const STALLED: Duration = Duration::from_secs(5);
 /// The largest number of answers that are processed before messages are sent again.
 const MAX_BATCH: usize = 256;
@@ -183,7 +183,7 @@ impl ClientSession<'_> {
                 }
             }
             Event::SlowConsumer(_) => {
-                tracing::warn!(destination = %self.state.status.name(), "answers arrived faster than they were processed");
+                tracing::warn!(destination = %self.state.status.name(), "answers were dropped: they arrived too fast");
             }
             _ => {}
         }
@@ -226,8 +226,8 @@ impl ClientSession<'_> {
             });
         }
         match subject.strip_prefix(&self.prefix) {
-            // Without the inbox no answer arrives, so nothing is sent. The server does not accept the subscription later
-            // when the permission is granted: another connection is needed.
+            // Without the inbox no answer arrives, so nothing is sent. The server does not accept the subscription
+            // later when the permission is granted: another connection is needed.
             Some("*") => {
                 self.state.disconnected(failure.clone());
                 self.over = Some(failure);

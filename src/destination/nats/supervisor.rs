@@ -55,8 +55,8 @@ async fn keep_connected(access: Access, state: Arc<NatsState>) {
     }
 }
 
-/// Creates or checks the stream after each connect until it fits, and again when a publish reports that it does not: the
-/// stream may have been deleted, or another replica, which added its own topics at the same time, removed ours.
+/// Creates or checks the stream after each connect until it fits, and again when a publish reports that it does not:
+/// the stream may have been deleted, or another replica, which added its own topics at the same time, removed ours.
 async fn keep_topology(state: Arc<NatsState>) {
     let mut changes = state.status.subscribe();
     let mut attempt = 0_u32;

@@ -61,16 +61,19 @@ impl Wanted {
         let largest = self.body_limit as u64 + HEADERS;
         if (server.max_payload as u64) < largest {
             found.warnings.push(format!(
-                "the server's max_payload is {} bytes, but bodies of up to {} bytes are accepted: larger events become dead letters",
+                "the server's max_payload is {} bytes, and the body limit {} bytes: larger events become dead letters",
                 server.max_payload, self.body_limit
             ));
         }
         let problem = |text: String| Failure::new(Reason::Topology, text);
         let name = &self.stream;
         let Some(stream) = stream else {
-            match self.create {
-                true => found.lines.push(format!("stream {name} does not exist yet")),
-                false => found.problems.push(problem(format!("stream {name} does not exist: create it"))),
+            if self.create {
+                found.lines.push(format!("stream {name} does not exist yet"));
+            } else {
+                found
+                    .problems
+                    .push(problem(format!("stream {name} does not exist: create it, or set topology: ensure")));
             }
             return found;
         };
@@ -81,10 +84,11 @@ impl Wanted {
         }
         found.lines.push(format!("stream {name}: {} messages", stream["state"]["messages"]));
         let missing = self.missing(Some(stream)).join(", ");
-        match missing.is_empty() {
-            true => {}
-            false if self.create => found.lines.push(format!("stream {name} does not take {missing} yet")),
-            false => found.problems.push(problem(format!("stream {name} does not take {missing}"))),
+        if !missing.is_empty() && self.create {
+            found.lines.push(format!("stream {name} does not take {missing} yet"));
+        } else if !missing.is_empty() {
+            let text = format!("stream {name} does not take {missing}: add the subjects, or set topology: ensure");
+            found.problems.push(problem(text));
         }
         let warnings = warnings(&stream["config"], largest, replicas);
         found.warnings.extend(warnings.into_iter().map(|warning| format!("stream {name}: {warning}")));
@@ -98,7 +102,7 @@ fn subjects_of(stream: &Value) -> Vec<String> {
     subjects.filter_map(Value::as_str).map(String::from).collect()
 }
 
-/// What makes a stream less safe than a created one. `largest` is the size of the largest event in bytes.
+/// What makes a stream less safe than one that the destination creates. `largest` is the size of the largest event in bytes.
 fn warnings(config: &Value, largest: u64, replicas: bool) -> Vec<String> {
     let mut found = Vec::new();
     let text = |key: &str| config[key].as_str().unwrap_or_default().to_string();
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_a_problem_only_if_it_is_not_created() {
+    fn missing_topology_is_a_problem_only_in_verify_mode() {
         let with = |key: &str| {
             let mut stream = stream(&["a", "b"]);
             stream["config"][key] = true.into();
@@ -169,7 +173,7 @@ mod tests {
             (true, None, "", vec!["stream E does not exist yet"]),
             (false, None, "does not exist", vec![]),
             (true, Some(stream(&["a"])), "", vec!["stream E: 7 messages", "stream E does not take b yet"]),
-            (false, Some(stream(&["a"])), "does not take b", vec!["stream E: 7 messages"]),
+            (false, Some(stream(&["a"])), "does not take b:", vec!["stream E: 7 messages"]),
             (false, Some(stream(&[">"])), "", vec!["stream E: 7 messages"]),
             (true, Some(with("no_ack")), "no_ack", vec!["stream E: 7 messages"]),
             (true, Some(with("sealed")), "sealed", vec!["stream E: 7 messages"]),

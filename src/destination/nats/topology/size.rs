@@ -31,7 +31,8 @@ impl StreamSize {
             10005 => text.contains("insufficient storage"),
             code => matches!(code, 10002 | 10023 | 10047 | 10122),
         };
-        // An offline server comes back, but a stream would keep its one replica. So the next attempt asks for all again.
+        // An offline server comes back, but a stream would keep its one replica. So the next attempt asks for all
+        // again.
         let fewer = self.replicas > 1 && !text.contains("offline");
         match code {
             _ if no_room && self.bytes / 2 >= LEAST_BYTES => self.bytes /= 2,

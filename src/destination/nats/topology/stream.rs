@@ -41,7 +41,7 @@ pub(in crate::destination::nats) async fn ensure(wanted: &Wanted, connection: &C
             // Another replica has created it, with slightly different settings.
             Err(error) if error.code() == 10058 => {}
             Err(error) if error.denied() => {
-                let why = format!("stream {name} does not take every topic, and this user may not change it");
+                let why = format!("stream {name} does not take every topic, and this user may not create or change it");
                 return Err(Failure::new(Reason::NotAuthorized, why));
             }
             Err(error) => return Err(explain(wanted, connection, error).await),
@@ -114,8 +114,8 @@ async fn create(wanted: &Wanted, connection: &Connection) -> Result<(), RequestE
     Ok(())
 }
 
-/// Adds subjects, and changes nothing else. A subject that a new one covers is removed, because a stream must not name a
-/// subject twice.
+/// Adds subjects, and changes nothing else. A subject that a new one covers is removed, because a stream must not name
+/// a subject twice.
 async fn add(
     wanted: &Wanted,
     connection: &Connection,

@@ -14,7 +14,8 @@ pub(super) fn covers(pattern: &str, topic: &str) -> bool {
     }
 }
 
-/// The topics that no pattern covers, without those that another of them covers: a stream must not name a subject twice.
+/// The topics that no pattern covers, without those that another of them covers: a stream must not name a subject
+/// twice.
 pub(super) fn missing(patterns: &[String], topics: &[String]) -> Vec<String> {
     let mut missing: Vec<String> = Vec::new();
     for topic in topics {
