@@ -1,5 +1,5 @@
-//! What the embedded ledger costs with many ids: disk per id, claim and record, start; and, with `--forget`, how long a
-//! record takes while all of them are being forgotten.
+//! The cost of the embedded ledger with many ids: disk space per id, time to open, to claim and to record. With `--forget`,
+//! also the time of a record while all old ids are being deleted.
 //!
 //! ```text
 //! cargo bench --bench ledger -- --ids 10000000 --directory /var/tmp/ledger [--forget]
@@ -28,21 +28,21 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let ledger = embedded::open(&directory, WINDOW).expect("opens");
-        let had = ledger.ids();
+        let existing = ledger.ids();
         let started = Instant::now();
-        deliver(&ledger, had..ids.max(had), 1024).await;
+        deliver(&ledger, existing..ids.max(existing), 1024).await;
         let seconds = started.elapsed().as_secs_f64();
-        println!("filled to {ids} ids at {:.0}/s (1024 at once)", (ids.saturating_sub(had)) as f64 / seconds);
+        println!("filled to {ids} ids: {:.0} ids/s, 1024 concurrent", (ids.saturating_sub(existing)) as f64 / seconds);
         ledger.close().await;
         drop(ledger);
         let bytes: u64 = std::fs::read_dir(&directory)
             .expect("the directory")
             .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
             .sum();
-        println!("disk: {:.1} MiB, {:.1} bytes an id", bytes as f64 / 1048576.0, bytes as f64 / ids as f64);
+        println!("disk: {:.1} MiB, {:.1} bytes per id", bytes as f64 / 1048576.0, bytes as f64 / ids as f64);
         let started = Instant::now();
         let ledger = embedded::open(&directory, WINDOW).expect("opens");
-        println!("start: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+        println!("open: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         for (name, range) in [("new", ids..ids + 50_000), ("known", 0..50_000)] {
             let mut times: Vec<Duration> = Vec::new();
             for id in range {
@@ -56,22 +56,22 @@ fn main() {
             }
             times.sort_unstable();
             let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e6;
-            println!("claim of {name} ids, one at a time: p50 {:.1} µs, p99 {:.1} µs", at(0.5), at(0.99));
+            println!("claim of {name} ids, sequential: p50 {:.1} µs, p99 {:.1} µs", at(0.5), at(0.99));
         }
         let started = Instant::now();
         deliver(&ledger, ids..ids + 100_000, 64).await;
-        println!("claim and record, 64 at once: {:.0}/s", 100_000.0 / started.elapsed().as_secs_f64());
+        println!("claim and record, 64 concurrent: {:.0}/s", 100_000.0 / started.elapsed().as_secs_f64());
         ledger.close().await;
         drop(ledger);
         if std::env::args().any(|argument| argument == "--forget") {
-            for (window, name) in [(WINDOW, "nothing is"), (Duration::from_secs(1), "old ids are")] {
+            for (window, name) in [(WINDOW, "nothing expires"), (Duration::from_secs(1), "old ids are deleted")] {
                 record_while_forgetting(&directory, window, name).await;
             }
         }
     });
 }
 
-/// One claim and record after the other for ten seconds.
+/// Claims and records, one after the other, for ten seconds.
 async fn record_while_forgetting(directory: &std::path::Path, window: Duration, name: &str) {
     let ledger = embedded::open(directory, window).expect("opens");
     let (before, started, mut times) = (ledger.ids(), Instant::now(), Vec::new());
@@ -84,9 +84,9 @@ async fn record_while_forgetting(directory: &std::path::Path, window: Duration, 
     }
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let forgotten = (before + times.len() as u64).saturating_sub(ledger.ids());
+    let deleted = (before + times.len() as u64).saturating_sub(ledger.ids());
     println!(
-        "claim and record while {name} forgotten ({forgotten} ids in 10 s): p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
+        "claim and record while {name} ({deleted} ids in 10 s): p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
         at(0.5),
         at(0.99),
         at(1.0)
@@ -94,12 +94,12 @@ async fn record_while_forgetting(directory: &std::path::Path, window: Duration, 
     ledger.close().await;
 }
 
-async fn deliver(ledger: &Arc<dyn Ledger>, range: std::ops::Range<u64>, at_once: u64) {
-    let workers = (0..at_once).map(|worker| {
+async fn deliver(ledger: &Arc<dyn Ledger>, range: std::ops::Range<u64>, concurrency: u64) {
+    let workers = (0..concurrency).map(|worker| {
         let (ledger, range) = (Arc::clone(ledger), range.clone());
         tokio::spawn(async move {
             let target = Target::new("stream", "file.playback_ready");
-            for id in range.skip(worker as usize).step_by(at_once as usize) {
+            for id in range.skip(worker as usize).step_by(concurrency as usize) {
                 let key = key(id);
                 if let Claim::Mine(ticket, _) = ledger.claim(&key, 0).await.expect("claimed") {
                     let facts = vec![Fact::Confirmed(target.clone())];

@@ -1,4 +1,4 @@
-//! The harness itself: brokers come, go, freeze and leave nothing behind.
+//! The test harness itself: brokers start, stop, freeze and leave nothing behind.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn address(broker: &Broker) -> SocketAddr {
     broker.url().trim_start_matches("nats://").parse().expect("an address")
 }
 
-/// The first bytes that a NATS server sends by itself.
+/// Whether a NATS server sends its greeting, the first bytes of each connection.
 fn greets(broker: &Broker) -> bool {
     let mut greeting = [0; 4];
     TcpStream::connect(address(broker)).is_ok_and(|mut stream| {
@@ -23,7 +23,7 @@ fn greets(broker: &Broker) -> bool {
 }
 
 #[test]
-fn a_broker_comes_and_goes() {
+fn a_broker_can_be_killed_paused_and_restarted() {
     let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 2000\n", env: &[] });
     let port = address(&nats).port();
     assert!(greets(&nats));
@@ -44,7 +44,7 @@ fn a_broker_comes_and_goes() {
 }
 
 #[test]
-fn two_brokers_do_not_meet() {
+fn two_brokers_are_independent() {
     let (one, other) = (Broker::start(Kind::Nats), Broker::start(Kind::Nats));
     one.kill();
     assert!(greets(&other));
@@ -52,14 +52,14 @@ fn two_brokers_do_not_meet() {
 }
 
 #[test]
-fn the_shared_one_is_the_same_for_all() {
+fn the_shared_broker_is_one_per_process() {
     let shared = Broker::shared(Kind::Nats);
     assert_eq!(shared.url(), Broker::shared(Kind::Nats).url());
     assert!(greets(shared));
 }
 
 #[test]
-fn tls_comes_with_its_authority() {
+fn a_tls_broker_exports_its_ca() {
     let nats = Broker::start_with(Kind::Nats, With { conf: "", env: &[("BROKERS_TLS", "1")] });
     assert!(nats.url().starts_with("tls://test:test@"));
     assert!(Path::new(nats.export("BROKERS_CA")).exists());

@@ -1,5 +1,5 @@
-//! The whole program as a process, from a signed POST to what a worker reads: over every destination, through duplicates,
-//! crashes, hang-ups and shutdown. To add a destination is one line at the end.
+//! The whole program as a process, from a signed POST to what a worker reads: over every destination, with duplicates,
+//! crashes, clients that hang up, and shutdown. A new destination is one line at the end.
 
 #[path = "destinations/mod.rs"]
 mod suite;
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 const TOPIC: &str = "file.playback_ready";
 
-async fn every_event_with_every_attribute<S: Subject>(place: Place<S>) {
+async fn every_event_is_published_with_its_attributes<S: Subject>(place: Place<S>) {
     let program = place.serve();
     program.ready().await;
     let at = 1_745_409_600;
@@ -56,18 +56,18 @@ async fn every_event_with_every_attribute<S: Subject>(place: Place<S>) {
         }
         let attributes: BTreeMap<&str, &str> = attributes.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(attributes, expected, "{}", sample.name);
-        assert_eq!(data, sample.body, "the very bytes that were signed");
+        assert_eq!(data, sample.body, "the body is the exact bytes that were signed");
         if S::DIFFERENCES.keeps_key {
             assert_eq!(stored[0].key.as_ref(), Some(&sample.subject));
         }
     }
     let log = program.log();
     for secret in [SECRET, SECRET.trim_start_matches("whsec_"), "https://", "\"fileId\""] {
-        assert!(!log.contains(secret), "the log holds {secret}:\n{log}");
+        assert!(!log.contains(secret), "the log contains {secret}:\n{log}");
     }
 }
 
-async fn unknown_and_unusable<S: Subject>(place: Place<S>) {
+async fn unknown_events_are_unrouted_and_unusable_ones_dead_lettered<S: Subject>(place: Place<S>) {
     let program = place.serve();
     program.ready().await;
     let url = program.url("videogen");
@@ -89,7 +89,7 @@ async fn copies_are_published_once<S: Subject>(place: Place<S>) {
     let event = body("file.playback_ready", "f1");
     assert_eq!(post(&url, "a", &event).await.word(), "200 accepted");
     assert_eq!(post(&url, "a", &event).await.word(), "200 duplicate");
-    // The id decides; another body is counted.
+    // Only the id decides. A different body raises a metric.
     assert_eq!(post(&url, "a", &body("file.playback_ready", "f2")).await.word(), "200 duplicate");
     assert_eq!(program.metric("hookbridge_body_differs_total{source=\"videogen\"}").await, 1.0);
     let client = client();
@@ -107,7 +107,7 @@ async fn copies_are_published_once<S: Subject>(place: Place<S>) {
     assert_eq!(place.counts(TOPIC).await, BTreeMap::from([("a".into(), 1), ("b".into(), 1)]));
 }
 
-/// Sends numbered deliveries until told to stop; which were answered 200.
+/// Sends numbered deliveries until `stop` is set. Returns the ids of all, and of those that were answered 200.
 async fn load(url: String, stop: Arc<AtomicBool>, tag: &str) -> (Vec<String>, Vec<String>) {
     let client = client();
     let workers = (0..16).map(|worker| {
@@ -122,13 +122,13 @@ async fn load(url: String, stop: Arc<AtomicBool>, tag: &str) -> (Vec<String>, Ve
                 let id = format!("{tag}_{worker}_{number}");
                 let body = body("file.playback_ready", &format!("f{worker}"));
                 let answer = answer(request(&client, &url, &id, body.as_bytes())).await;
-                let broken = answer.is_err();
+                let disconnected = answer.is_err();
                 if answer.is_ok_and(|answer| answer.status == 200) {
                     good.push(id.clone());
                 }
                 sent.push(id);
-                if broken {
-                    break; // the program is gone
+                if disconnected {
+                    break; // the program has ended
                 }
             }
             (sent, good)
@@ -143,23 +143,23 @@ async fn load(url: String, stop: Arc<AtomicBool>, tag: &str) -> (Vec<String>, Ve
     (sent, good)
 }
 
-async fn until_under_way(program: &Program) {
+async fn until_under_load(program: &Program) {
     let accepted = "hookbridge_deliveries_total{source=\"videogen\",outcome=\"accepted\"}";
-    until("under way", SOON, async || (program.metric(accepted).await >= 200.0).then_some(())).await;
+    until("200 deliveries accepted", SOON, async || (program.metric(accepted).await >= 200.0).then_some(())).await;
 }
 
-async fn killed_under_load<S: Subject>(place: Place<S>) {
+async fn a_crash_under_load_loses_nothing<S: Subject>(place: Place<S>) {
     let mut program = place.serve();
     program.ready().await;
     let loading = tokio::spawn(load(program.url("videogen"), Arc::default(), "k"));
-    until_under_way(&program).await;
+    until_under_load(&program).await;
     program.kill();
     let (sent, good) = loading.await.expect("no panic");
     let before = place.counts(TOPIC).await;
     for id in &good {
-        assert!(before.contains_key(id), "{id} was answered 200 and is lost");
+        assert!(before.contains_key(id), "{id} was answered 200 but is lost");
     }
-    // The sender tries everything again that got no 200, and one that did.
+    // The sender retries every delivery: those without a 200, as it would, and also those that got one.
     let program = place.serve();
     program.ready().await;
     let (client, url) = (client(), program.url("videogen"));
@@ -172,26 +172,31 @@ async fn killed_under_load<S: Subject>(place: Place<S>) {
     assert_eq!(after.len(), sent.len());
     let open = sent.len() - good.len();
     let allowed = if S::DIFFERENCES.dedups { 0 } else { open };
-    assert!(doubled <= allowed, "{doubled} doubled, {open} were open at the kill");
+    assert!(doubled <= allowed, "{doubled} published twice, {open} were open at the kill");
     for id in &good {
-        assert_eq!(after[id], 1, "{id} was answered 200 and published again");
+        assert_eq!(after[id], 1, "{id} was answered 200 but published again");
     }
 }
 
-async fn terminated_under_load<S: Subject>(place: Place<S>) {
+async fn sigterm_under_load_loses_nothing<S: Subject>(place: Place<S>) {
     let mut program = place.serve();
     program.ready().await;
     let stop = Arc::new(AtomicBool::new(false));
     let loading = tokio::spawn(load(program.url("videogen"), Arc::clone(&stop), "t"));
-    until_under_way(&program).await;
+    until_under_load(&program).await;
     assert!(program.term().success());
     stop.store(true, Ordering::Relaxed);
     let (_, good) = loading.await.expect("no panic");
     let counts = place.counts(TOPIC).await;
     let not_once: Vec<_> =
         good.iter().filter(|id| counts.get(*id) != Some(&1)).map(|id| (id, counts.get(id))).collect();
-    assert!(not_once.is_empty(), "of {} answered 200 and {} there, not once: {not_once:?}", good.len(), counts.len());
-    // What was published was recorded: nothing is published again.
+    assert!(
+        not_once.is_empty(),
+        "{} answered 200, {} published; not exactly once: {not_once:?}",
+        good.len(),
+        counts.len()
+    );
+    // Every publish was recorded, so every retry is a duplicate.
     let program = place.serve();
     program.ready().await;
     for id in counts.keys() {
@@ -201,7 +206,7 @@ async fn terminated_under_load<S: Subject>(place: Place<S>) {
     }
 }
 
-async fn a_thousand_clients_hang_up<S: Subject>(place: Place<S>) {
+async fn clients_that_hang_up_lose_nothing<S: Subject>(place: Place<S>) {
     use tokio::io::AsyncWriteExt as _;
     let program = place.serve();
     program.ready().await;
@@ -218,7 +223,7 @@ async fn a_thousand_clients_hang_up<S: Subject>(place: Place<S>) {
             );
             let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
             stream.write_all(head.as_bytes()).await.expect("sent");
-            // Every other one hangs up with its body half sent.
+            // Every second client hangs up after half of its body.
             let part = if number.is_multiple_of(2) { event.len() } else { event.len() / 2 };
             stream.write_all(&event.as_bytes()[..part]).await.expect("sent");
         }
@@ -240,8 +245,9 @@ async fn a_thousand_clients_hang_up<S: Subject>(place: Place<S>) {
 
 suite::place::whole_program! {
     {
-        every_event_with_every_attribute unknown_and_unusable copies_are_published_once killed_under_load
-        terminated_under_load a_thousand_clients_hang_up
+        every_event_is_published_with_its_attributes unknown_events_are_unrouted_and_unusable_ones_dead_lettered
+        copies_are_published_once a_crash_under_load_loses_nothing sigterm_under_load_loses_nothing
+        clients_that_hang_up_lose_nothing
     };
     files: suite::file::Files;
     nats: suite::nats::Nats;

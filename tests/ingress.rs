@@ -1,4 +1,4 @@
-//! Every status of the webhook listener, over HTTP/1.1 and HTTP/2, by the whole program.
+//! Every status of the webhook listener, over HTTP/1.1 and HTTP/2, with the whole program.
 
 mod support;
 
@@ -27,7 +27,7 @@ async fn send(bridge: &Bridge, change: impl FnOnce(&mut HeaderMap), body: &str) 
 }
 
 #[tokio::test]
-async fn what_is_not_a_delivery_is_refused_and_leaves_no_trace() {
+async fn requests_that_are_no_deliveries_are_refused_and_leave_no_trace() {
     let bridge = bridge("");
     let good = body("file.playback_ready", "f1");
     let old = now() - 301;
@@ -74,7 +74,7 @@ async fn what_is_not_a_delivery_is_refused_and_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn paths_and_methods() {
+async fn unknown_paths_and_methods_are_refused() {
     let bridge = bridge("");
     let (client, base) = (client(), format!("http://{}", bridge.program.webhooks));
     for (method, path, status) in [
@@ -100,18 +100,18 @@ async fn paths_and_methods() {
 }
 
 #[tokio::test]
-async fn bodies_over_the_limit_are_refused_whatever_their_length_says() {
+async fn bodies_over_the_limit_are_refused_with_and_without_content_length() {
     let bridge = bridge("limits: {body: 4KiB}");
     let large = "x".repeat(5000);
     assert_eq!(send(&bridge, |_| (), &large).await.word(), "413 body_too_large");
-    // Chunked: no length is announced.
+    // A chunked body announces no length.
     let chunks = futures_util::stream::iter((0..5).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 1000])));
     let request = request(&client(), &bridge.program.url("videogen"), "msg_1", b"");
     let answer = answer(request.body(reqwest::Body::wrap_stream(chunks))).await.expect("an answer");
     assert_eq!(answer.word(), "413 body_too_large");
 }
 
-/// Sends raw bytes and reads until the answer's head is there or the connection ends.
+/// Sends raw bytes, and reads until the head of the answer is complete or the connection ends.
 async fn raw(bridge: &Bridge, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
     stream.write_all(bytes).await.expect("sent");
@@ -128,7 +128,7 @@ async fn raw(bridge: &Bridge, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_408() {
+async fn an_incomplete_body_times_out_with_408() {
     let bridge = bridge("limits: {read_timeout: 300ms}");
     let head = format!(
         "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
@@ -140,9 +140,9 @@ async fn a_body_that_does_not_come_is_408() {
 }
 
 #[tokio::test]
-async fn limits_shed_before_the_body_is_read() {
+async fn the_byte_limit_counts_received_bytes() {
     let bridge = bridge("limits: {bytes: 16KiB, body: 16KiB, read_timeout: 20s}\n");
-    // One that announces a body, and does not send it, holds nothing; one that sent most of it holds what it sent.
+    // A request that has only announced its body takes none of the limit; then it takes what it has sent.
     let mut slow = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
     let head = format!(
         "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
@@ -152,7 +152,7 @@ async fn limits_shed_before_the_body_is_read() {
     slow.write_all(head.as_bytes()).await.expect("sent");
     assert_eq!(post(&bridge.program.url("videogen"), "m1", &body("file.playback_ready", "f")).await.status, 200);
     slow.write_all(&[b'x'; 14_900]).await.expect("sent");
-    support::wait::until("the slow body is in memory", Duration::from_secs(20), async || {
+    support::wait::until("the slow body in memory", Duration::from_secs(20), async || {
         (bridge.program.metric("hookbridge_in_flight_bytes").await >= 14_000.0).then_some(())
     })
     .await;
@@ -161,7 +161,7 @@ async fn limits_shed_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn both_protocols() {
+async fn http_1_and_2_are_served() {
     let bridge = bridge("");
     hookbridge::tls::install_provider();
     let http2 = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
@@ -174,7 +174,7 @@ async fn both_protocols() {
     }
 }
 
-/// A request whose body does not come: it is in flight until its connection ends.
+/// A request that never sends its body: it is in flight until its connection ends.
 async fn held(bridge: &Bridge, source: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
     let head = format!(
@@ -188,11 +188,11 @@ async fn held(bridge: &Bridge, source: &str) -> TcpStream {
 
 async fn in_flight(bridge: &Bridge, count: f64) {
     let all = async || (bridge.program.metric("hookbridge_in_flight").await == count).then_some(());
-    support::wait::until("in flight", Duration::from_secs(20), all).await;
+    support::wait::until("requests in flight", Duration::from_secs(20), all).await;
 }
 
 #[tokio::test]
-async fn a_source_that_has_too_much_in_flight_is_told_429() {
+async fn a_source_with_too_much_in_flight_gets_429() {
     let secret = support::program::SECRET;
     let bridge = bridge(&format!(
         "limits: {{read_timeout: 20s}}\nsources: {{videogen: {{in_flight: 2}}, other: {{secrets: ['{secret}'], events: [a]}}}}\n"
@@ -202,7 +202,7 @@ async fn a_source_that_has_too_much_in_flight_is_told_429() {
     let event = body("file.playback_ready", "f");
     let refused = post(&bridge.url("videogen"), "m1", &event).await;
     assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("429 source_full", Some("2")));
-    // The other source has room of its own.
+    // The limit is per source: the other source is not affected.
     assert_eq!(post(&bridge.url("other"), "m1", r#"{"type":"a"}"#).await.word(), "200 accepted");
     drop(slow);
     in_flight(&bridge, 0.0).await;
@@ -217,17 +217,17 @@ async fn requests_and_connections_are_bounded() {
     let slow = [held(&bridge, "videogen").await, held(&bridge, "videogen").await];
     in_flight(&bridge, 2.0).await;
     let event = body("file.playback_ready", "f");
-    // The third connection is the last that there is room for.
+    // This is the third and last connection that is accepted.
     let client = client();
     let full = answer(request(&client, &bridge.url("videogen"), "m1", event.as_bytes())).await.expect("an answer");
     assert_eq!((full.word().as_str(), full.retry_after.as_deref()), ("503 process_full", Some("2")));
-    let mut fourth = TcpStream::connect(&bridge.program.webhooks).await.expect("the system takes it");
+    let mut fourth = TcpStream::connect(&bridge.program.webhooks).await.expect("the system's backlog accepts it");
     fourth.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
     let mut byte = [0; 1];
     let waits = tokio::time::timeout(Duration::from_millis(300), fourth.read(&mut byte)).await;
     assert!(waits.is_err(), "a fourth connection was served: {waits:?}");
     drop(slow);
-    // Now it is.
+    // The closed connections make room for it.
     let served = tokio::time::timeout(Duration::from_secs(20), fourth.read(&mut byte)).await;
     assert_eq!(served.expect("in time").expect("read"), 1);
     in_flight(&bridge, 0.0).await;
@@ -235,7 +235,7 @@ async fn requests_and_connections_are_bounded() {
 }
 
 #[tokio::test]
-async fn header_lines_are_counted() {
+async fn too_many_header_lines_get_431() {
     let bridge = bridge("limits: {headers: 20}\n");
     let good = body("file.playback_ready", "f1");
     let many = |headers: &mut HeaderMap| {
@@ -248,12 +248,12 @@ async fn header_lines_are_counted() {
 }
 
 #[tokio::test]
-async fn silent_connections_make_room_for_deliveries() {
+async fn silent_connections_are_closed_to_make_room() {
     let bridge = bridge("limits: {connections: 3, read_timeout: 300ms}\n");
     let mut silent = Vec::new();
-    for begun in ["", "POST /webhooks/videogen HTTP/1.1\r\nhost: ", ""] {
+    for start in ["", "POST /webhooks/videogen HTTP/1.1\r\nhost: ", ""] {
         let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
-        stream.write_all(begun.as_bytes()).await.expect("sent");
+        stream.write_all(start.as_bytes()).await.expect("sent");
         silent.push(stream);
     }
     let event = body("file.playback_ready", "f");
@@ -266,7 +266,7 @@ async fn silent_connections_make_room_for_deliveries() {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_its_side_still_gets_its_answer() {
+async fn a_client_that_closes_its_side_still_gets_its_answers() {
     let bridge = bridge("");
     let (now, event) = (now(), body("file.playback_ready", "f"));
     let request = |id: &str| {
@@ -288,7 +288,7 @@ async fn a_client_that_ends_its_side_still_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_that_is_asked_about_first_is_not_sent() {
+async fn expect_100_continue_gets_413_before_a_large_body_is_sent() {
     let bridge = bridge("limits: {body: 4KiB}\n");
     let head = format!(
         "POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
@@ -299,7 +299,7 @@ async fn a_body_over_the_limit_that_is_asked_about_first_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_source_that_sends_faster_than_its_rate_is_told_429() {
+async fn a_source_above_its_rate_gets_429() {
     let bridge = bridge("sources: {videogen: {rate: 1}}\n");
     let event = body("file.playback_ready", "f");
     let mut words = Vec::new();
@@ -314,9 +314,9 @@ async fn a_source_that_sends_faster_than_its_rate_is_told_429() {
     assert!((1..30).contains(&taken), "{words:?}");
 }
 
-/// At the finest level, through refusals, dead letters, duplicates and an unreachable broker.
+/// At level `trace`, with refusals, dead letters, duplicates and an unreachable broker.
 #[tokio::test]
-async fn no_log_holds_a_body_a_url_or_a_secret() {
+async fn logs_contain_no_body_url_or_secret() {
     let bridge = Bridge::serve_with(
         "sources: {videogen: {}}\nroutes: [{match: 'file.playback_ready', to: [files]}, {match: '**', to: [broker]}]\n",
         "broker: {url: 'nats://user:hunter2hunter2@127.0.0.1:1'}",
@@ -343,12 +343,12 @@ async fn no_log_holds_a_body_a_url_or_a_secret() {
         "{log}"
     );
     for secret in ["xyzzy", "plugh", "signed.example", "hunter2", "eHl6enk", &support::program::SECRET[6..]] {
-        assert!(!log.contains(secret), "the log holds {secret}");
+        assert!(!log.contains(secret), "the log contains {secret}");
     }
 }
 
 #[tokio::test]
-async fn what_is_counted() {
+async fn metrics_count_deliveries_and_refusals() {
     let bridge = bridge("");
     let url = bridge.url("videogen");
     assert_eq!(post(&url, "m1", &body("file.playback_ready", "f")).await.status, 200);
@@ -372,7 +372,7 @@ async fn what_is_counted() {
     assert!((now() as f64 - last).abs() < 60.0, "{last}");
     let offset = bridge.program.metric("hookbridge_sender_clock_offset_seconds{source=\"videogen\"}").await;
     assert!(offset.abs() < 60.0, "{offset}");
-    // Answers that have nothing to do with deliveries are known by an id too.
+    // Answers that are not about deliveries have a request id too.
     let (status, page) = bridge.program.get("/nowhere").await;
     assert!(status == 404 && page.contains("urn:hookbridge:problem:not_found"), "{page}");
     let health = client().post(format!("http://{}/healthz", bridge.program.webhooks)).send().await.expect("an answer");

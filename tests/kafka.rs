@@ -1,4 +1,4 @@
-//! What is special about Kafka: clusters, replicas, fatal errors, authentication, and what Java reads.
+//! What only Kafka has: clusters, replicas, fatal errors, authentication, and records that a Java client reads.
 
 mod support;
 
@@ -27,7 +27,7 @@ use hookbridge::telemetry::metrics::Metrics;
 use suite::bench::{BODY_LIMIT, PUBLISH_TIMEOUT};
 use support::event::{event, message};
 
-/// What a destination on these brokers is opened with.
+/// Settings and names: every topic begins with the scope.
 fn opening(scope: &str, servers: &str, topics: &[&str]) -> Opening {
     Opening {
         settings: suite::kafka::settings(scope, servers),
@@ -49,19 +49,16 @@ fn open(opening: Opening) -> Handle {
     )
 }
 
-/// An event whose id says where in the order of its key it is.
+/// An event whose id ends with its position among the events of its key.
 fn keyed(topic: &str, key: &str, number: usize) -> Message {
     Message { key: Some(key.to_owned()), ..message(topic, event(&format!("{key}_{number}"))) }
 }
 
 fn reason(outcome: &Outcome) -> Option<Reason> {
-    match outcome {
-        Outcome::Confirmed => None,
-        Outcome::Again(failure) | Outcome::Unknown(failure) | Outcome::Never(failure) => Some(failure.reason),
-    }
+    outcome.failure().map(|failure| failure.reason)
 }
 
-/// Asserts that the first copies of each key are stored in the order in which they were sent.
+/// Asserts that the first copies of the events of each key are stored in the order in which they were sent.
 fn assert_order(stored: &[suite::Stored]) {
     let mut last = std::collections::HashMap::<String, usize>::new();
     let mut seen = std::collections::HashSet::new();

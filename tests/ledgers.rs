@@ -1,4 +1,4 @@
-//! One conformance suite over every ledger. What differs is declared in [`Case`]; to add a ledger is one line at the end.
+//! One conformance suite over every ledger. [`Case`] declares how they differ. A new ledger is one line at the end.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use hookbridge::ledger::{Claim, DeadLetter, Ledger, Record, embedded, memory};
 use hookbridge::protocol::{End, Fact, Known, Target, Ticket};
 use hookbridge::reason::{Failure, Reason};
 
-/// A ledger under test, and what it promises beyond the others.
+/// A ledger under test, and the guarantees that not every ledger gives.
 struct Case {
     open: fn(&Path, Duration) -> Arc<dyn Ledger>,
     survives_restart: bool,
@@ -56,7 +56,7 @@ async fn record(ledger: &dyn Ledger, id: &str, ticket: Ticket, record: Record) -
     ledger.record(&key(id), ticket, record).await.expect("the store works")
 }
 
-async fn one_winner_of_many(case: Case, directory: &Path) {
+async fn one_of_many_claims_wins(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, WEEK);
     let claims = (0..200).map(|_| {
         let ledger = Arc::clone(&ledger);
@@ -78,13 +78,13 @@ async fn one_winner_of_many(case: Case, directory: &Path) {
     assert_eq!(closed(&*ledger, "a").await, Some(End::Delivered));
 }
 
-async fn losers_learn_why_the_winner_stopped(case: Case, directory: &Path) {
+async fn waiting_copies_get_the_reason_of_the_release(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, WEEK);
     let (ticket, _) = mine(&*ledger, "a").await;
     let Claim::Busy(other) = claim(&*ledger, "a").await else { panic!("not busy") };
     ledger.release(&key("a"), ticket, Reason::Unreachable);
     assert_eq!(other.await, Err(Reason::Unreachable));
-    mine(&*ledger, "a").await; // and the next may try
+    mine(&*ledger, "a").await; // the next copy gets the claim
 }
 
 async fn release_needs_the_current_ticket(case: Case, directory: &Path) {
@@ -104,7 +104,7 @@ async fn facts_of_a_stale_ticket_merge(case: Case, directory: &Path) {
     assert_eq!(record(&*ledger, "a", stale, confirms(&["x", "y"], &["x"])).await, None);
     let end = record(&*ledger, "a", current, confirms(&["x", "y"], &["y"])).await;
     assert_eq!(end, Some(End::Delivered));
-    // Also while the delivery is not claimed.
+    // The same for a delivery without a current claim.
     let (stale, _) = mine(&*ledger, "b").await;
     ledger.release(&key("b"), stale, Reason::Timeout);
     assert_eq!(record(&*ledger, "b", stale, confirms(&["x"], &["x"])).await, Some(End::Delivered));
@@ -142,10 +142,10 @@ async fn ends_survive_a_restart_as_declared(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, WEEK);
     assert_eq!(closed(&*ledger, "a").await, case.survives_restart.then_some(End::Delivered));
     mine(&*ledger, "b").await; // nothing was confirmed
-    mine(&*ledger, "c").await; // a dead process claims nothing
+    mine(&*ledger, "c").await; // a claim ends with its process
 }
 
-async fn ids_expire_in_elapsed_time(case: Case, directory: &Path) {
+async fn ids_expire_after_the_window(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, Duration::from_secs(1));
     let (ticket, _) = mine(&*ledger, "a").await;
     record(&*ledger, "a", ticket, confirms(&["x"], &["x"])).await;
@@ -161,7 +161,7 @@ async fn ids_expire_in_elapsed_time(case: Case, directory: &Path) {
     }
 }
 
-async fn another_body_is_noticed(case: Case, directory: &Path) {
+async fn a_different_body_is_detected(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, WEEK);
     let (ticket, _) = mine(&*ledger, "a").await;
     record(&*ledger, "a", ticket, confirms(&["x"], &["x"])).await;
@@ -171,7 +171,7 @@ async fn another_body_is_noticed(case: Case, directory: &Path) {
     }
 }
 
-async fn nothing_to_reach_is_ignored(case: Case, directory: &Path) {
+async fn a_delivery_without_targets_ends_as_ignored(case: Case, directory: &Path) {
     let ledger = (case.open)(directory, WEEK);
     let (ticket, _) = mine(&*ledger, "a").await;
     assert_eq!(record(&*ledger, "a", ticket, confirms(&[], &[])).await, Some(End::Ignored));
@@ -196,9 +196,9 @@ async fn dead_letters_are_kept_as_declared(case: Case, directory: &Path) {
     };
     let standing = ledger.record(&key("a"), ticket, dead()).await;
     if !case.keeps_dead_letters {
-        assert_eq!(standing.expect_err("nowhere to keep it").reason, Reason::NoDeadLetters);
+        assert_eq!(standing.expect_err("dead letters are not kept").reason, Reason::NoDeadLetters);
         ledger.release(&key("a"), ticket, Reason::NoDeadLetters);
-        mine(&*ledger, "a").await; // not forgotten, not closed
+        mine(&*ledger, "a").await; // still open
         return;
     }
     assert_eq!(standing.expect("kept"), Some(End::DeadLettered));
@@ -223,9 +223,9 @@ macro_rules! suite {
         $(mod $ledger {
             use super::*;
             suite! { @cases $case;
-                one_winner_of_many losers_learn_why_the_winner_stopped release_needs_the_current_ticket
+                one_of_many_claims_wins waiting_copies_get_the_reason_of_the_release release_needs_the_current_ticket
                 facts_of_a_stale_ticket_merge a_retry_knows_what_was_confirmed ends_survive_a_restart_as_declared
-                ids_expire_in_elapsed_time another_body_is_noticed nothing_to_reach_is_ignored
+                ids_expire_after_the_window a_different_body_is_detected a_delivery_without_targets_ends_as_ignored
                 dead_letters_are_kept_as_declared
             }
         })*
@@ -241,7 +241,7 @@ suite! {
 }
 
 #[tokio::test]
-async fn a_directory_has_one_owner() {
+async fn a_directory_is_locked_by_its_ledger() {
     let directory = tempfile::tempdir().expect("a directory");
     let first = embedded::open(directory.path(), WEEK).expect("opens");
     let second = embedded::open(directory.path(), WEEK).err().expect("is refused");

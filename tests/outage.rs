@@ -1,5 +1,5 @@
-//! The whole program while its broker is down, killed under load, or frozen; and with two targets of which one is down.
-//! To add a broker is one line at the end.
+//! The whole program while its broker is down, killed under load, or frozen, and with one of two targets down. A new broker
+//! is one line at the end.
 
 #[path = "destinations/mod.rs"]
 mod suite;
@@ -39,18 +39,18 @@ async fn starts_while_the_broker_is_down<S: Subject>(place: Place<S>) {
     assert_eq!(place.counts(TOPIC).await, BTreeMap::from([("a".into(), 1)]));
 }
 
-async fn an_outage_does_not_make_it_unready<S: Subject>(place: Place<S>) {
+async fn an_outage_does_not_affect_readiness<S: Subject>(place: Place<S>) {
     let program = place.serve();
     program.ready().await;
     place.subject.kill().await;
-    until("seen", SOON, async || program.get("/readyz").await.1.contains("\"down\"").then_some(())).await;
+    until("down in /readyz", SOON, async || program.get("/readyz").await.1.contains("\"down\"").then_some(())).await;
     assert_eq!(program.get("/readyz").await.0, 200);
     assert_eq!(post(&program.url("videogen"), "a", &body("file.playback_ready", "f1")).await.status, 503);
     place.subject.start_again().await;
-    until("up again", SOON, async || program.get("/readyz").await.1.contains("\"up\"").then_some(())).await;
+    until("up in /readyz", SOON, async || program.get("/readyz").await.1.contains("\"up\"").then_some(())).await;
 }
 
-async fn killed_and_restarted_under_load<S: Subject>(place: Place<S>) {
+async fn a_broker_restarted_under_load_loses_nothing<S: Subject>(place: Place<S>) {
     let program = Arc::new(place.serve());
     program.ready().await;
     let senders = (0..8).map(|sender| {
@@ -65,7 +65,7 @@ async fn killed_and_restarted_under_load<S: Subject>(place: Place<S>) {
     let senders: Vec<_> = senders.collect();
     let accepted = "hookbridge_deliveries_total{source=\"videogen\",outcome=\"accepted\"}";
     for enough in [100.0, 500.0] {
-        until("under way", SOON, async || (program.metric(accepted).await >= enough).then_some(())).await;
+        until("deliveries accepted", SOON, async || (program.metric(accepted).await >= enough).then_some(())).await;
         place.subject.kill().await;
         place.subject.start_again().await;
     }
@@ -73,7 +73,7 @@ async fn killed_and_restarted_under_load<S: Subject>(place: Place<S>) {
         sender.await.expect("no panic");
     }
     let counts = place.counts(TOPIC).await;
-    assert_eq!(counts.len(), 1200, "lost");
+    assert_eq!(counts.len(), 1200, "events are lost");
     let doubled: usize = counts.values().map(|count| count - 1).sum();
     let unknown: f64 = {
         let (_, page) = program.get("/metrics").await;
@@ -82,10 +82,10 @@ async fn killed_and_restarted_under_load<S: Subject>(place: Place<S>) {
         page.lines().filter(|line| line.starts_with("hookbridge_publishes_total")).filter_map(of).flatten().sum()
     };
     let allowed = if S::DIFFERENCES.dedups { 0 } else { unknown as usize };
-    assert!(doubled <= allowed, "{doubled} doubled, {unknown} were unknown");
+    assert!(doubled <= allowed, "{doubled} published twice, {unknown} outcomes were unknown");
 }
 
-async fn frozen_then_thawed<S: Subject>(place: Place<S>) {
+async fn a_frozen_broker_times_out_and_recovers<S: Subject>(place: Place<S>) {
     let program = place.serve();
     program.ready().await;
     let (url, event) = (program.url("videogen"), body("file.playback_ready", "f1"));
@@ -96,19 +96,19 @@ async fn frozen_then_thawed<S: Subject>(place: Place<S>) {
     assert_eq!(answer.word(), "503 timeout");
     assert!(started.elapsed() < Duration::from_secs(12), "VideoGen gives up at 15 s");
     place.subject.resume().await;
-    let word = until("taken", SOON, async || {
+    let word = until("answered 200", SOON, async || {
         let answer = post(&url, "a", &event).await;
         (answer.status == 200).then(|| answer.word())
     })
     .await;
     let unknown = program.log().contains("\"outcome\":\"unknown\"");
-    // The late confirm is remembered, unless the client had to give the connection up.
+    // The late confirm was recorded, unless the client had closed the connection by then.
     assert!(unknown || word == "200 duplicate", "{word}");
     let count = place.counts(TOPIC).await["a"];
     assert!(count == 1 || (unknown && !S::DIFFERENCES.dedups), "published {count} times");
 }
 
-async fn a_retry_goes_only_to_the_target_that_was_down<S: Subject>(place: Place<S>) {
+async fn a_retry_reaches_only_the_target_that_was_down<S: Subject>(place: Place<S>) {
     let (events, configuration) = (place.directory().join("second"), place.directory().join("hookbridge.yaml"));
     let text = |routes: &str| {
         format!(
@@ -130,9 +130,9 @@ async fn a_retry_goes_only_to_the_target_that_was_down<S: Subject>(place: Place<
         || std::fs::read_to_string(events.join("file.playback_ready.ndjson")).unwrap_or_default().lines().count();
     for _ in 0..3 {
         assert_eq!(post(&program.url("videogen"), "a", &event).await.status, 503);
-        assert_eq!(lines(), 1, "the target that has it is left alone");
+        assert_eq!(lines(), 1, "a confirmed target gets no second copy");
     }
-    // Targets are frozen with the first confirm: routes that changed meanwhile do not lose the other.
+    // The first confirm freezes the targets: a changed route does not lose the second one.
     program.term();
     std::fs::write(&configuration, files_only).expect("written");
     let mut program = Program::serve(&["--config", &path, "--secret", SECRET]);
@@ -146,8 +146,8 @@ async fn a_retry_goes_only_to_the_target_that_was_down<S: Subject>(place: Place<
 
 suite::place::whole_program! {
     {
-        starts_while_the_broker_is_down an_outage_does_not_make_it_unready killed_and_restarted_under_load
-        frozen_then_thawed a_retry_goes_only_to_the_target_that_was_down
+        starts_while_the_broker_is_down an_outage_does_not_affect_readiness a_broker_restarted_under_load_loses_nothing
+        a_frozen_broker_times_out_and_recovers a_retry_reaches_only_the_target_that_was_down
     };
     nats: suite::nats::Nats;
     kafka: suite::kafka::Kafka;

@@ -1,4 +1,4 @@
-//! Sources, routes and templates by the whole program: what a configuration says is where an event goes.
+//! Sources, routes and templates with the whole program: events go where the configuration says.
 
 #[path = "destinations/mod.rs"]
 mod suite;
@@ -39,14 +39,14 @@ unrouted: left
     assert_eq!((bridge.ids("images"), bridge.ids("tools")), (vec!["image".into()], vec!["speech".into()]));
     assert_eq!(bridge.ids("all.io.videogen.tool_execution.succeeded"), ["speech"]);
 
-    // An empty list: acknowledged, counted, published nowhere.
+    // An empty list of targets: acknowledged and counted, but not published.
     for word in ["200 ignored", "200 duplicate"] {
         assert_eq!(post(&url, "cancelled", &body("workflow_run.cancelled", "f")).await.word(), word);
     }
     let ignored = "hookbridge_deliveries_total{source=\"videogen\",outcome=\"ignored\"}";
     assert_eq!(bridge.program.metric(ignored).await, 1.0);
 
-    // `*` is one part; names that no topology was made for never become a topic.
+    // `*` matches one part. A name that the source does not list never becomes a topic.
     for (id, event) in [("two", "file.playback_ready"), ("three", "file.upload.completed"), ("new", "file.invented")] {
         assert_eq!(post(&url, id, &body(event, "f")).await.word(), "200 accepted");
     }
@@ -55,7 +55,7 @@ unrouted: left
     let event = &bridge.events("file.playback_ready")[0];
     assert_eq!((&event["env"], &event["tenant"]), (&json!("prod"), &json!("größe 1")));
 
-    // Another sender: the payload that Standard Webhooks recommends.
+    // A sender with the payload that Standard Webhooks recommends.
     let paid = r#"{"type":"invoice.paid","timestamp":"2026-11-24T10:00:00+01:00","data":{"number":"R-7"}}"#;
     assert_eq!(post(&bridge.url("shop"), "two", paid).await.word(), "200 accepted", "ids are per source");
     let event = &bridge.events("shop.invoice.paid")[0];
@@ -68,11 +68,11 @@ unrouted: left
         assert_eq!(event[name], value, "{name}");
     }
     assert_eq!(event["data"], serde_json::from_str::<Value>(paid).expect("JSON"));
-    assert_eq!(event.get("env"), None, "static attributes are a source's own");
+    assert_eq!(event.get("env"), None, "static attributes belong to one source");
 }
 
 #[tokio::test]
-async fn what_no_route_takes_is_ignored_or_kept_as_it_is_said() {
+async fn unrouted_events_are_ignored_or_dead_lettered() {
     for (unrouted, answer) in [("ignore", "200 ignored"), ("dead-letter", "200 dead-lettered")] {
         let bridge = Bridge::serve(&format!("unrouted: {unrouted}\nroutes: [{{match: 'file.**', to: [files]}}]\n"));
         for event in ["tool_execution.failed", "file.invented"] {
@@ -91,7 +91,7 @@ async fn what_no_route_takes_is_ignored_or_kept_as_it_is_said() {
 
 /// Names from payloads never reach a broker as a path, a wildcard or an empty part.
 #[tokio::test]
-async fn hostile_names_end_in_the_unrouted_topic_or_as_dead_letters() {
+async fn hostile_names_are_unrouted_or_dead_lettered() {
     let bridge = Bridge::serve("");
     for (number, name) in
         ["../../escape", "a/b", "file.*", ".hidden", "file..x", "ünlaut", "{event}", "a b"].iter().enumerate()
@@ -104,11 +104,11 @@ async fn hostile_names_end_in_the_unrouted_topic_or_as_dead_letters() {
         let answer = post(&bridge.url("videogen"), &format!("d{number}"), &body(name, "f")).await;
         assert_eq!(answer.word(), "200 dead-lettered", "{number}");
     }
-    assert!(bridge.program.log().lines().all(|line| line.len() < 4096), "no log line carries such a name");
+    assert!(bridge.program.log().lines().all(|line| line.len() < 4096), "a log line contains such a name");
 }
 
-/// `{partition:N}` spreads subjects and routing keys over a fixed number of them, each key always on the same.
-async fn partitions<S: Subject>(place: Place<S>) {
+/// `{partition:N}` spreads keys over N subjects or routing keys. The same key always gets the same one.
+async fn a_key_stays_on_its_partition<S: Subject>(place: Place<S>) {
     let routes = "[{match: 'file.*', to: [{destination: broker, topic: 'shard.{partition:4}'}]}]";
     let program = place.serve_routes(routes).await;
     let files: Vec<String> = (0..24).map(|number| format!("vg_file_{number}")).collect();
@@ -131,9 +131,9 @@ async fn partitions<S: Subject>(place: Place<S>) {
     assert_eq!(all, 48);
 }
 
-/// `{subject}` in a NATS subject: one part, or a dead letter.
+/// `{subject}` in a NATS subject must be one legal part; otherwise the event becomes a dead letter.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subject_of_the_payload_is_one_part_of_a_name_or_a_dead_letter() {
+async fn an_illegal_subject_from_the_payload_is_a_dead_letter() {
     let place = Place::<suite::nats::Nats>::new().await;
     let program = place.serve_routes("[{match: '**', to: [{destination: broker, topic: 'by.{subject}'}]}]").await;
     let long = "x".repeat(300);
@@ -158,7 +158,7 @@ async fn a_subject_of_the_payload_is_one_part_of_a_name_or_a_dead_letter() {
 }
 
 suite::place::whole_program! {
-    { partitions };
+    { a_key_stays_on_its_partition };
     nats: suite::nats::Nats;
     rabbitmq: suite::rabbitmq::Rabbitmq;
 }

@@ -1,4 +1,4 @@
-//! What the store makes of deliveries, by the whole program: dead letters where it keeps none, and a disk that fails.
+//! The stores with the whole program: dead letters when the store keeps none, and a store that cannot be written.
 
 mod support;
 
@@ -6,7 +6,7 @@ use support::bridge::Bridge;
 use support::sender::{body, post};
 
 #[tokio::test]
-async fn memory_keeps_no_dead_letters_and_says_so() {
+async fn memory_answers_503_to_what_would_be_a_dead_letter() {
     let bridge = Bridge::serve("store: memory\n");
     let url = bridge.url("videogen");
     assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.word(), "200 accepted");
@@ -15,12 +15,12 @@ async fn memory_keeps_no_dead_letters_and_says_so() {
         let answer = post(&url, "bad", "not json").await;
         assert_eq!((answer.word().as_str(), answer.retry_after.as_deref()), ("503 no_dead_letters", Some("5")));
     }
-    assert_eq!(bridge.program.metric("hookbridge_ledger_ids").await, 1.0, "tries that brought nothing are not kept");
-    assert!(!bridge.data().exists(), "nothing is on disk");
+    assert_eq!(bridge.program.metric("hookbridge_ledger_ids").await, 1.0, "failed attempts are not kept");
+    assert!(!bridge.data().exists(), "the store `memory` writes to disk");
 }
 
 #[tokio::test]
-async fn a_destination_can_take_the_dead_letters() {
+async fn dead_letters_can_go_to_a_destination() {
     let bridge = Bridge::serve("store: memory\ndead_letters: {to: files}\n");
     let url = bridge.url("videogen");
     for (id, bad) in [("text", "not json"), ("array", "[1]")] {
@@ -38,25 +38,26 @@ async fn a_destination_can_take_the_dead_letters() {
     assert!(headers.contains("webhook-signature") && headers.contains("x-request-id"), "{headers}");
 }
 
-/// A directory that cannot be written to any more: nothing is answered 200, the program says why, and goes on when it can.
+/// While the ledger cannot be written, no delivery is answered 200 and `/readyz` gives the reason. Then the program
+/// recovers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ledger_that_cannot_be_written_answers_503_until_it_can() {
     let bridge = Bridge::serve("");
     let url = bridge.url("videogen");
     assert_eq!(post(&url, "a", &body("file.playback_ready", "f")).await.word(), "200 accepted");
-    // Another writer holds the database: each commit of ours fails.
+    // Another writer locks the database, so each commit of the program fails.
     let other = rusqlite::Connection::open(bridge.data().join("ledger.sqlite")).expect("the ledger's database");
-    other.execute_batch("BEGIN IMMEDIATE").expect("held");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
     assert_eq!(post(&url, "b", &body("file.playback_ready", "f")).await.word(), "503 store");
     let (status, page) = bridge.program.get("/readyz").await;
     assert!(status == 503 && page.contains("store-down"), "{page}");
     assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "503 store");
-    other.execute_batch("ROLLBACK").expect("let go");
+    other.execute_batch("ROLLBACK").expect("unlocked");
     support::wait::until("ready again", support::wait::SOON, async || {
         (bridge.program.get("/readyz").await.0 == 200).then_some(())
     })
     .await;
-    // It was published and that is known: the retry is no second publish.
+    // The publish is recorded, so the retry does not publish again.
     let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();
     assert!(word == "200 duplicate" || word == "200 accepted", "{word}");
     assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "200 accepted");

@@ -1,4 +1,4 @@
-//! The verification cases, through the functions and through the program; and what must hold for any delivery.
+//! The verification vectors, with the functions and with the program, and properties that hold for any delivery.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -85,7 +85,7 @@ fn program(arguments: &[String], body: &[u8]) -> (Option<i32>, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may end before it reads a body.
+    // The program may exit before it reads the body.
     let _ = child.stdin.take().unwrap().write_all(body);
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -125,7 +125,7 @@ fn flip(bytes: &[u8], at: usize) -> Vec<u8> {
     bytes
 }
 
-/// The headers, or `None` where the bytes cannot travel in a header at all.
+/// The headers, or `None` if the bytes are not legal in a header value.
 fn headers_of(id: &[u8], timestamp: &[u8], signature: &[u8]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     let values = [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
@@ -137,7 +137,7 @@ fn headers_of(id: &[u8], timestamp: &[u8], signature: &[u8]) -> Option<HeaderMap
 
 proptest! {
     #[test]
-    fn a_flipped_bit_anywhere_refuses(
+    fn any_flipped_bit_is_refused(
         key in prop::collection::vec(any::<u8>(), 24..=64),
         id in "[!-\\-/-~]{1,60}",
         body in prop::collection::vec(any::<u8>(), 1..200),
@@ -159,7 +159,8 @@ proptest! {
         prop_assert!(!check(&[parse(&flip(&key, at))], headers_of(id, timestamp, signature), &body), "key");
     }
 
-    /// Where the crate is right: it knows no `v1a`, wants UTF-8 bodies, and lets several things through that we refuse.
+    /// On the deliveries where both must agree: the crate does not know `v1a`, requires UTF-8 bodies, and accepts several
+    /// things that hookbridge refuses.
     #[test]
     fn the_standardwebhooks_crate_agrees(
         key in prop::collection::vec(any::<u8>(), 24..=64),

@@ -31,6 +31,9 @@ pub struct DestinationSettings {
     pub in_flight_bytes: usize,
     /// TLS root certificates and client certificate.
     pub tls: Tls,
+    /// Whether `SSL_CERT_FILE` or `SSL_CERT_DIR` names the TLS roots. Kafka's client reads these variables by itself, but
+    /// has no default for them. Default no.
+    pub roots_from_environment: bool,
     /// NATS credentials other than user and password in the URL.
     pub auth: Auth,
     /// librdkafka properties.
@@ -52,6 +55,7 @@ impl DestinationSettings {
             in_flight: 10_000,
             in_flight_bytes: 64 << 20,
             tls: Tls::default(),
+            roots_from_environment: false,
             auth: Auth::default(),
             properties: Vec::new(),
         }

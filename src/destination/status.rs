@@ -102,9 +102,13 @@ impl<C: Clone> Status<C> {
         tracing::info!(destination = %self.name, server, "connected");
     }
 
-    /// It can be published to.
+    /// It can be published to, unless its connection has ended meanwhile.
     pub(super) fn up(&self) {
-        self.change(|state| state.health = Health::Up);
+        self.change(|state| {
+            if state.connection.is_some() {
+                state.health = Health::Up;
+            }
+        });
     }
 
     /// It is connected and cannot be used, or not for all of its topics.
@@ -234,6 +238,8 @@ mod tests {
         assert_eq!(status.connection(), Ok(1), "some topics may fit");
         status.disconnected(failure("reset"));
         assert_eq!((status.health(), status.connection()), (Health::Down(failure("reset")), Err(failure("reset"))));
+        status.up();
+        assert_eq!(status.health(), Health::Down(failure("reset")), "it is not connected");
         status.end(Reason::Closing.into());
         status.connected(2, "server");
         status.up();

@@ -1,4 +1,4 @@
-//! Kafka: read with a plain consumer, all partitions from their beginning. `tests/kafka.rs` reads with Java's.
+//! Kafka as a subject. A plain consumer reads all partitions from the beginning; `tests/kafka.rs` reads with Java's.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -76,8 +76,8 @@ impl Subject for Kafka {
     }
 
     async fn refuse(&self, _scope: &str, topic: &str) {
-        // It takes nothing then. (`min.insync.replicas` cannot refuse where there is one broker: the broker counts no more
-        // replicas than the topic has.)
+        // No message fits. (`min.insync.replicas` refuses nothing on a single broker, which requires at most as many
+        // replicas as the topic has.)
         limit(self.broker().url(), topic, 1).await;
     }
 
@@ -86,14 +86,14 @@ impl Subject for Kafka {
     }
 }
 
-/// One partition, so that everything under a topic has an order.
+/// One partition, so that all records of a topic have an order.
 pub fn settings(scope: &str, servers: &str) -> DestinationSettings {
     let servers = servers.split(',').map(str::to_owned).collect();
     DestinationSettings { partitions: 1, ..subject::settings(scope, BrokerUrl::Kafka(servers)) }
 }
 
-/// Sets a topic's `max.message.bytes` and waits until the broker goes by it. A setting can be read a moment before it
-/// counts; but when a second change can be read, the first one counts.
+/// Sets a topic's `max.message.bytes` and waits until the broker applies it. A setting can be read before it is applied, but
+/// when a second change can be read, the first one is applied.
 async fn limit(servers: &str, topic: &str, bytes: usize) {
     for bytes in [bytes + 1, bytes] {
         configure(servers, topic, &[("max.message.bytes", &bytes.to_string())]).await;
@@ -108,12 +108,12 @@ async fn limit(servers: &str, topic: &str, bytes: usize) {
     }
 }
 
-/// An admin client of the tests' own.
+/// An admin client that is not under test.
 pub fn admin(servers: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", servers).create().expect("an admin client")
 }
 
-/// Replaces a topic's own settings.
+/// Replaces the settings of a topic.
 pub async fn configure(servers: &str, topic: &str, entries: &[(&str, &str)]) {
     let change = entries
         .iter()
@@ -122,12 +122,12 @@ pub async fn configure(servers: &str, topic: &str, entries: &[(&str, &str)]) {
     assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
-/// Everything in a topic, partition after partition.
+/// All records of a topic, by partition and offset.
 pub fn read(servers: &str, topic: &str) -> Vec<Stored> {
     read_partitions(servers, topic).into_iter().map(|(_, stored)| stored).collect()
 }
 
-/// The same, each with its partition.
+/// All records of a topic, each with its partition.
 pub fn read_partitions(servers: &str, topic: &str) -> Vec<(i32, Stored)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)

@@ -1,4 +1,4 @@
-//! Time and memory have bounds, also when the broker stands still.
+//! Bounds of time and memory while the broker is frozen, and the producer's statistics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,36 +19,35 @@ use crate::support::wait::{SOON, until};
 use crate::{open, opening, reason};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_broker_fills_no_memory_and_holds_up_no_close() {
-    const ROOM: usize = 20;
+async fn frozen_broker_delays_no_close_and_takes_only_what_may_be_in_flight() {
+    const IN_FLIGHT: usize = 20;
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
-    opening.settings.in_flight = ROOM;
+    opening.settings.in_flight = IN_FLIGHT;
     let (handle, topic, tally) = (open(opening), format!("{scope}.a"), Tally::default());
     up(&handle).await;
-    let told = outcome(handle.publish(message(&topic, event("msg_before")))).await;
-    assert_eq!(told, Outcome::Confirmed);
-    tally.note("msg_before", &told);
+    let before = outcome(handle.publish(message(&topic, event("msg_before")))).await;
+    assert_eq!(before, Outcome::Confirmed);
+    tally.note("msg_before", &before);
     broker.pause();
-    // Past the handle, which has a bound of its own.
-    let ids: Vec<_> = (0..3 * ROOM).map(|number| format!("msg_{number}")).collect();
+    let ids: Vec<_> = (0..3 * IN_FLIGHT).map(|number| format!("msg_{number}")).collect();
     let confirms: Vec<_> = ids.iter().map(|id| handle.publish(message(&topic, event(id)))).collect();
     let started = Instant::now();
     let (at_most, grace) = (Duration::from_secs(2), Duration::from_secs(2));
     handle.close(at_most).await;
     assert!(started.elapsed() < at_most + grace, "{:?}", started.elapsed());
     let outcomes = tokio::time::timeout(Duration::from_secs(1), join_all(confirms)).await.expect("outcomes at once");
-    ids.iter().zip(&outcomes).for_each(|(id, told)| tally.note(id, told));
-    let of = |wanted| outcomes.iter().filter(|told| reason(told) == Some(wanted)).count();
-    assert_eq!((of(Reason::Busy), of(Reason::Closing)), (2 * ROOM, ROOM), "{outcomes:?}");
+    ids.iter().zip(&outcomes).for_each(|(id, outcome)| tally.note(id, outcome));
+    let count = |wanted| outcomes.iter().filter(|outcome| reason(outcome) == Some(wanted)).count();
+    assert_eq!((count(Reason::Busy), count(Reason::Closing)), (2 * IN_FLIGHT, IN_FLIGHT), "{outcomes:?}");
     assert_eq!(tally.count(Ending::Confirmed), 1);
-    assert_eq!(Ending::from(&outcomes[0]), Ending::Unknown, "the first was sent");
+    assert_eq!(Ending::from(&outcomes[0]), Ending::Unknown, "the first message was sent");
     broker.resume();
     tally.check(&read(broker.url(), &topic), false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statistics_become_metrics() {
+async fn statistics_set_metrics() {
     let (broker, scope) = (Broker::shared(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
     opening.settings.properties.push(("statistics.interval.ms".into(), Secret::new("1000")));

@@ -1,4 +1,4 @@
-//! Kafka's own (Java) consumer reads what was published, and Java's partitioner would have chosen the same partitions.
+//! Records as Kafka's Java consumer reads them, in the partitions that Java's partitioner chooses.
 
 use hookbridge::message::Message;
 use hookbridge::template::partition;
@@ -10,8 +10,8 @@ use crate::support::event::{event, message, scope};
 use crate::{open, opening};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn java_reads_key_headers_and_value_from_javas_partition() {
-    // Kafka's own test of murmur2 has the first six.
+async fn java_reads_key_headers_and_value_from_the_partition_that_java_chooses() {
+    // The first six are in Kafka's own test of murmur2.
     const KEYS: [&str; 9] = [
         "21",
         "foobar",
@@ -43,7 +43,7 @@ async fn java_reads_key_headers_and_value_from_javas_partition() {
     }
     arguments.extend(["--formatter-property", "headers.separator=;", "--formatter-property", "null.literal=NONE"]);
     let printed = broker.tool(&arguments);
-    // The value has a line break: a record begins where its partition is told.
+    // Values contain line breaks, so a record begins at its partition.
     let records: Vec<_> = printed.split("Partition:").skip(1).collect();
     assert_eq!(records.len(), KEYS.len() + 1, "{printed}");
     for key in KEYS {
@@ -55,7 +55,10 @@ async fn java_reads_key_headers_and_value_from_javas_partition() {
             assert!(headers.contains(&header), "no {header} in {headers:?}");
         }
         assert!(headers.contains(&"webhook-signature:v1,c2lnbmF0dXJl"), "{headers:?}");
-        assert_eq!(parts[3].trim_end().as_bytes(), event("msg_1").data, "the very bytes");
+        assert_eq!(parts[3].trim_end().as_bytes(), event("msg_1").data, "the signed bytes");
     }
-    assert!(records.iter().any(|record| record.split("<>").nth(2) == Some("NONE")), "no key is a null key: {printed}");
+    assert!(
+        records.iter().any(|record| record.split("<>").nth(2) == Some("NONE")),
+        "an event without a key has a null key: {printed}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Topics: made, found, deleted, colliding, too small.
+//! Topics: created, existing, deleted, colliding, too small.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,7 +19,7 @@ use crate::support::wait::{SOON, until};
 use crate::{open, opening, reason};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deleted_under_load_it_is_made_again_with_its_partitions() {
+async fn topic_deleted_under_load_is_created_again_with_its_partitions() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
     opening.settings.partitions = 3;
@@ -41,15 +41,14 @@ async fn deleted_under_load_it_is_made_again_with_its_partitions() {
     tokio::time::timeout(4 * SOON, all).await.expect("in time");
     publish_until_confirmed(&handle, &message(&topic, event("after"))).await;
     until("up", SOON, async || (handle.health() == Health::Up).then_some(())).await;
-    let told = handle.probe().await.expect("it is well");
-    assert!(told.iter().any(|line| line.starts_with(&format!("topic {topic}: 3 partition(s)"))), "{told:?}");
+    let lines = handle.probe().await.expect("no problem");
+    assert!(lines.iter().any(|line| line.starts_with(&format!("topic {topic}: 3 partition(s)"))), "{lines:?}");
     handle.close(SOON).await;
     assert!(read(broker.url(), &topic).iter().any(|stored| stored.id() == "after"));
 }
 
-/// Those with a key have their partition by it; the others must not all fall on one.
 #[tokio::test(flavor = "multi_thread")]
-async fn records_without_a_key_are_spread() {
+async fn records_without_a_key_use_all_partitions() {
     const EACH: usize = 50;
     let (broker, scope) = (Broker::shared(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
@@ -61,10 +60,9 @@ async fn records_without_a_key_are_spread() {
         Arc::get_mut(&mut message.event).expect("not shared").partitionkey = None;
         message
     };
-    // One after the other: each in a batch of its own, as at a low rate.
+    // One at a time, so that each has its own batch, as at a low rate.
     for number in 0..4 * EACH {
-        let told = outcome(handle.publish(keyless(number))).await;
-        assert_eq!(told, Outcome::Confirmed);
+        assert_eq!(outcome(handle.publish(keyless(number))).await, Outcome::Confirmed);
     }
     let stored = read_partitions(broker.url(), &topic);
     let mut counts = [0; 4];
@@ -78,26 +76,26 @@ async fn records_without_a_key_are_spread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_exists_is_left_as_it_is() {
+async fn existing_topics_are_not_changed() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let topic = format!("{scope}.a");
     broker.tool(&["TopicCommand", "--create", "--topic", &topic, "--partitions", "5"]);
     let handle = open(opening(&scope, broker.url(), &["a", "b"]));
     up(&handle).await;
-    let told = handle.probe().await.expect("it is well");
-    let has = |start: &str, word: &str| told.iter().any(|line| line.starts_with(start) && line.contains(word));
-    assert!(has("1 broker(s)", ""), "{told:?}");
-    assert!(has(&format!("topic {topic}: "), "5 partition(s), 1 replica(s)"), "{told:?}");
+    let lines = handle.probe().await.expect("no problem");
+    let has = |start: &str, word: &str| lines.iter().any(|line| line.starts_with(start) && line.contains(word));
+    assert!(has("1 broker(s)", ""), "{lines:?}");
+    assert!(has(&format!("topic {topic}: "), "5 partition(s), 1 replica(s)"), "{lines:?}");
     for word in ["one replica", "max.message.bytes", "5 partition(s)"] {
-        assert!(has(&format!("warning: topic {topic}: "), word), "{word}: {told:?}");
+        assert!(has(&format!("warning: topic {topic}: "), word), "{word}: {lines:?}");
     }
     let other = format!("{scope}.b");
-    assert!(has(&format!("topic {other}: "), "1 partition(s)"), "{told:?}");
-    assert!(!has(&format!("warning: topic {other}: "), "max.message.bytes"), "{told:?}");
+    assert!(has(&format!("topic {other}: "), "1 partition(s)"), "{lines:?}");
+    assert!(!has(&format!("warning: topic {other}: "), "max.message.bytes"), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_collide_are_reported() {
+async fn colliding_names_are_reported() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let (dotted, underscored) = (format!("{scope}.a"), format!("{scope}_a"));
     broker.tool(&["TopicCommand", "--create", "--topic", &underscored, "--partitions", "1"]);
@@ -106,18 +104,22 @@ async fn names_that_collide_are_reported() {
     assert_eq!(failure.reason, Reason::Topology);
     assert!(failure.detail.contains(&dotted) && failure.detail.contains(&underscored), "{failure}");
     until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
-    let told = outcome(handle.publish(message(&dotted, event("msg_1")))).await;
-    assert_eq!(reason(&told), Some(Reason::Unroutable), "{told:?}");
+    let outcome = outcome(handle.publish(message(&dotted, event("msg_1")))).await;
+    assert_eq!(reason(&outcome), Some(Reason::Unroutable), "{outcome:?}");
 }
 
-/// The broker would make them, with one partition: nothing here asks it to.
+/// The broker's default is to create topics that a client asks about.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_topic_is_made_behind_our_back() {
+async fn verify_creates_no_topic() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
     opening.settings.topology = Topology::Verify;
     let handle = open(opening);
     until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
+    for failure in [handle.ensure().await.expect_err("missing"), handle.probe().await.expect_err("missing")] {
+        assert_eq!(failure.reason, Reason::Topology);
+        assert!(failure.detail.contains(&format!("missing topics: {scope}.a")), "{failure}");
+    }
     let messages = ["a", "elsewhere"].map(|topic| message(&format!("{scope}.{topic}"), event("msg_1")));
     let outcomes = publish_all(&handle, messages).await;
     all(&outcomes, Ending::Again);
@@ -126,10 +128,10 @@ async fn no_topic_is_made_behind_our_back() {
     assert!(!topics.contains(&scope), "{topics}");
 }
 
-/// Around a topic's limit: only what is itself too large is `Never`, and a batch that is too large only as a whole harms none
-/// of its messages for good.
+/// Only a message that is itself larger than the topic's limit is `Never`. Messages of a batch that is too large as a whole
+/// can be published later.
 #[tokio::test(flavor = "multi_thread")]
-async fn too_large_alone_and_in_company() {
+async fn only_messages_above_the_limit_are_never() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let topic = format!("{scope}.a");
     broker.tool(&["TopicCommand", "--create", "--topic", &topic, "--partitions", "1"]);
@@ -137,11 +139,11 @@ async fn too_large_alone_and_in_company() {
     let handle = open(opening(&scope, broker.url(), &["a"]));
     up(&handle).await;
     for (bytes, ending) in [(18_000, Ending::Confirmed), (20_001, Ending::Never), (200_000, Ending::Never)] {
-        let told = outcome(handle.publish(message(&topic, event_of("sized", bytes)))).await;
-        assert_eq!(Ending::from(&told), ending, "{bytes}: {told:?}");
-        assert!(told == Outcome::Confirmed || reason(&told) == Some(Reason::TooLarge));
+        let result = outcome(handle.publish(message(&topic, event_of("sized", bytes)))).await;
+        assert_eq!(Ending::from(&result), ending, "{bytes}: {result:?}");
+        assert!(result == Outcome::Confirmed || reason(&result) == Some(Reason::TooLarge));
     }
-    // To the byte: the last that is taken, and beside it the first that is not, never anything between.
+    // The largest body that is confirmed is one byte smaller than the smallest that is `Never`.
     let (mut taken, mut refused) = (18_000, 20_001);
     while taken + 1 < refused {
         let bytes = (taken + refused) / 2;
@@ -154,7 +156,10 @@ async fn too_large_alone_and_in_company() {
     let ids: Vec<_> = (0..40).map(|number| format!("small_{number}")).collect();
     let messages: Vec<_> = ids.iter().map(|id| message(&topic, event_of(id, 5000))).collect();
     let outcomes = publish_all(&handle, messages.iter().cloned()).await;
-    assert!(outcomes.iter().any(|told| Ending::from(told) == Ending::Again), "no batch was too large: {outcomes:?}");
+    assert!(
+        outcomes.iter().any(|outcome| Ending::from(outcome) == Ending::Again),
+        "no batch was too large: {outcomes:?}"
+    );
     for message in &messages {
         publish_until_confirmed(&handle, message).await;
     }

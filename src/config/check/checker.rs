@@ -13,7 +13,7 @@ use crate::config::units;
 
 /// Reads values of one configuration.
 pub(super) struct Checker<'a, 'e> {
-    environment: &'a Environment<'e>,
+    pub(super) environment: &'a Environment<'e>,
     pub(super) report: &'a mut Report,
     /// Whether a pattern or template contained a reference. Then no message quotes the name of a topic.
     has_references: bool,

@@ -85,6 +85,9 @@ impl Checker<'_, '_> {
             in_flight: self.count(&raw.in_flight, 10_000, 1..=1_000_000),
             in_flight_bytes,
             tls: self.tls(&raw.tls),
+            roots_from_environment: ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+                .iter()
+                .any(|name| (self.environment)(name).is_some()),
             auth: self.auth(&raw.auth),
             properties: self.properties(&raw.properties),
             url: url?,

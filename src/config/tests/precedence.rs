@@ -83,6 +83,14 @@ fn environment_can_name_the_file() {
 }
 
 #[test]
+fn tls_roots_can_be_named_by_the_environment() {
+    for (variable, named) in [("SSL_CERT_FILE", true), ("SSL_CERT_DIR", true), ("SSL_CERT", false)] {
+        let pairs = [("HOOKBRIDGE_TO", "kafka://h"), ("HOOKBRIDGE_SECRET", KEY), (variable, "/roots")];
+        assert_eq!(only(&pairs, &flags()).unwrap().destinations[0].roots_from_environment, named, "{variable}");
+    }
+}
+
+#[test]
 fn missing_settings_are_named() {
     assert_eq!(
         only(&[], &flags()).unwrap_err(),

@@ -1,4 +1,4 @@
-//! What librdkafka calls back, on the producer's own polling thread: delivery reports, errors, statistics, log lines.
+//! Callbacks of librdkafka, on the producer's own polling thread: delivery reports, errors, statistics, log lines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,56 +15,67 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
-use super::client::Alone;
-use super::link::Link;
+use super::cluster::Cluster;
 use super::outcome::{self, History};
-use super::producer::Limits;
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::{Metrics, OfDestination};
 
-/// One per producer.
-pub(super) struct Context {
-    pub link: Arc<Link>,
-    pub limits: Limits,
-    pub metrics: Arc<Metrics>,
-    pub label: OfDestination,
-    alone: Alone,
-    /// When a connection last failed.
-    disturbed: RwLock<Option<Instant>>,
-    /// Whether what is purged from now on is purged by a shutdown.
-    pub closing: AtomicBool,
-}
+/// Largest batch, in bytes. It is small because the broker's limit applies to the batch: a larger message is alone in its
+/// batch, so a refusal as too large is about that message.
+pub(super) const BATCH_BYTES: usize = 128 * 1024;
 
-/// What goes with a message, and comes back with its report.
-pub(super) struct Ticket {
-    pub outcome: oneshot::Sender<Outcome>,
-    pub handed_over: Instant,
-    pub size: usize,
-}
-
-/// librdkafka keeps the same error of the same broker to itself for 30 s.
+/// librdkafka suppresses a repeated error of a broker for 30 s.
 const SUPPRESSED: Duration = Duration::from_secs(35);
-/// A message that has waited this long may have been refused in a way that librdkafka repeats silently.
+/// A message that waited this long may have been sent and refused before, and librdkafka may have suppressed that error.
 const LINGERED: Duration = Duration::from_secs(2);
 
+/// The callbacks of one producer.
+pub(super) struct Context {
+    pub(super) cluster: Arc<Cluster>,
+    /// Whether the producer is closed for a shutdown, which then explains purged messages.
+    pub(super) closing: AtomicBool,
+    oversize: Oversize,
+    /// When a connection last failed.
+    disturbed: RwLock<Option<Instant>>,
+}
+
+/// What librdkafka keeps with a message and returns with its delivery report.
+pub(super) struct PendingReport {
+    pub(super) reply: oneshot::Sender<Outcome>,
+    pub(super) produced: Instant,
+    /// Bytes of a batch that holds only this message.
+    pub(super) size: usize,
+}
+
+/// Decides whether a message that was refused as too large is itself too large, not only its batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Oversize {
+    /// Messages are compressed, so their size on the wire is not known.
+    pub(super) compressed: bool,
+}
+
+impl Oversize {
+    /// Whether a message of this size is itself too large for a topic with this limit, where that is known.
+    fn applies(self, size: usize, limit: Option<usize>) -> bool {
+        size > BATCH_BYTES || (!self.compressed && limit.is_some_and(|limit| size > limit))
+    }
+}
+
 impl Context {
-    pub fn new(link: Arc<Link>, limits: Limits, metrics: Arc<Metrics>, label: OfDestination, alone: Alone) -> Context {
-        Context { link, limits, metrics, label, alone, disturbed: RwLock::new(None), closing: AtomicBool::new(false) }
+    pub(super) fn new(cluster: Arc<Cluster>, oversize: Oversize) -> Context {
+        Context { cluster, closing: AtomicBool::new(false), oversize, disturbed: RwLock::new(None) }
     }
 
-    /// From now on what is refused may be stored all the same, by an attempt before the one that was refused.
+    /// A connection failed: an attempt before this one may have stored a message whose last attempt was refused.
     fn disturb(&self) {
         *self.disturbed.write() = Some(Instant::now());
     }
 
-    fn judge(&self, code: Code, topic: &str, ticket: &Ticket) -> Outcome {
-        let disturbed = self.disturbed.read().is_some_and(|at| at + SUPPRESSED > ticket.handed_over);
-        let limit = self.limits.read().get(topic).copied().flatten();
+    fn outcome_of(&self, code: Code, topic: &str, pending: &PendingReport) -> Outcome {
         let history = History {
-            disturbed,
-            lingered: ticket.handed_over.elapsed() > LINGERED,
-            oversized: self.alone.too_large(ticket.size, limit),
+            disturbed: self.disturbed.read().is_some_and(|at| at + SUPPRESSED > pending.produced),
+            lingered: pending.produced.elapsed() > LINGERED,
+            oversized: self.oversize.applies(pending.size, self.cluster.limit(topic)),
             closing: self.closing.load(Relaxed),
         };
         outcome::of_report(code, history)
@@ -72,72 +83,68 @@ impl Context {
 }
 
 impl ProducerContext<NoCustomPartitioner> for Context {
-    type DeliveryOpaque = Box<Ticket>;
+    type DeliveryOpaque = Box<PendingReport>;
 
-    fn delivery(&self, report: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+    fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<PendingReport>) {
         let outcome = match report {
             Ok(message) => outcome::of_success(message.offset()),
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                // Others than those of the routes are nobody's to make.
-                if outcome::is_topic_gone(code) && self.limits.read().contains_key(message.topic()) {
-                    self.link.look_at_topics();
+                if outcome::is_topic_missing(code) {
+                    self.cluster.topic_missing(message.topic());
                 }
-                self.judge(code, message.topic(), &ticket)
+                self.outcome_of(code, message.topic(), &pending)
             }
         };
-        // Nobody may be waiting any more.
-        let _ = ticket.outcome.send(outcome);
+        // The publisher may have stopped waiting.
+        let _ = pending.reply.send(outcome);
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        // A connection that the other side closed, or a request without an answer, is no error to librdkafka: only its
-        // log tells, before the reports that come of it.
+        // librdkafka raises no error for a connection that the broker closed, nor for a request without an answer. It only
+        // logs them, before it reports the messages.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.disturb();
         }
-        log(&self.label.destination, level, facility, line);
+        log(self.cluster.status().name(), level, facility, line);
     }
 
-    // Called twice for each error by rdkafka 0.39 (`poll_event`, then `BaseProducer::poll`): all of it can be repeated.
+    // rdkafka 0.39 calls this twice for each error (`poll_event`, then `BaseProducer::poll`), so it must be idempotent.
     fn error(&self, error: KafkaError, about: &str) {
         self.disturb();
         let reason = match error.rdkafka_error_code().unwrap_or(Code::Unknown) {
+            Code::AllBrokersDown => return self.cluster.connections_lost(),
             Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
                 Reason::NotAuthorized
             }
-            Code::BrokerTransportFailure | Code::Resolve | Code::SSL | Code::AllBrokersDown => Reason::Unreachable,
+            Code::BrokerTransportFailure | Code::Resolve | Code::SSL => Reason::Unreachable,
             Code::OperationTimedOut | Code::TimedOutQueue | Code::NetworkException => Reason::Unreachable,
-            // Perhaps fatal: librdkafka tells a fatal error by `Fatal` or by what caused it.
-            _ => return self.link.suspect(),
+            // librdkafka raises a fatal error as `Fatal` or as the error that caused it.
+            _ => return self.cluster.suspect_producer(),
         };
-        if error.rdkafka_error_code() == Some(Code::AllBrokersDown) {
-            self.link.lost();
-        } else {
-            self.link.trouble(Failure::new(reason, about.to_string()));
-        }
+        self.cluster.connection_failed(Failure::new(reason, about.to_string()));
     }
 
     fn stats_raw(&self, json: &[u8]) {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(json) else { return };
         let brokers = statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
-        let rtt = brokers.clone().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.p99).max();
+        let round_trip = brokers.clone().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.p99).max();
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let (metrics, label) = (&self.metrics, &self.label);
+        let (metrics, label) = self.cluster.status().metrics();
         metrics.kafka_queue.get_or_create(label).set(gauge(statistics.msg_cnt));
         metrics.kafka_queue_bytes.get_or_create(label).set(gauge(statistics.msg_size));
-        metrics.kafka_round_trip.get_or_create(label).set(rtt.unwrap_or(0) as f64 / 1e6);
+        metrics.kafka_round_trip.get_or_create(label).set(round_trip.unwrap_or(0) as f64 / 1e6);
         let up = brokers.clone().filter(|broker| broker.state == "UP").count();
         metrics.kafka_brokers.get_or_create(label).set(gauge(up as u64));
         if up == 0 {
-            self.link.doubt();
+            self.cluster.doubt_connections();
         }
     }
 }
 
-/// librdkafka's lines, one level lower than it thinks: what matters is said once, when the state changes.
+/// Writes a line of librdkafka to the log, one level lower than librdkafka rates it: a change of state has its own line.
 pub(super) fn log(destination: &str, level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -150,22 +157,43 @@ pub(super) fn log(destination: &str, level: RDKafkaLogLevel, facility: &str, lin
     }
 }
 
-/// The few statistics that are read.
+/// The fields that are read of librdkafka's statistics (its `STATISTICS.md`).
 #[derive(Deserialize)]
 struct Statistics {
     msg_cnt: u64,
     msg_size: u64,
-    brokers: HashMap<String, Broker>,
+    brokers: HashMap<String, BrokerStatistics>,
 }
 
 #[derive(Deserialize)]
-struct Broker {
+struct BrokerStatistics {
+    /// -1 for a bootstrap address.
     nodeid: i32,
     state: String,
-    rtt: Option<Window>,
+    rtt: Option<RoundTrip>,
 }
 
+/// In microseconds.
 #[derive(Deserialize)]
-struct Window {
+struct RoundTrip {
     p99: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oversize_is_certain_only_without_compression_or_above_the_batch_size() {
+        let (plain, compressed) = (Oversize { compressed: false }, Oversize { compressed: true });
+        for (size, limit, of_plain, of_compressed) in [
+            (1000, Some(1000), false, false),
+            (1001, Some(1000), true, false),
+            (1001, None, false, false),
+            (BATCH_BYTES + 1, None, true, true),
+        ] {
+            assert_eq!(plain.applies(size, limit), of_plain, "{size} {limit:?}");
+            assert_eq!(compressed.applies(size, limit), of_compressed, "{size} {limit:?} compressed");
+        }
+    }
 }

@@ -1,8 +1,8 @@
-//! What librdkafka's error codes say about a message: one table.
+//! librdkafka's error codes as outcomes: one table.
 //!
-//! librdkafka knows more (`rd_kafka_message_status`: not, possibly or surely persisted), but tells it only through an
-//! unsafe call. Its own rules (`rd_kafka_handle_Produce_error`) are followed here by code, and where the status would
-//! depend on the message's history, so does the table: see [`History`].
+//! librdkafka knows whether a message was not, possibly or surely persisted (`rd_kafka_message_status`), but rdkafka gives
+//! no safe access to it. This table follows librdkafka's rules (`rd_kafka_handle_Produce_error`) by error code. Where the
+//! status would depend on the message's history, so does the table: see [`History`].
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -12,49 +12,48 @@ use crate::reason::{Failure, Reason};
 /// What is known of a message whose delivery failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
-    /// A connection failed since the message was handed over: an earlier attempt may have reached the log although the
-    /// last answer refused it.
-    pub disturbed: bool,
-    /// It waited so long that it may have been sent before and put back into the queue.
-    pub lingered: bool,
-    /// It alone is larger than its topic takes; a refused batch may be too large only as a whole.
-    pub oversized: bool,
-    /// The purge, if it was one, belongs to a shutdown.
-    pub closing: bool,
+    /// A connection failed after the message was queued: an earlier attempt may have stored it, although the last answer
+    /// refused it.
+    pub(super) disturbed: bool,
+    /// It waited so long that it may have been sent before and returned to the queue.
+    pub(super) lingered: bool,
+    /// The message itself is larger than its topic takes. Otherwise only the batch may have been too large.
+    pub(super) oversized: bool,
+    /// A purge belongs to a shutdown.
+    pub(super) closing: bool,
 }
 
 /// The outcome of a delivery report with an error.
 pub(super) fn of_report(code: Code, history: History) -> Outcome {
     let purged = if history.closing { Reason::Closing } else { Reason::ConnectionLost };
-    match stored(code) {
-        Stored::No(reason) if history.disturbed => Outcome::Unknown(failure(reason, code)),
-        Stored::No(reason) => Outcome::Again(failure(reason, code)),
-        Stored::Perhaps(reason) => Outcome::Unknown(failure(reason, code)),
-        Stored::TooLarge if history.oversized => Outcome::Never(failure(Reason::TooLarge, code)),
-        Stored::TooLarge => Outcome::Again(failure(Reason::Refused, code)),
-        Stored::Queued if history.closing && !history.disturbed && !history.lingered => {
+    match persistence(code) {
+        Persistence::No(reason) if history.disturbed => Outcome::Unknown(failure(reason, code)),
+        Persistence::No(reason) => Outcome::Again(failure(reason, code)),
+        Persistence::Possible(reason) => Outcome::Unknown(failure(reason, code)),
+        Persistence::TooLarge if history.oversized => Outcome::Never(failure(Reason::TooLarge, code)),
+        Persistence::TooLarge => Outcome::Again(failure(Reason::Refused, code)),
+        Persistence::PurgedInQueue if history.closing && !history.disturbed && !history.lingered => {
             Outcome::Again(failure(purged, code))
         }
-        // A producer that failed: what was sent may have been put back into its queue.
-        Stored::Queued => Outcome::Unknown(failure(purged, code)),
-        Stored::InFlight => Outcome::Unknown(failure(purged, code)),
+        // After a fatal error, messages that were sent may have been returned to the queue.
+        Persistence::PurgedInQueue | Persistence::PurgedInFlight => Outcome::Unknown(failure(purged, code)),
     }
 }
 
 /// The outcome of a delivery report without an error.
 ///
-/// Without an offset no broker said so: librdkafka infers it of a refused batch when a later one, already on its way, is
-/// taken (`rd_kafka_dr_implicit_ack`). That holds only where the broker knows the producer. On a partition that it leads
-/// since a moment ago it does not: it refuses the first batch (not the leader yet), then starts with the second, whatever
-/// its sequence number, and the first is nowhere.
+/// A report without an offset is inferred: when a broker refuses a batch and takes a later one that was already sent,
+/// librdkafka reports both as stored (`rd_kafka_dr_implicit_ack`). This holds only if the broker knows the producer. A new
+/// leader of the partition does not: it refuses the first batch because it does not lead yet, then accepts the second with
+/// any sequence number, and the first batch is lost.
 pub(super) fn of_success(offset: i64) -> Outcome {
     if offset >= 0 {
         return Outcome::Confirmed;
     }
-    Outcome::Unknown(Failure::new(Reason::Refused, "Kafka: refused once, and only inferred to be stored"))
+    Outcome::Unknown(Failure::new(Reason::Refused, "Kafka: refused once; librdkafka only infers that it is stored"))
 }
 
-/// The outcome of a message that librdkafka did not take: surely not stored.
+/// The outcome of a message that librdkafka did not take, and which therefore is not stored.
 pub(super) fn of_refusal(code: Code) -> Outcome {
     match code {
         Code::QueueFull => Outcome::Again(Reason::Busy.into()),
@@ -62,43 +61,46 @@ pub(super) fn of_refusal(code: Code) -> Outcome {
         Code::Fatal | Code::State => {
             Outcome::Again(Failure::new(Reason::ConnectionLost, "the producer is being replaced"))
         }
-        _ => Outcome::Again(match stored(code) {
-            Stored::No(reason) | Stored::Perhaps(reason) => failure(reason, code),
-            Stored::TooLarge | Stored::Queued | Stored::InFlight => failure(Reason::Refused, code),
+        _ => Outcome::Again(match persistence(code) {
+            Persistence::No(reason) | Persistence::Possible(reason) => failure(reason, code),
+            Persistence::TooLarge | Persistence::PurgedInQueue | Persistence::PurgedInFlight => {
+                failure(Reason::Refused, code)
+            }
         }),
     }
 }
 
-/// Why a producer ended for good.
-pub(super) fn fatal(code: Code, about: &str) -> Failure {
-    let reason = match stored(code) {
-        Stored::No(Reason::NotAuthorized) => Reason::NotAuthorized,
+/// Why a producer must be replaced.
+pub(super) fn of_fatal_error(code: Code, about: &str) -> Failure {
+    let reason = match persistence(code) {
+        Persistence::No(Reason::NotAuthorized) => Reason::NotAuthorized,
         _ => Reason::ConnectionLost,
     };
     Failure::new(reason, format!("the producer is being replaced: {about}"))
 }
 
-/// Whether a code says that the topic is not there, so that topology is worth another look.
-pub(super) fn is_topic_gone(code: Code) -> bool {
+/// Whether a code says that the topic does not exist, so that the topics have to be checked.
+pub(super) fn is_topic_missing(code: Code) -> bool {
     matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId)
 }
 
-enum Stored {
+/// Whether the broker has stored a message, as far as the error code tells.
+enum Persistence {
     No(Reason),
-    Perhaps(Reason),
+    Possible(Reason),
     TooLarge,
-    Queued,
-    InFlight,
+    PurgedInQueue,
+    PurgedInFlight,
 }
 
-fn stored(code: Code) -> Stored {
+fn persistence(code: Code) -> Persistence {
     match code {
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Stored::TooLarge,
-        Code::PurgeQueue => Stored::Queued,
-        Code::PurgeInflight => Stored::InFlight,
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => Persistence::TooLarge,
+        Code::PurgeQueue => Persistence::PurgedInQueue,
+        Code::PurgeInflight => Persistence::PurgedInFlight,
 
         Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId => {
-            Stored::No(Reason::Unroutable)
+            Persistence::No(Reason::Unroutable)
         }
         Code::TopicAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -107,8 +109,8 @@ fn stored(code: Code) -> Stored {
         | Code::UnsupportedSASLMechanism
         | Code::IllegalSASLState
         | Code::SecurityDisabled
-        | Code::Authentication => Stored::No(Reason::NotAuthorized),
-        // Rejected before the append. An invalid name is no fault of the event's: names were checked.
+        | Code::Authentication => Persistence::No(Reason::NotAuthorized),
+        // Rejected before the append. `InvalidTopic` is not the event's fault, since names are checked before.
         Code::NotEnoughReplicas
         | Code::InvalidTopic
         | Code::InvalidMessage
@@ -123,7 +125,7 @@ fn stored(code: Code) -> Stored {
         | Code::UnsupportedCompressionType
         | Code::ThrottlingQuotaExceeded
         | Code::UnsupportedFeature
-        | Code::BadCompression => Stored::No(Reason::Refused),
+        | Code::BadCompression => Persistence::No(Reason::Refused),
         Code::NotLeaderForPartition
         | Code::LeaderNotAvailable
         | Code::ReplicaNotAvailable
@@ -133,16 +135,18 @@ fn stored(code: Code) -> Stored {
         | Code::AllBrokersDown
         | Code::Resolve
         | Code::SSL
-        | Code::TimedOutQueue => Stored::No(Reason::Unreachable),
-        Code::KafkaStorageError => Stored::No(Reason::Io),
+        | Code::TimedOutQueue => Persistence::No(Reason::Unreachable),
+        Code::KafkaStorageError => Persistence::No(Reason::Io),
 
-        // Appended, but not on as many replicas as asked for; or answered in a way that cannot be read.
-        Code::NotEnoughReplicasAfterAppend | Code::BadMessage => Stored::Perhaps(Reason::Refused),
-        Code::MessageTimedOut | Code::OperationTimedOut | Code::RequestTimedOut => Stored::Perhaps(Reason::Timeout),
-        Code::BrokerTransportFailure | Code::NetworkException | Code::BrokerDestroy | Code::DestroyBroker => {
-            Stored::Perhaps(Reason::ConnectionLost)
+        // Appended, but on too few replicas; or the answer cannot be read.
+        Code::NotEnoughReplicasAfterAppend | Code::BadMessage => Persistence::Possible(Reason::Refused),
+        Code::MessageTimedOut | Code::OperationTimedOut | Code::RequestTimedOut => {
+            Persistence::Possible(Reason::Timeout)
         }
-        // The producer lost count: earlier attempts may be in the log. Fatal, or soon renumbered.
+        Code::BrokerTransportFailure | Code::NetworkException | Code::BrokerDestroy | Code::DestroyBroker => {
+            Persistence::Possible(Reason::ConnectionLost)
+        }
+        // Sequence numbers do not match: earlier attempts may be in the log. Fatal, or soon renumbered.
         Code::OutOfOrderSequenceNumber
         | Code::DuplicateSequenceNumber
         | Code::UnknownProducerId
@@ -152,8 +156,8 @@ fn stored(code: Code) -> Stored {
         | Code::Fenced
         | Code::Fatal
         | Code::GaplessGuarantee
-        | Code::Inconsistent => Stored::Perhaps(Reason::ConnectionLost),
-        _ => Stored::Perhaps(Reason::Refused),
+        | Code::Inconsistent => Persistence::Possible(Reason::ConnectionLost),
+        _ => Persistence::Possible(Reason::Refused),
     }
 }
 
@@ -168,16 +172,12 @@ mod tests {
     const CALM: History = History { disturbed: false, lingered: false, oversized: false, closing: false };
 
     fn word(outcome: &Outcome) -> String {
-        match outcome {
-            Outcome::Confirmed => "confirmed".into(),
-            Outcome::Again(failure) => format!("again {}", failure.reason),
-            Outcome::Unknown(failure) => format!("unknown {}", failure.reason),
-            Outcome::Never(failure) => format!("never {}", failure.reason),
-        }
+        let reason = outcome.failure().map_or(String::new(), |failure| format!(" {}", failure.reason));
+        format!("{}{reason}", outcome.word())
     }
 
     #[test]
-    fn every_code_that_a_report_can_hold() {
+    fn reports_by_code_and_lost_connections() {
         for (code, calm, disturbed) in [
             (Code::UnknownTopic, "again unroutable", "unknown unroutable"),
             (Code::UnknownPartition, "again unroutable", "unknown unroutable"),
@@ -208,8 +208,8 @@ mod tests {
             (Code::PurgeQueue, "unknown connection_lost", "unknown connection_lost"),
             (Code::PurgeInflight, "unknown connection_lost", "unknown connection_lost"),
             (Code::MessageSizeTooLarge, "again refused", "again refused"),
-            // Not in the table.
             (Code::BadMessage, "unknown refused", "unknown refused"),
+            // The table has no entry for these.
             (Code::Unknown, "unknown refused", "unknown refused"),
             (Code::CriticalSystemResource, "unknown refused", "unknown refused"),
         ] {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_that_no_broker_told_is_unknown() {
+    fn success_without_an_offset_is_unknown() {
         assert_eq!(of_success(0), Outcome::Confirmed);
         for offset in [-1, -1001] {
             assert_eq!(word(&of_success(offset)), "unknown refused");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_judged_by_its_history() {
+    fn reports_depend_on_size_shutdown_and_waiting_time() {
         let large = History { oversized: true, ..CALM };
         assert_eq!(word(&of_report(Code::MessageSizeTooLarge, large)), "never too_large");
         let closing = History { closing: true, ..CALM };
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_is_surely_not_stored() {
+    fn refusals_are_never_unknown() {
         for (code, expected) in [
             (Code::QueueFull, "again busy"),
             (Code::MessageSizeTooLarge, "never too_large"),

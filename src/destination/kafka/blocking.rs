@@ -1,0 +1,13 @@
+//! Calls that block. Each runs on a thread of its own, not on the runtime's pool: the end of a runtime waits for that pool.
+
+use tokio::sync::oneshot;
+
+/// Runs the call. The receiver fails if the call panics or the system gives no thread.
+pub(super) fn spawn<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (reply, result) = oneshot::channel();
+    let run = move || drop(reply.send(call()));
+    if let Err(error) = std::thread::Builder::new().name("kafka-blocking".into()).spawn(run) {
+        tracing::error!(%error, "the system gives no thread for a call to Kafka");
+    }
+    result
+}

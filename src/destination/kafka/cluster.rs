@@ -1,0 +1,234 @@
+//! What is known of the cluster and its topics, and what the supervisor has to do next. Callbacks and the supervisor
+//! write it, each publish reads it. Every change is passed on to [`Status`], which alone holds the health.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::destination::Health;
+use crate::destination::status::Status;
+use crate::reason::{Failure, Reason};
+
+/// Largest message of each topic that exists, in bytes; `None` where the broker does not let us read the setting.
+pub(super) type TopicLimits = HashMap<String, Option<usize>>;
+
+/// The cluster of one destination.
+pub(super) struct Cluster {
+    status: Status<()>,
+    state: Mutex<ClusterState>,
+    /// Whether messages can be produced, derived from `state`. Each publish reads it, so it takes no lock.
+    usable: AtomicBool,
+    /// Topics of the routes.
+    wanted: Vec<String>,
+    limits: RwLock<TopicLimits>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct ClusterState {
+    connected: bool,
+    /// At least one attempt to reach the cluster is over.
+    tried: bool,
+    /// The statistics show no connection: the cluster has to be asked.
+    doubted: bool,
+    /// The producer may have a fatal error: it has to be asked.
+    suspect: bool,
+    /// The producer's fatal error.
+    fatal: Option<Failure>,
+    /// The topics have to be checked.
+    check_topics: bool,
+    /// Result of the last check; `None` before the first.
+    topics: Option<Result<(), Failure>>,
+    /// The last connection error since the cluster last answered.
+    trouble: Option<Failure>,
+    /// The destination is closed, or its supervisor has failed.
+    ended: bool,
+}
+
+/// What the supervisor has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    InspectProducer,
+    ReplaceProducer,
+    ReachCluster,
+    CheckTopics,
+    WaitForChange,
+}
+
+impl Cluster {
+    /// A cluster that was not reached yet, and the topics that the routes publish to.
+    pub(super) fn new(status: Status<()>, wanted: &[String]) -> Cluster {
+        Cluster {
+            status,
+            state: Mutex::default(),
+            usable: AtomicBool::new(false),
+            wanted: wanted.to_vec(),
+            limits: RwLock::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> &Status<()> {
+        &self.status
+    }
+
+    /// Why a message for this topic cannot be produced now, if so.
+    pub(super) fn refusal(&self, topic: &str) -> Option<Failure> {
+        if !self.usable.load(Relaxed) {
+            return match self.status.health() {
+                Health::Down(failure) => Some(failure),
+                Health::Starting | Health::Up => self.status.connection().err(),
+            };
+        }
+        // The broker decides about topics that no route names.
+        let missing = !self.limits.read().contains_key(topic) && self.wanted.iter().any(|wanted| wanted == topic);
+        missing.then(|| Failure::new(Reason::Unroutable, "the topic does not exist yet"))
+    }
+
+    /// Largest message that a topic takes, where that is known.
+    pub(super) fn limit(&self, topic: &str) -> Option<usize> {
+        self.limits.read().get(topic).copied().flatten()
+    }
+
+    /// Replaces what is known of the topics that exist.
+    pub(super) fn set_limits(&self, limits: TopicLimits) {
+        *self.limits.write() = limits;
+    }
+
+    /// The connections to all brokers are lost.
+    pub(super) fn connections_lost(&self) {
+        self.notify(|state| (state.connected, state.tried, state.check_topics) = (false, true, true));
+    }
+
+    /// The connection to a broker failed.
+    pub(super) fn connection_failed(&self, failure: Failure) {
+        self.set(|state| state.trouble = Some(failure));
+    }
+
+    /// The statistics show no connection.
+    pub(super) fn doubt_connections(&self) {
+        self.notify(|state| state.doubted = true);
+    }
+
+    /// The producer may have a fatal error.
+    pub(super) fn suspect_producer(&self) {
+        self.notify(|state| state.suspect = true);
+    }
+
+    /// The producer was asked for its fatal error.
+    pub(super) fn producer_inspected(&self, fatal: Option<Failure>) {
+        self.set(|state| {
+            state.suspect = false;
+            state.fatal = state.fatal.take().or(fatal);
+        });
+    }
+
+    /// A new producer is in place, or could not be created.
+    pub(super) fn producer_replaced(&self, created: Result<(), Failure>) {
+        self.set(|state| state.fatal = created.err());
+    }
+
+    /// A message was refused because its topic does not exist. Topics that no route names are not created, so they need
+    /// no check.
+    pub(super) fn topic_missing(&self, topic: &str) {
+        if self.limits.read().contains_key(topic) {
+            self.notify(|state| state.check_topics = true);
+        }
+    }
+
+    /// The cluster answered, through this broker.
+    pub(super) fn reached(&self, server: &str) {
+        self.set(|state| {
+            if !state.connected {
+                self.status.connected((), server);
+            }
+            (state.connected, state.tried, state.doubted, state.trouble) = (true, true, false, None);
+        });
+    }
+
+    /// The cluster did not answer. An earlier connection error says more than this failure, which is a time-out.
+    pub(super) fn not_reached(&self, failure: Failure) {
+        self.set(|state| {
+            (state.connected, state.tried, state.doubted, state.check_topics) = (false, true, false, true);
+            state.trouble.get_or_insert(failure);
+        });
+    }
+
+    /// A check of the topics begins. A message that is refused from now on requests another check.
+    pub(super) fn checking_topics(&self) {
+        self.set(|state| state.check_topics = false);
+    }
+
+    /// Result of the check.
+    pub(super) fn topics_checked(&self, topics: Result<(), Failure>) {
+        self.set(|state| {
+            state.check_topics |= topics.is_err();
+            state.topics = Some(topics);
+        });
+    }
+
+    /// The destination is closed, or its supervisor has failed. This is final.
+    pub(super) fn end(&self, failure: Failure) {
+        self.status.end(failure);
+        self.set(|state| state.ended = true);
+    }
+
+    /// The producer's fatal error, or the last connection error since the cluster last answered.
+    pub(super) fn cause(&self) -> Option<Failure> {
+        let state = self.state.lock();
+        state.fatal.clone().or_else(|| state.trouble.clone())
+    }
+
+    pub(super) fn next_step(&self) -> Step {
+        let state = self.state.lock();
+        if state.fatal.is_some() {
+            Step::ReplaceProducer
+        } else if state.suspect {
+            Step::InspectProducer
+        } else if !state.connected || state.doubted {
+            Step::ReachCluster
+        } else if state.check_topics || state.topics.is_none() {
+            Step::CheckTopics
+        } else {
+            Step::WaitForChange
+        }
+    }
+
+    /// Waits until a callback or a publish reports something.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn notify(&self, change: impl FnOnce(&mut ClusterState)) {
+        self.set(change);
+        self.changed.notify_one();
+    }
+
+    fn set(&self, change: impl FnOnce(&mut ClusterState)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        // Under the lock, so that the status follows the order of the changes.
+        state.report(&self.status);
+        self.usable.store(state.connected && state.fatal.is_none() && !state.ended, Relaxed);
+    }
+}
+
+impl ClusterState {
+    fn report(&self, status: &Status<()>) {
+        match (&self.fatal, self.connected, &self.topics) {
+            (Some(failure), ..) | (None, true, Some(Err(failure))) => status.down(failure.clone()),
+            (None, true, Some(Ok(()))) => status.up(),
+            // The first check of the topics is not over.
+            (None, true, None) => {}
+            (None, false, _) if self.tried => {
+                status.disconnected(self.trouble.clone().unwrap_or_else(|| Reason::Unreachable.into()));
+            }
+            (None, false, _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Keeps a usable producer until the destination is closed: reaches the cluster, checks the topics, replaces the producer
+//! after a fatal error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::Producer as _;
+use tokio::runtime::Handle as Runtime;
+use tokio_util::task::TaskTracker;
+
+use super::blocking;
+use super::cluster::{Cluster, Step};
+use super::connection::{admin_config, create_producer, oversize, producer_config};
+use super::context::{Context, Oversize};
+use super::in_flight::{ProducerSlot, discard, drain};
+use super::topology::admin::{TopicAdmin, no_answer};
+use super::topology::{CheckedTopics, Wanted};
+use crate::destination::Opening;
+use crate::destination::backoff::Backoff;
+use crate::destination::status::Status;
+use crate::reason::{Failure, Reason};
+
+/// How long the cluster may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// How long a failed producer may take to report its messages before it is replaced: messages of the next producer must
+/// not overtake them.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// Shortest time between two checks of the topics.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A producer that failed only after this time was usable before.
+const USABLE: Duration = Duration::from_secs(60);
+
+const REACH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+const CHECK_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+const REPLACE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+
+/// The producer of one destination, and what is needed to keep it usable.
+pub(super) struct ProducerSupervisor {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) slot: ProducerSlot,
+    /// Failed producers that have not reported all their messages.
+    pub(super) ending: TaskTracker,
+    wanted: Wanted,
+    producer_config: ClientConfig,
+    admin_config: ClientConfig,
+    oversize: Oversize,
+}
+
+impl ProducerSupervisor {
+    /// Creates the first producer. Fails if librdkafka does not accept a property or a file.
+    pub(super) fn new(opening: &Opening) -> Result<ProducerSupervisor, Failure> {
+        let (settings, wanted) = (&opening.settings, Wanted::new(opening));
+        let cluster = Arc::new(Cluster::new(Status::new(&settings.name, &opening.metrics), &wanted.topics));
+        let (producer_config, oversize) = (producer_config(opening), oversize(&settings.properties));
+        let producer = create_producer(&producer_config, Context::new(Arc::clone(&cluster), oversize))?;
+        Ok(ProducerSupervisor {
+            cluster,
+            slot: ProducerSlot::new(producer),
+            ending: TaskTracker::new(),
+            wanted,
+            producer_config,
+            admin_config: admin_config(settings),
+            oversize,
+        })
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(self: Arc<Self>) {
+        let (mut failures, mut last_check) = (0_u32, None);
+        let mut replacement = Replacement { last: None, backoff: REPLACE_BACKOFF };
+        loop {
+            let (done, backoff) = match self.cluster.next_step() {
+                Step::InspectProducer => {
+                    self.cluster.producer_inspected(self.slot.fatal_error());
+                    continue;
+                }
+                Step::WaitForChange => {
+                    self.cluster.changed().await;
+                    continue;
+                }
+                Step::ReplaceProducer => (self.replace_producer(&mut replacement).await, REACH_BACKOFF),
+                Step::ReachCluster => (self.reach_cluster().await, REACH_BACKOFF),
+                Step::CheckTopics => {
+                    // Every message to a missing topic requests a check.
+                    let elapsed = last_check.map_or(CHECK_INTERVAL, |last: Instant| last.elapsed());
+                    tokio::time::sleep(CHECK_INTERVAL.saturating_sub(elapsed)).await;
+                    last_check = Some(Instant::now());
+                    (self.check_topics().await.is_ok(), CHECK_BACKOFF)
+                }
+            };
+            failures = if done { 0 } else { failures.saturating_add(1) };
+            tokio::time::sleep(backoff.after(failures)).await;
+        }
+    }
+
+    /// Sends a small request through the producer's own client, because its connections carry the messages.
+    async fn reach_cluster(self: &Arc<Self>) -> bool {
+        let this = Arc::clone(self);
+        let answer = blocking::spawn(move || {
+            let producer = this.slot.get()?;
+            let topic = this.wanted.topics.first().map(String::as_str);
+            let metadata = producer.client().fetch_metadata(topic, ANSWER);
+            Some(metadata.map(|metadata| metadata.orig_broker_name().to_owned()))
+        });
+        // `None`: the producer is being replaced, or the destination was closed.
+        let answer = answer.await.ok().flatten();
+        match &answer {
+            Some(Ok(server)) => self.cluster.reached(server),
+            Some(Err(error)) => self.cluster.not_reached(no_answer(error)),
+            None => {}
+        }
+        matches!(answer, Some(Ok(_)))
+    }
+
+    /// Creates or checks the topics. Fails if any of them cannot be published to.
+    pub(super) async fn check_topics(self: &Arc<Self>) -> Result<(), Failure> {
+        self.cluster.checking_topics();
+        let (this, runtime) = (Arc::clone(self), Runtime::current());
+        let checked = blocking::spawn(move || {
+            let status = this.cluster.status();
+            let admin = TopicAdmin::new(&this.admin_config, status.name(), runtime)?;
+            let apply = |checked: CheckedTopics| {
+                status.warn(&checked.found.warnings);
+                this.cluster.set_limits(checked.limits);
+                checked.found.fits()
+            };
+            apply(admin.ensure(&this.wanted, |before| drop(apply(before)))?)
+        });
+        // Without an answer, what was known of the topics stays.
+        let fits = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
+        self.cluster.topics_checked(fits.clone());
+        fits
+    }
+
+    /// Describes the cluster and the topics. Fails if any of them cannot be published to.
+    pub(super) async fn probe(self: &Arc<Self>) -> Result<Vec<String>, Failure> {
+        let (this, runtime) = (Arc::clone(self), Runtime::current());
+        let checked = blocking::spawn(move || {
+            TopicAdmin::new(&this.admin_config, this.cluster.status().name(), runtime)?.check(&this.wanted)
+        });
+        let checked = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
+        // The admin client reports every failure as a time-out. The producer's client knows the cause.
+        checked.map_err(|failure| self.cluster.cause().unwrap_or(failure))?.found.report()
+    }
+
+    /// Waits for the messages of a failed producer, and puts a new one in its place.
+    async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> bool {
+        if let Some(old) = self.slot.take() {
+            let (metrics, label) = self.cluster.status().metrics();
+            metrics.kafka_replaced.get_or_create(label).inc();
+            let ending = self.ending.token();
+            let drained = blocking::spawn(move || {
+                let left = drain(&old, LAST_REPORTS, false);
+                drop(ending);
+                // All its messages have outcomes. Its threads may take longer to end.
+                discard(Some(old));
+                left
+            });
+            let left = drained.await.unwrap_or_default();
+            let Failure { reason, detail } = self.cluster.cause().unwrap_or_else(|| Reason::ConnectionLost.into());
+            let destination = self.cluster.status().name();
+            tracing::warn!(%destination, %reason, %detail, left, "producer failed and is replaced");
+            replacement.pause().await;
+        }
+        let (this, context) = (Arc::clone(self), Context::new(Arc::clone(&self.cluster), self.oversize));
+        let created = blocking::spawn(move || create_producer(&this.producer_config, context));
+        let created = created.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
+        let replaced = created.map(|new| discard(self.slot.put(new)));
+        let done = replaced.is_ok();
+        self.cluster.producer_replaced(replaced);
+        done
+    }
+}
+
+/// When the producer was last replaced, and how long the next replacement waits if that was recently: without the right
+/// to write, for example, each producer fails as soon as it is connected.
+struct Replacement {
+    last: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Replacement {
+    async fn pause(&mut self) {
+        if self.last.is_some_and(|last| last.elapsed() < USABLE) {
+            tokio::time::sleep(self.backoff.next()).await;
+        } else {
+            self.backoff.reset();
+        }
+        self.last = Some(Instant::now());
+    }
+}

@@ -1,0 +1,215 @@
+//! Requests about topics: describes those that exist, creates those that are missing, changes none. All of it blocks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::{CheckedTopics, ExistingTopic, ExistingTopics, Wanted};
+use crate::destination::kafka::{connection, context};
+use crate::reason::{Failure, Reason};
+
+/// How long a request may take. Less than `check --connect` waits, so that it can print the failure.
+const REQUEST: Duration = Duration::from_secs(5);
+/// How long to wait for the leaders of new partitions.
+const LEADERS: Duration = Duration::from_secs(10);
+/// Pause between two requests to a leader.
+const PAUSE: Duration = Duration::from_millis(20);
+
+struct AdminContext(Arc<str>);
+
+impl ClientContext for AdminContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        context::log(&self.0, level, facility, line);
+    }
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+/// An admin client. It lives for one check, since it would otherwise keep idle connections.
+pub(in super::super) struct TopicAdmin {
+    client: AdminClient<AdminContext>,
+    destination: Arc<str>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl TopicAdmin {
+    pub(in super::super) fn new(
+        config: &ClientConfig,
+        destination: &Arc<str>,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<TopicAdmin, Failure> {
+        let client = AdminClient::from_config_and_context(config, AdminContext(Arc::clone(destination)))
+            .map_err(|error| connection::not_created(&error))?;
+        Ok(TopicAdmin { client, destination: Arc::clone(destination), runtime })
+    }
+
+    /// Checks the topics, and changes nothing.
+    pub(in super::super) fn check(&self, wanted: &Wanted) -> Result<CheckedTopics, Failure> {
+        Ok(wanted.compare(&self.existing(wanted)?))
+    }
+
+    /// Checks the topics, and creates those that are missing if the settings say so. Creation may take long, so `before`
+    /// receives the result of the check first.
+    pub(in super::super) fn ensure(
+        &self,
+        wanted: &Wanted,
+        before: impl FnOnce(CheckedTopics),
+    ) -> Result<CheckedTopics, Failure> {
+        let existing = self.existing(wanted)?;
+        let missing = wanted.missing(&existing);
+        let checked = wanted.compare(&existing);
+        if missing.is_empty() || !checked.found.problems.is_empty() {
+            return Ok(checked);
+        }
+        before(checked);
+        let created = self.create(wanted, &missing);
+        let mut existing = match self.existing(wanted) {
+            Ok(existing) => existing,
+            Err(failure) => return Err(created.err().unwrap_or(failure)),
+        };
+        if created.is_ok() {
+            // The broker that answered may not know the new topics yet.
+            for name in missing {
+                let new = || ExistingTopic { limit: Some(wanted.largest), ..ExistingTopic::default() };
+                existing.wanted.entry(name.to_owned()).or_insert_with(new);
+            }
+        }
+        let mut checked = wanted.compare(&existing);
+        checked.found.problems.extend(created.err());
+        Ok(checked)
+    }
+
+    fn existing(&self, wanted: &Wanted) -> Result<ExistingTopics, Failure> {
+        // All topics, because a name may collide with any. This request creates no topic.
+        let metadata = self.client.inner().fetch_metadata(None, REQUEST).map_err(|error| no_answer(&error))?;
+        if metadata.brokers().is_empty() {
+            return Err(Failure::new(Reason::Unreachable, "Kafka: the cluster reports no broker"));
+        }
+        let all = metadata.topics().iter();
+        let existing = all.clone().filter(|topic| wanted.topics.iter().any(|name| name == topic.name())).map(|topic| {
+            let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+            let partitions = topic.partitions().len();
+            (topic.name().to_owned(), ExistingTopic { partitions, replicas, ..ExistingTopic::default() })
+        });
+        let mut existing = ExistingTopics {
+            brokers: metadata.brokers().len(),
+            names: all.clone().map(|topic| topic.name().to_owned()).collect(),
+            wanted: existing.collect(),
+        };
+        self.read_settings(&mut existing.wanted);
+        Ok(existing)
+    }
+
+    /// Reads the settings of topics. They stay unknown where the broker does not let us read them.
+    fn read_settings(&self, topics: &mut BTreeMap<String, ExistingTopic>) {
+        let names: Vec<String> = topics.keys().cloned().collect();
+        let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        if resources.is_empty() {
+            return;
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let Ok(results) = self.runtime.block_on(self.client.describe_configs(&resources, &options)) else { return };
+        // The results have the order of the request.
+        for (topic, result) in topics.values_mut().zip(results) {
+            let Ok(resource) = result else { continue };
+            let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
+            topic.limit = value("max.message.bytes").and_then(|value| value.parse().ok());
+            topic.min_insync = value("min.insync.replicas").and_then(|value| value.parse().ok());
+            topic.unclean_election = value("unclean.leader.election.enable").and_then(|value| value.parse().ok());
+        }
+    }
+
+    fn create(&self, wanted: &Wanted, missing: &[&str]) -> Result<(), Failure> {
+        let (partitions, largest) = (wanted.partitions, wanted.largest.to_string());
+        // Replication -1 stands for the broker's `default.replication.factor`.
+        let new =
+            |name| NewTopic::new(name, partitions, TopicReplication::Fixed(-1)).set("max.message.bytes", &largest);
+        let topics: Vec<_> = missing.iter().copied().map(new).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let results =
+            self.runtime.block_on(self.client.create_topics(&topics, &options)).map_err(|error| no_answer(&error))?;
+        let (mut created, mut refused) = (Vec::new(), Ok(()));
+        for result in results {
+            match result {
+                Ok(name) => {
+                    tracing::info!(destination = %self.destination, topic = %name, partitions, "topic created");
+                    created.push(name);
+                }
+                // Another replica created it.
+                Err((name, Code::TopicAlreadyExists)) => created.push(name),
+                Err((name, code)) => refused = refused.and(Err(not_created(&name, code))),
+            }
+        }
+        self.wait_for_leaders(wanted.partitions, &created);
+        refused
+    }
+
+    /// Waits until new partitions have leaders that accept requests; a broker reports the topic earlier. Messages that a
+    /// leader refuses until then may end as unknown (see `outcome::of_success`). Gives up after [`LEADERS`].
+    fn wait_for_leaders(&self, partitions: i32, topics: &[String]) {
+        let end = Instant::now() + LEADERS;
+        for (topic, partition) in topics.iter().flat_map(|topic| (0..partitions).map(move |part| (topic, part))) {
+            loop {
+                let left = end.saturating_duration_since(Instant::now());
+                match self.client.inner().fetch_watermarks(topic, partition, left) {
+                    Ok(_) => break,
+                    // Another replica created the topic, with fewer partitions.
+                    Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => break,
+                    Err(error) if left.is_zero() || no_answer(&error).reason == Reason::NotAuthorized => return,
+                    Err(_) => std::thread::sleep(PAUSE.min(left)),
+                }
+            }
+        }
+    }
+}
+
+fn not_created(name: &str, code: Code) -> Failure {
+    let reason = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
+        _ => Reason::Topology,
+    };
+    Failure::new(reason, format!("topic {name} does not exist and cannot be created: {code}"))
+}
+
+/// The failure of a request that the cluster did not answer.
+pub(in super::super) fn no_answer(error: &KafkaError) -> Failure {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    let reason = match code {
+        Some(
+            Code::ClusterAuthorizationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication,
+        ) => Reason::NotAuthorized,
+        _ => Reason::Unreachable,
+    };
+    Failure::new(reason, format!("Kafka: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn partitions_that_do_not_exist_are_skipped() {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("a", 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", mock.bootstrap_servers());
+        let admin = TopicAdmin::new(&config, &"kafka".into(), tokio::runtime::Handle::current()).unwrap();
+        let started = Instant::now();
+        admin.wait_for_leaders(12, &["a".into()]);
+        assert!(started.elapsed() < LEADERS / 2, "{:?}", started.elapsed());
+    }
+}
