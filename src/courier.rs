@@ -154,7 +154,7 @@ impl Courier {
                 Err(failure.reason)
             }
             Outcome::Never(failure) => {
-                delivered.log(&target, word, &failure, 0);
+                delivered.log_dead(&target, &failure);
                 let reason = failure.reason;
                 if self.ledger.keeps_dead_letters() {
                     letter.get_or_insert_with(|| delivered.letter(failure));
@@ -197,6 +197,14 @@ struct Delivered {
 impl Delivered {
     fn letter(&self, failure: Failure) -> DeadLetter {
         DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
+    }
+
+    fn log_dead(&self, target: &Target, failure: &Failure) {
+        tracing::warn!(
+            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
+            topic = target.topic.as_deref(), reason = %failure.reason, detail = %failure.detail, "dead letter"
+        );
     }
 
     fn log(&self, target: &Target, outcome: &str, failure: &Failure, suppressed: u64) {

@@ -176,7 +176,7 @@ impl SourceState {
                 "a good signature with a bad time: check this machine's clock"
             );
         }
-        timely.and(signed).map_err(Refused::Refused)?;
+        timely.and(signed).map_err(Refused::Unverified)?;
         self.metrics.last_delivery.set(now as f64);
         self.metrics.clock_offset.set(now - head.timestamp);
         Ok(())

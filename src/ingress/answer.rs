@@ -28,7 +28,7 @@ pub(super) enum Refused {
     TooSlow,
     Full(Full),
     Malformed(Refusal),
-    Refused(Refusal),
+    Unverified(Refusal),
     Unavailable(Reason),
 }
 
@@ -137,7 +137,7 @@ impl Refused {
                 "A header among webhook-id, webhook-timestamp and webhook-signature is missing, repeated or malformed.",
                 None,
             ),
-            Refused::Refused(refusal) => (
+            Refused::Unverified(refusal) => (
                 S::UNAUTHORIZED,
                 word(refusal),
                 "Not verified",
