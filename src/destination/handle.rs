@@ -1,7 +1,8 @@
 //! A destination with its bounds and metrics: the only way to publish to it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures_util::future::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;

@@ -1,7 +1,8 @@
 //! Bounds of time and memory while the broker is frozen, and the producer's statistics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures_util::future::join_all;
 use hookbridge::message::Outcome;

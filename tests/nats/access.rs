@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use hookbridge::destination::settings::Tls;
 use hookbridge::destination::{Destination, Health, Opening};

@@ -140,7 +140,7 @@ impl Reloadable {
 
 /// The log of this thread while the guard lives. Needs a runtime of one thread.
 #[derive(Clone, Default)]
-pub struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+pub struct Log(Arc<parking_lot::Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn start() -> (Log, tracing::subscriber::DefaultGuard) {
@@ -152,14 +152,14 @@ impl Log {
 
     /// The number of warnings that contain the text.
     pub fn warnings(&self, text: &str) -> usize {
-        let log = String::from_utf8_lossy(&self.0.lock().expect("the lines")).into_owned();
+        let log = String::from_utf8_lossy(&self.0.lock()).into_owned();
         log.lines().filter(|line| line.contains("WARN") && line.contains(text)).count()
     }
 }
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("the lines").extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

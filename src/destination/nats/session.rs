@@ -86,7 +86,7 @@ impl ClientSession<'_> {
         let mut check = interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.check();
-        let expiry = sleep_until(Instant::from_std(self.state.publishes.expire()));
+        let expiry = sleep_until(self.state.publishes.expire());
         tokio::pin!(expiry);
         let mut stalled = Instant::now();
         loop {
@@ -109,7 +109,7 @@ impl ClientSession<'_> {
                         self.state.recheck.notify_one();
                     }
                 }
-                () = &mut expiry => expiry.as_mut().reset(Instant::from_std(self.state.publishes.expire())),
+                () = &mut expiry => expiry.as_mut().reset(self.state.publishes.expire()),
             }
         }
     }

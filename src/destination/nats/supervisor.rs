@@ -1,7 +1,8 @@
 //! Keeps the connection and the stream until the destination is closed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
