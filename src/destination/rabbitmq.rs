@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::connection::{Address, Link};
 use self::lane::Job;
-use self::link::{Address, Link};
 use self::message::{Encoder, short};
 use self::session::Parts;
 use self::supervisor::{State, Supervisor};
@@ -25,16 +25,15 @@ use crate::destination::settings::BrokerUrl;
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
+mod connection;
+mod greeting;
+mod in_flight;
 mod lane;
-mod link;
 mod message;
-mod probe;
+mod outcome;
 mod session;
 mod supervisor;
 mod topology;
-mod verdict;
-mod window;
-mod woken;
 
 /// How long `ensure` and `probe` wait for the first connection.
 const FIRST: Duration = Duration::from_secs(15);
@@ -176,7 +175,7 @@ impl Destination for Rabbitmq {
                 return Err(problem);
             }
             let (address, tls) = (link.address.clone(), self.tls.clone());
-            let asked = tokio::task::spawn_blocking(move || probe::product(&address, tls)).await;
+            let asked = tokio::task::spawn_blocking(move || greeting::product(&address, tls)).await;
             // What can be published to is not made worse by a broker that does not introduce itself twice.
             let product = match asked {
                 Ok(Ok(product)) => product,

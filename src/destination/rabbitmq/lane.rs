@@ -1,7 +1,7 @@
 //! The owner of one channel: the only task that publishes on it.
 //!
 //! lapin numbers a publish under one lock and queues it under another, so tasks that share a channel can be told each
-//! other's outcomes. Which of its answers is whose even so is [`super::window`]'s concern.
+//! other's outcomes. Which of its answers is whose even so is [`super::in_flight`]'s concern.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,10 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::link::{Link, failure};
+use super::connection::{Link, failure};
+use super::in_flight::{Sent, Trouble, Window};
 use super::message::{Encoded, Encoder};
-use super::verdict::{End, Fault, too_large};
-use super::window::{Sent, Trouble, Window};
+use super::outcome::{End, Fault, too_large};
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::{Link, failure};
 use super::lane::{Common, Job, Lane};
-use super::link::{Link, failure};
 use super::message::Encoder;
 use crate::reason::{Failure, Reason};
 

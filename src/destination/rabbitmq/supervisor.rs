@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::link::{Address, Link, failure};
+use super::connection::{Address, Link, failure};
 use super::session::{self, Parts, Session, Work};
 use super::topology::{Found, Wanted};
 use crate::destination::Health;

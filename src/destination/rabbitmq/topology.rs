@@ -7,7 +7,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind, Queue};
 
-use super::link::{Link, failure};
+use super::connection::{Link, failure};
 use super::message::short;
 use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};

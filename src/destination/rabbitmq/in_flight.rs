@@ -6,7 +6,7 @@
 //!   other. It wakes who waits for an acknowledgement before it completes the next.
 //! - lapin takes a waiting return with every acknowledgement. One that comes without a return says that none is waiting, so
 //!   every message returned before it came along with an *earlier* acknowledgement.
-//! - Whoever saw an acknowledgement finds the publishes of all earlier ones among those that were [woken](super::woken), or
+//! - Whoever saw an acknowledgement finds the publishes of all earlier ones among those that were [woken](wakeups), or
 //!   has looked at them. [`Window::look`] looks until none is left there, so at its end all earlier ones have been seen too.
 //! - So a publish that was acknowledged without a return is confirmed after that look, if none brought its message.
 //! - A publish that was acknowledged with another's return waits. An acknowledgement without a return that only a later
@@ -25,10 +25,12 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::verdict::{End, Fault, Seen};
-use super::woken::Woken;
+use super::outcome::{End, Fault, Seen};
 use crate::message::Outcome;
 use crate::reason::Reason;
+use wakeups::Woken;
+
+mod wakeups;
 
 /// How long an outcome may be uncertain until nothing new is sent.
 const PATIENCE: Duration = Duration::from_secs(1);

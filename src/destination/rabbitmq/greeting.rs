@@ -9,7 +9,7 @@ use lapin::protocol::{AMQPClass, connection, parse_class};
 use lapin::tcp::RustlsConnector;
 use lapin::types::{AMQPValue, FieldTable};
 
-use super::link::Address;
+use super::connection::Address;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The greeting has some hundred bytes.
