@@ -1,20 +1,27 @@
-//! What is in flight on one channel, and which of lapin's answers is whose.
+//! The publishes in flight on one channel, and which of lapin's answers belongs to which publish.
 //!
-//! lapin adds a returned message to whichever acknowledgement it completes next. What makes the answers exact nevertheless:
+//! A confirm is the broker's ack or nack of one message. A return is a message that the broker sends back because no
+//! queue takes it; the broker confirms that message too. lapin attaches a return to whichever confirm it completes next,
+//! so the confirm of one publish can carry the return of another. These rules make the outcomes exact all the same:
 //!
-//! - The broker sends a message's return before its acknowledgement, and lapin handles both in that order, one after the
-//!   other. It wakes who waits for an acknowledgement before it completes the next.
-//! - lapin takes a waiting return with every acknowledgement. One that comes without a return says that none is waiting, so
-//!   every message returned before it came along with an *earlier* acknowledgement.
-//! - Whoever saw an acknowledgement finds the publishes of all earlier ones among those that were [woken](wakeups), or
-//!   has looked at them. [`Window::look`] looks until none is left there, so at its end all earlier ones have been seen too.
-//! - So a publish that was acknowledged without a return is confirmed after that look, if none brought its message.
-//! - A publish that was acknowledged with another's return waits. An acknowledgement without a return that only a later
-//!   look finds came after this publish's own, so none of the returns before that was waiting any more, and all that came
-//!   along have been seen: then it is certain. It also is when nothing on the channel is open: as every return has its own
-//!   acknowledgement after it, none can be waiting then. Where neither comes about soon, nothing new is sent meanwhile.
+//! 1. The broker sends the return of a message before the confirm of that message. lapin handles both in this order, one
+//!    after the other. It wakes the publish that a confirm belongs to before it completes the next confirm.
+//! 2. With each confirm, lapin takes a pending return, if there is one. So a confirm without a return proves that no
+//!    return is pending: every message that was returned before it was attached to an *earlier* confirm.
+//! 3. When a confirm is seen, the publishes of all earlier confirms are among the [woken](wakeups) ones (rule 1), or were
+//!    polled already. [`ChannelPublishes::check`] polls until no woken publish is left. So at its end, the confirms
+//!    before each confirm that it saw have been seen too.
+//! 4. Hence a publish whose confirm came without a return is settled at the end of that check: it has no queue if a
+//!    confirm carried its message, and it is confirmed otherwise.
+//! 5. A publish whose confirm carried the return of another publish is uncertain: its own return may be pending. If a
+//!    *later* check sees a confirm without a return, that confirm came after the confirm of the uncertain publish (rule
+//!    3). So no return from before is pending any more (rule 2), and the confirms that carried them have all been seen
+//!    (rule 3). If none carried the message of the uncertain publish, it is confirmed.
+//! 6. An uncertain publish is also settled when every publish on the channel has ended: a return is always followed by
+//!    the confirm of the same message (rule 1), so no return can be pending then.
+//! 7. If neither rule 5 nor rule 6 applies within [`PATIENCE`], no new publish is sent until one of them does.
 //!
-//! Returned messages are told apart by their tag, of which there is only one at a time on a channel.
+//! Returns are matched to publishes by tag. No two publishes with the same tag are in flight on a channel.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,179 +32,166 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::outcome::{End, Fault, Seen};
+use super::outcome::{ChannelFault, LapinAnswer, PublishEnd};
 use crate::message::Outcome;
-use crate::reason::Reason;
-use wakeups::Woken;
+use crate::reason::{Failure, Reason};
+use wakeups::Wakeups;
 
 mod wakeups;
 
-/// How long an outcome may be uncertain until nothing new is sent.
+/// How long an outcome may be uncertain before no new publish is sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A publish that was handed to lapin.
-pub(super) struct Sent {
+/// A publish that lapin has taken.
+struct SentPublish {
     tag: u64,
     bytes: usize,
     deadline: Instant,
-    /// Until it ended.
-    publish: Option<BoxFuture<'static, End>>,
-    /// How, once it ended.
-    seen: Option<Seen>,
+    /// `None` when it has ended.
+    publish: Option<BoxFuture<'static, LapinAnswer>>,
+    /// How it ended.
+    end: Option<PublishEnd>,
+    /// Whether a confirm carried its return.
     returned: bool,
-    answer: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<Outcome>,
     waker: Waker,
 }
 
-impl Sent {
-    pub(super) fn new(
-        tag: u64,
-        bytes: usize,
-        deadline: Instant,
-        publish: BoxFuture<'static, End>,
-        answer: oneshot::Sender<Outcome>,
-    ) -> Self {
-        let waker = Waker::noop().clone();
-        Sent { tag, bytes, deadline, publish: Some(publish), seen: None, returned: false, answer, waker }
-    }
-
-    fn answer(self, outcome: Outcome) {
-        // Nobody listens any more: then the outcome is nobody's concern.
-        let _ = self.answer.send(outcome);
-    }
-}
-
-/// Why a channel is of no use any more.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// What lapin says.
-    Error(lapin::Error),
-    /// It is not in confirm mode.
-    NoConfirms,
-    /// It gave back a message that was not sent.
-    Stray,
-}
-
-/// The publishes on a channel that have no outcome yet.
+/// The publishes of one channel that have no outcome yet.
 #[derive(Default)]
-pub(super) struct Window {
-    /// By slot: in the order in which they were handed over.
-    sent: BTreeMap<u64, Sent>,
-    /// The next slot. None is used twice.
-    next: u64,
+pub(super) struct ChannelPublishes {
+    /// By slot, in the order in which they were sent.
+    publishes: BTreeMap<u64, SentPublish>,
+    /// The next slot. No slot is used twice.
+    next_slot: u64,
+    /// The slot of each tag.
     slots: HashMap<u64, u64>,
+    /// How many have not ended.
     open: usize,
-    woken: Arc<Woken>,
-    /// Those that ended or were returned since the last settling.
-    news: Vec<u64>,
-    /// Whether an acknowledgement without a return was among them.
-    alone: bool,
-    /// Those that ended in an earlier look, and since when that is not certain.
+    wakeups: Arc<Wakeups>,
+    /// The slots that ended or were returned since the last [`settle`](ChannelPublishes::settle).
+    changed: Vec<u64>,
+    /// Whether a confirm without a return was among them.
+    without_return: bool,
+    /// Slots that ended in an earlier check and are uncertain, and since when.
     uncertain: VecDeque<(Instant, u64)>,
-    /// Nothing can be told apart any more.
-    stray: bool,
+    /// A return matched no publish: no answer on this channel can be trusted.
+    stray_return: bool,
 }
 
-impl Window {
+impl ChannelPublishes {
     pub(super) fn len(&self) -> usize {
-        self.sent.len()
+        self.publishes.len()
     }
 
     /// When the first of them must have an outcome.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.sent.first_key_value().map(|(_, sent)| sent.deadline)
+        self.publishes.first_key_value().map(|(_, sent)| sent.deadline)
     }
 
-    /// Whether one with this tag is in flight.
-    pub(super) fn holds(&self, tag: u64) -> bool {
+    /// Whether a publish with this tag is in flight.
+    pub(super) fn contains(&self, tag: u64) -> bool {
         self.slots.contains_key(&tag)
     }
 
-    /// Whether an outcome has been uncertain for so long that nothing should be added.
+    /// Whether an outcome has been uncertain for so long that no publish should be added (rule 7).
     pub(super) fn must_drain(&self) -> bool {
         self.uncertain.front().is_some_and(|(since, _)| since.elapsed() >= PATIENCE)
     }
 
     /// Whether any publish has not ended.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn has_open(&self) -> bool {
         self.open > 0
     }
 
-    /// Adds a publish. Its first poll, here, is what hands it to lapin: the order of the calls is the order on the wire.
-    pub(super) fn push(&mut self, mut sent: Sent) -> Result<(), Trouble> {
-        let slot = self.next;
-        self.next += 1;
+    /// Adds a publish of `bytes`. Its first poll, here, passes it to lapin: the order of the calls is the order on the
+    /// wire.
+    pub(super) fn push(
+        &mut self,
+        tag: u64,
+        bytes: usize,
+        deadline: Instant,
+        publish: BoxFuture<'static, LapinAnswer>,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Result<(), ChannelFault> {
+        let slot = self.next_slot;
+        self.next_slot += 1;
         self.open += 1;
-        self.slots.insert(sent.tag, slot);
-        sent.waker = self.woken.waker(slot);
-        self.sent.insert(slot, sent);
-        self.look_at(slot)
+        self.slots.insert(tag, slot);
+        let (publish, waker) = (Some(publish), self.wakeups.waker(slot));
+        let sent = SentPublish { tag, bytes, deadline, publish, end: None, returned: false, reply, waker };
+        self.publishes.insert(slot, sent);
+        self.poll(slot)
     }
 
-    /// Looks at every publish that was woken, until none is left; the next one wakes the lane.
-    pub(super) fn look(&mut self, cx: &Context<'_>) -> Result<(), Trouble> {
-        self.woken.listen(cx.waker());
+    /// Polls every woken publish, until no woken one is left. The next wakeup wakes the lane.
+    pub(super) fn check(&mut self, cx: &Context<'_>) -> Result<(), ChannelFault> {
+        self.wakeups.listen(cx.waker());
         let mut first = Ok(());
         loop {
-            let slots = self.woken.take();
+            let slots = self.wakeups.take();
             if slots.is_empty() {
                 return first;
             }
             for slot in slots {
-                let looked = self.look_at(slot);
-                first = first.and(looked);
+                let polled = self.poll(slot);
+                first = first.and(polled);
             }
         }
     }
 
-    fn look_at(&mut self, slot: u64) -> Result<(), Trouble> {
-        let Some(sent) = self.sent.get_mut(&slot) else { return Ok(()) };
+    fn poll(&mut self, slot: u64) -> Result<(), ChannelFault> {
+        let Some(sent) = self.publishes.get_mut(&slot) else { return Ok(()) };
         let mut cx = Context::from_waker(&sent.waker);
         let open = sent.publish.as_mut();
-        let Some(Poll::Ready(end)) = open.map(|publish| publish.poll_unpin(&mut cx)) else { return Ok(()) };
+        let Some(Poll::Ready(answer)) = open.map(|publish| publish.poll_unpin(&mut cx)) else { return Ok(()) };
         sent.publish = None;
         self.open -= 1;
-        self.news.push(slot);
-        self.alone |= matches!(end, End::Acked(None) | End::Nacked(None));
-        let (seen, returned, result) = match end {
-            End::NotSent(error) => (Seen::NotSent, None, Err(Trouble::Error(error))),
-            End::Lost(error) => (Seen::Lost, None, Err(Trouble::Error(error))),
-            End::Acked(returned) => (Seen::Acked { alone: returned.is_none() }, returned, Ok(())),
-            End::Nacked(returned) => (Seen::Nacked, returned, Ok(())),
-            End::Unasked => (Seen::Unasked, None, Err(Trouble::NoConfirms)),
+        self.changed.push(slot);
+        let (end, returned, result) = match answer {
+            LapinAnswer::NotSent(error) => (PublishEnd::NotSent, None, Err(ChannelFault::of(&error))),
+            LapinAnswer::Lost(error) => (PublishEnd::Lost, None, Err(ChannelFault::of(&error))),
+            LapinAnswer::Acked(returned) => {
+                (PublishEnd::Acked { without_return: returned.is_none() }, returned, Ok(()))
+            }
+            LapinAnswer::Nacked(returned) => (PublishEnd::Nacked, returned, Ok(())),
+            LapinAnswer::NotRequested => {
+                (PublishEnd::NotRequested, None, Err(fault("a channel is not in confirm mode")))
+            }
         };
-        sent.seen = Some(seen);
-        result.and(returned.map_or(Ok(()), |tag| self.returned(tag)))
+        self.without_return |= matches!(end, PublishEnd::Acked { .. } | PublishEnd::Nacked) && returned.is_none();
+        sent.end = Some(end);
+        result.and(returned.map_or(Ok(()), |tag| self.mark_returned(tag)))
     }
 
-    fn returned(&mut self, tag: u64) -> Result<(), Trouble> {
+    fn mark_returned(&mut self, tag: u64) -> Result<(), ChannelFault> {
         let slot = self.slots.get(&tag);
-        let Some((slot, sent)) = slot.and_then(|slot| Some((*slot, self.sent.get_mut(slot)?))) else {
-            self.stray = true;
-            return Err(Trouble::Stray);
+        let Some((slot, sent)) = slot.and_then(|slot| Some((*slot, self.publishes.get_mut(slot)?))) else {
+            self.stray_return = true;
+            return Err(fault("a returned message matches no publish"));
         };
         sent.returned = true;
-        self.news.push(slot);
+        self.changed.push(slot);
         Ok(())
     }
 
-    /// Answers whatever is certain after a [`look`](Window::look); says whether any message had no queue. `whole`: the
-    /// channel is well, so what is still to come will come.
-    pub(super) fn settle(&mut self, whole: bool) -> bool {
-        if self.stray {
+    /// Replies to every publish whose outcome is certain after a [`check`](ChannelPublishes::check). Returns whether any
+    /// message had no queue. `intact`: the channel has not failed, so outstanding confirms will still come.
+    pub(super) fn settle(&mut self, intact: bool) -> bool {
+        if self.stray_return {
             return false;
         }
         let mut unroutable = false;
-        if std::mem::take(&mut self.alone) {
+        if std::mem::take(&mut self.without_return) {
             unroutable |= self.settle_uncertain();
         }
-        for slot in std::mem::take(&mut self.news) {
-            unroutable |= self.tell(slot, false);
+        for slot in std::mem::take(&mut self.changed) {
+            unroutable |= self.settle_one(slot, false);
         }
-        if whole && !self.is_open() {
+        if intact && !self.has_open() {
             unroutable |= self.settle_uncertain();
         }
-        while self.uncertain.front().is_some_and(|(_, slot)| !self.sent.contains_key(slot)) {
+        while self.uncertain.front().is_some_and(|(_, slot)| !self.publishes.contains_key(slot)) {
             self.uncertain.pop_front();
         }
         unroutable
@@ -205,37 +199,42 @@ impl Window {
 
     fn settle_uncertain(&mut self) -> bool {
         let uncertain = std::mem::take(&mut self.uncertain);
-        uncertain.into_iter().fold(false, |unroutable, (_, slot)| self.tell(slot, true) || unroutable)
+        uncertain.into_iter().fold(false, |unroutable, (_, slot)| self.settle_one(slot, true) || unroutable)
     }
 
-    /// Answers a publish, if it ended and its outcome is certain; says whether its message had no queue.
-    fn tell(&mut self, slot: u64, certain: bool) -> bool {
-        let Some((seen, returned)) = self.sent.get(&slot).and_then(|sent| Some((sent.seen?, sent.returned))) else {
+    /// Replies to a publish if it has ended and its outcome is certain. Returns whether its message had no queue.
+    fn settle_one(&mut self, slot: u64, certain: bool) -> bool {
+        let Some((end, returned)) = self.publishes.get(&slot).and_then(|sent| Some((sent.end?, sent.returned))) else {
             return false;
         };
-        let Some(outcome) = seen.outcome(returned, certain) else {
-            if matches!(seen, Seen::Acked { .. }) {
+        let Some(outcome) = end.outcome(returned, certain) else {
+            if matches!(end, PublishEnd::Acked { .. }) {
                 self.uncertain.push_back((Instant::now(), slot));
             }
             return false;
         };
-        let unroutable = matches!(&outcome, Outcome::Again(failure) if failure.reason == Reason::Unroutable);
-        if let Some(sent) = self.sent.remove(&slot) {
+        let unroutable = outcome.failure().is_some_and(|failure| failure.reason == Reason::Unroutable);
+        if let Some(sent) = self.publishes.remove(&slot) {
             self.slots.remove(&sent.tag);
-            sent.answer(outcome);
+            // An error means that the publisher does not wait any more.
+            let _ = sent.reply.send(outcome);
         }
         unroutable
     }
 
-    /// Answers all that is left when the channel is over.
-    pub(super) fn give_up(&mut self, fault: &Fault, last: Option<u64>) {
+    /// Replies to every publish that is left when the channel has failed. `last`: the tag of the last message sent on it.
+    pub(super) fn fail_all(&mut self, fault: &ChannelFault, last: Option<u64>) {
         let now = Instant::now();
-        for sent in std::mem::take(self).sent.into_values() {
+        for sent in std::mem::take(self).publishes.into_values() {
             let outcome = fault.outcome(last == Some(sent.tag), sent.bytes);
             let late = sent.deadline <= now && matches!(outcome, Outcome::Unknown(_));
-            sent.answer(if late { Outcome::Unknown(Reason::Timeout.into()) } else { outcome });
+            let _ = sent.reply.send(if late { Outcome::Unknown(Reason::Timeout.into()) } else { outcome });
         }
     }
+}
+
+fn fault(detail: &'static str) -> ChannelFault {
+    ChannelFault::Ended(Failure::new(Reason::Failed, detail))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! A model of lapin and its broker: what they may do in any order, and whether each publish is told what happened to it.
+//! A model of lapin and its broker, which may act in any order: each publish must get the outcome of its own message.
 
 use std::collections::HashMap;
+use std::future::{pending, ready};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
 
+/// What the broker does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Stored,
@@ -14,9 +16,9 @@ enum Fate {
     Refused,
 }
 
-/// How far a publish is.
+/// The progress of a publish.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Progress {
     Queued,
     Written,
     Returned,
@@ -26,56 +28,56 @@ enum Stage {
 #[derive(Default)]
 struct Model {
     fates: Vec<Fate>,
-    stages: Vec<Stage>,
-    /// Which publish is next, among those that are not answered.
+    progress: Vec<Progress>,
+    /// Chooses the next publish among those that are not answered.
     shuffle: Vec<usize>,
     turn: usize,
-    /// How many steps happen at each look at a publish, over and over: the thread runs on while we look.
+    /// How many steps happen at each poll of a publish, in a cycle: lapin's thread works while the lane polls.
     pace: Vec<usize>,
-    looks: usize,
-    waiting: VecDeque<usize>,
-    ended: HashMap<usize, End>,
+    polls: usize,
+    pending_returns: VecDeque<usize>,
+    answers: HashMap<usize, LapinAnswer>,
     wakers: HashMap<usize, Waker>,
 }
 
 impl Model {
     fn run(&mut self) {
-        let steps = self.pace[self.looks % self.pace.len()];
-        self.looks += 1;
+        let steps = self.pace[self.polls % self.pace.len()];
+        self.polls += 1;
         for _ in 0..steps {
             self.step();
         }
     }
 
-    /// One thing that lapin's thread does: a message is written, comes back, or is acknowledged. A return comes before its
-    /// own acknowledgement, and acknowledgements in any order.
+    /// One step of lapin's thread: a message is written, returned or confirmed. The return of a message comes before its
+    /// confirm; confirms come in any order.
     fn step(&mut self) {
         let open: Vec<usize> =
-            (0..self.stages.len()).filter(|number| self.stages[*number] != Stage::Answered).collect();
+            (0..self.progress.len()).filter(|number| self.progress[*number] != Progress::Answered).collect();
         let Some(number) = open.get(self.shuffle[self.turn % self.shuffle.len()] % open.len().max(1)).copied() else {
             return;
         };
         self.turn += 1;
-        self.stages[number] = match (self.stages[number], self.fates[number]) {
-            (Stage::Queued, _) => {
+        self.progress[number] = match (self.progress[number], self.fates[number]) {
+            (Progress::Queued, _) => {
                 self.wake(number);
-                Stage::Written
+                Progress::Written
             }
-            (Stage::Written, Fate::Returned) => {
-                self.waiting.push_back(number);
-                Stage::Returned
+            (Progress::Written, Fate::Returned) => {
+                self.pending_returns.push_back(number);
+                Progress::Returned
             }
             (_, fate) => {
-                let returned = self.waiting.pop_front().map(tag);
-                let make = if fate == Fate::Refused { End::Nacked } else { End::Acked };
-                self.ended.insert(number, make(returned));
+                let returned = self.pending_returns.pop_front().map(tag);
+                let confirm = if fate == Fate::Refused { LapinAnswer::Nacked } else { LapinAnswer::Acked };
+                self.answers.insert(number, confirm(returned));
                 self.wake(number);
-                Stage::Answered
+                Progress::Answered
             }
         };
     }
 
-    /// Each waker is good for once.
+    /// A waker works once.
     fn wake(&mut self, number: usize) {
         if let Some(waker) = self.wakers.remove(&number) {
             waker.wake();
@@ -87,24 +89,28 @@ fn tag(number: usize) -> u64 {
     1000 + number as u64
 }
 
-fn sent(number: usize, publish: BoxFuture<'static, End>) -> (Sent, oneshot::Receiver<Outcome>) {
-    let (answer, outcome) = oneshot::channel();
-    (Sent::new(tag(number), 1, Instant::now() + Duration::from_secs(60), publish, answer), outcome)
+fn push(
+    in_flight: &mut ChannelPublishes,
+    number: usize,
+    publish: impl Future<Output = LapinAnswer> + Send + 'static,
+) -> (Result<(), ChannelFault>, oneshot::Receiver<Outcome>) {
+    let (reply, outcome) = oneshot::channel();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    (in_flight.push(tag(number), 1, deadline, publish.boxed(), reply), outcome)
 }
 
-fn modelled(model: &Arc<Mutex<Model>>, number: usize) -> BoxFuture<'static, End> {
+fn modelled(model: &Arc<Mutex<Model>>, number: usize) -> impl Future<Output = LapinAnswer> + use<> {
     let model = Arc::clone(model);
-    let publish = std::future::poll_fn(move |cx| {
+    std::future::poll_fn(move |cx| {
         let mut model = model.lock();
         model.run();
-        if let Some(end) = model.ended.remove(&number) {
-            return Poll::Ready(end);
+        if let Some(answer) = model.answers.remove(&number) {
+            return Poll::Ready(answer);
         }
         model.wakers.insert(number, cx.waker().clone());
         model.run();
         Poll::Pending
-    });
-    publish.boxed()
+    })
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -115,94 +121,85 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn each_is_told_its_own(
+    fn each_publish_gets_its_own_outcome(
         fates in prop::collection::vec(fate(), 1..12),
         shuffle in prop::collection::vec(0_usize..64, 1..40),
         mut pace in prop::collection::vec(0_usize..4, 1..12),
         mut pushes in prop::collection::vec(0_usize..3, 1..12),
     ) {
-        // Neither stands still.
+        // Both the model and the test make progress.
         pace.push(1);
         pushes.push(1);
         let model = Arc::new(Mutex::new(Model { fates: fates.clone(), shuffle, pace, ..Model::default() }));
-        let mut window = Window::default();
+        let mut in_flight = ChannelPublishes::default();
         let cx = Context::from_waker(Waker::noop());
         let mut outcomes = Vec::new();
         for turn in 0..2000 {
             for _ in 0..pushes[turn % pushes.len()] {
                 let number = outcomes.len();
                 if number < fates.len() {
-                    model.lock().stages.push(Stage::Queued);
-                    let (sent, outcome) = sent(number, modelled(&model, number));
+                    model.lock().progress.push(Progress::Queued);
+                    let (pushed, outcome) = push(&mut in_flight, number, modelled(&model, number));
                     outcomes.push(outcome);
-                    prop_assert!(window.push(sent).is_ok());
+                    prop_assert!(pushed.is_ok());
                 }
             }
-            prop_assert!(window.look(&cx).is_ok());
-            window.settle(true);
-            if window.len() == 0 && outcomes.len() == fates.len() {
+            prop_assert!(in_flight.check(&cx).is_ok());
+            in_flight.settle(true);
+            if in_flight.len() == 0 && outcomes.len() == fates.len() {
                 break;
             }
             model.lock().run();
         }
-        prop_assert_eq!((window.len(), outcomes.len()), (0, fates.len()), "all are answered");
+        prop_assert_eq!((in_flight.len(), outcomes.len()), (0, fates.len()), "every publish has an outcome");
         for (fate, mut outcome) in fates.iter().zip(outcomes) {
-            let told = outcome.try_recv().expect("an answer");
-            let expected = match (fate, &told) {
+            let outcome = outcome.try_recv().expect("an outcome");
+            let expected = match (fate, &outcome) {
                 (Fate::Stored, Outcome::Confirmed) => true,
                 (Fate::Returned, Outcome::Again(failure)) => failure.reason == Reason::Unroutable,
                 (Fate::Refused, Outcome::Unknown(failure)) => failure.reason == Reason::Refused,
                 _ => false,
             };
-            prop_assert!(expected, "{:?} was told {:?}", fate, told);
+            prop_assert!(expected, "{:?} got {:?}", fate, outcome);
         }
     }
 }
 
-fn ended(number: usize, end: End) -> (Sent, oneshot::Receiver<Outcome>) {
-    sent(number, std::future::ready(end).boxed())
-}
-
-/// A publish that was acknowledged with another's return does not wait for one that takes long.
+/// A publish whose confirm carried another's return does not wait for a publish that takes long.
 #[test]
-fn an_acknowledgement_alone_settles_older_ones() {
-    let mut window = Window::default();
+fn a_later_confirm_without_a_return_settles_uncertain_publishes() {
+    let mut in_flight = ChannelPublishes::default();
     let cx = Context::from_waker(Waker::noop());
-    let (slow, mut waits) = sent(0, std::future::pending().boxed());
-    let (first, mut returned) = ended(1, End::Acked(None));
-    window.push(slow).unwrap();
-    window.push(first).unwrap();
-    // It brings the return of one that looks confirmed, and is one itself.
-    let (second, mut stored) = ended(2, End::Acked(Some(tag(1))));
-    window.push(second).unwrap();
-    window.look(&cx).unwrap();
-    assert!(window.settle(true), "one had no queue");
+    let (_, mut slow) = push(&mut in_flight, 0, pending());
+    let (_, mut returned) = push(&mut in_flight, 1, ready(LapinAnswer::Acked(None)));
+    // The confirm of the second carries the return of the first, whose own confirm carried none.
+    let (_, mut stored) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(1)))));
+    in_flight.check(&cx).unwrap();
+    assert!(in_flight.settle(true), "the first had no queue");
     assert!(matches!(returned.try_recv(), Ok(Outcome::Again(_))));
-    assert!(stored.try_recv().is_err(), "not certain yet");
-    assert!(!window.must_drain(), "and others are sent meanwhile");
-    let (third, mut alone) = ended(3, End::Nacked(None));
-    window.push(third).unwrap();
-    window.look(&cx).unwrap();
-    window.settle(true);
-    assert!(matches!(alone.try_recv(), Ok(Outcome::Unknown(_))));
+    assert!(stored.try_recv().is_err(), "the second is uncertain");
+    assert!(!in_flight.must_drain(), "other publishes are sent meanwhile");
+    let (_, mut refused) = push(&mut in_flight, 3, ready(LapinAnswer::Nacked(None)));
+    in_flight.check(&cx).unwrap();
+    in_flight.settle(true);
+    assert!(matches!(refused.try_recv(), Ok(Outcome::Unknown(_))));
     assert_eq!(stored.try_recv(), Ok(Outcome::Confirmed));
-    assert!(waits.try_recv().is_err());
-    assert_eq!(window.len(), 1);
+    assert!(slow.try_recv().is_err());
+    assert_eq!(in_flight.len(), 1);
 }
 
-/// With a message that nobody sent, no answer can be trusted, also none of the same look.
+/// After the return of a message that was never sent, no answer can be trusted, including those of the same check.
 #[test]
-fn nothing_is_certain_after_a_stray() {
-    let mut window = Window::default();
-    let (first, mut acked) = ended(1, End::Acked(None));
-    let (second, mut strange) = ended(2, End::Acked(Some(tag(7))));
-    window.push(first).unwrap();
-    assert!(matches!(window.push(second), Err(Trouble::Stray)));
-    window.look(&Context::from_waker(Waker::noop())).unwrap();
-    window.settle(false);
+fn nothing_is_certain_after_a_stray_return() {
+    let mut in_flight = ChannelPublishes::default();
+    let (_, mut acked) = push(&mut in_flight, 1, ready(LapinAnswer::Acked(None)));
+    let (pushed, mut stray) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(7)))));
+    assert_eq!(pushed, Err(fault("a returned message matches no publish")));
+    in_flight.check(&Context::from_waker(Waker::noop())).unwrap();
+    in_flight.settle(false);
     assert!(acked.try_recv().is_err());
-    window.give_up(&Fault::Ended, None);
-    for outcome in [&mut acked, &mut strange] {
+    in_flight.fail_all(&fault("stray"), None);
+    for outcome in [&mut acked, &mut stray] {
         assert!(matches!(outcome.try_recv(), Ok(Outcome::Unknown(_))));
     }
 }
