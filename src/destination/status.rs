@@ -90,6 +90,12 @@ impl<C: Clone> Status<C> {
         }
     }
 
+    /// The server was reached, although there is no usable connection yet: failures from now on are
+    /// [down](Health::Down).
+    pub(super) fn reached(&self) {
+        self.change(|state| state.reached = true);
+    }
+
     /// There is a connection. Whether it can be used is said by [`up`](Status::up) or [`down`](Status::down).
     pub(super) fn connected(&self, connection: C, server: &str) {
         let changed = self.change(|state| {
@@ -141,6 +147,11 @@ impl<C: Clone> Status<C> {
             tracing::warn!(destination = %self.name, "{warning}");
         }
         *warned = warnings.to_vec();
+    }
+
+    /// The warnings of the last [`warn`](Status::warn).
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warned.lock().clone()
     }
 
     /// Returns whether the change was made: after [`end`](Status::end) none is.
@@ -245,6 +256,26 @@ mod tests {
         status.up();
         assert_eq!((status.health(), gauge(&status)), (Health::Down(Reason::Closing.into()), 0));
         assert_eq!(status.metrics.connects.get_or_create(&status.label).get(), 1, "none after the end");
+    }
+
+    #[test]
+    fn a_server_that_was_reached_is_down_without_a_connection() {
+        let status = status();
+        status.disconnected(failure("refused"));
+        status.reached();
+        assert_eq!(status.health(), Health::Starting, "reaching it is no failure");
+        status.disconnected(Reason::Topology.into());
+        assert_eq!(status.health(), Health::Down(Reason::Topology.into()));
+        assert_eq!(status.connection(), Err(Reason::Topology.into()));
+    }
+
+    #[test]
+    fn the_warnings_are_those_of_the_last_check() {
+        let status = status();
+        for warnings in [vec!["a".to_owned(), "b".to_owned()], vec!["b".to_owned()], Vec::new()] {
+            status.warn(&warnings);
+            assert_eq!(status.warnings(), warnings);
+        }
     }
 
     #[tokio::test(start_paused = true)]
