@@ -140,6 +140,7 @@ async fn close_keeps_its_time_limit() {
 /// The broker is restarted in order several times under load.
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_under_load_lose_and_double_nothing() {
+    #[expect(clippy::disallowed_methods, reason = "tests/run --all sets it")]
     let rounds = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 20 } else { 2 };
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
