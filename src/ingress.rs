@@ -27,7 +27,7 @@ use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::source::Source;
-use crate::telemetry::metrics::{Metrics, OfSource};
+use crate::telemetry::metrics::{Metrics, SourceLabel};
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
 
@@ -62,7 +62,7 @@ struct SourceMetrics {
 
 impl SourceMetrics {
     fn new(source: &Source, metrics: &Metrics) -> SourceMetrics {
-        let label = OfSource { source: source.name.to_string() };
+        let label = SourceLabel { source: source.name.to_string() };
         SourceMetrics {
             accepted: metrics.answered(&source.name, "accepted"),
             last_delivery: metrics.last_delivery.get_or_create_owned(&label),
@@ -168,7 +168,7 @@ impl SourceState {
         let timely = head.timely(now, self.source.tolerance.as_secs());
         let signed = head.signed(&self.source.keys, body);
         if let (Err(refusal), Ok(())) = (timely, signed) {
-            let label = OfSource { source: self.source.name.to_string() };
+            let label = SourceLabel { source: self.source.name.to_string() };
             metrics.clock_refusals.get_or_create(&label).inc();
             let seconds = now.saturating_sub(head.timestamp);
             tracing::warn!(
@@ -191,7 +191,7 @@ impl SourceState {
             let answer = ingress.pipeline.accept(&state.source, delivery, admission, deadline).await;
             if sender.send(answer).is_err() {
                 // The request was answered before.
-                ingress.metrics.late.get_or_create(&OfSource { source: state.source.name.to_string() }).inc();
+                ingress.metrics.late.get_or_create(&SourceLabel { source: state.source.name.to_string() }).inc();
             }
         });
         match timeout_at(deadline, answer).await {

@@ -14,7 +14,7 @@ use super::settings::DestinationSettings;
 use super::{Confirm, Destination, Health};
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::{Metrics, OfDestination};
+use crate::telemetry::metrics::{DestinationLabel, Metrics};
 
 /// A destination with a bounded number of publishes, and of their bytes, in flight. Cheap to clone.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl Handle {
         publish_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let label = OfDestination { destination: settings.name.to_string() };
+        let label = DestinationLabel { destination: settings.name.to_string() };
         let bounds = Bounds {
             name: settings.name.clone(),
             publishes: Arc::new(Semaphore::new(settings.in_flight)),

@@ -1,15 +1,18 @@
 //! RabbitMQ over AMQP 0.9.1: a topic exchange, publisher confirms and `mandatory`.
 //!
 //! ```text
-//! publish ─ session ─ lane (queue) ─ lapin ─ broker
-//!    ▲                  │                      │
-//!    └───── in_flight ──┴── outcome ◄─ confirm ┘
+//! publish ─▶ session ─▶ message ─▶ lane (queue) ─▶ lapin ─▶ broker
+//!    ▲                                                        │
+//!    └── outcome ◀── in_flight ◀── confirm, returned message ◀┘
 //! ```
-//! [`address`] and [`connection`] open one connection, [`session`] opens its channels, and each [`lane`] owns one of
-//! them. A key always takes the same lane, so publishes called in order are sent in order. [`message`] encodes an event,
-//! [`in_flight`] finds out which answer belongs to which publish, and [`outcome`] says what it means. [`supervisor`]
-//! keeps the destination connected until it is closed. [`topology`] knows what the destination needs, [`declare`] checks
-//! and creates it, and [`greeting`] reads the broker's version for a probe.
+//! - [`connection`]: how one connects, to an [`address`], and how a connection is ended at once.
+//! - [`supervisor`]: keeps the connection and the topology.
+//! - [`session`]: the channels of one connection. Each has one owner, its [`lane`]; a key always takes the same lane, so
+//!   publishes that are called in order are sent in order.
+//! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them.
+//! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
+//! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
+//! - [`greeting`]: the broker's version, for a probe.
 
 use std::hash::RandomState;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Health;
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::{Metrics, OfDestination};
+use crate::telemetry::metrics::{DestinationLabel, Metrics};
 
 /// How long [`Status::first_attempt`] waits. Longer than an attempt to connect may take.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
 pub(super) struct Status<C> {
     name: Arc<str>,
     metrics: Arc<Metrics>,
-    label: OfDestination,
+    label: DestinationLabel,
     state: watch::Sender<State<C>>,
     /// Warnings that the log has already.
     warned: Mutex<Vec<String>>,
@@ -43,7 +43,7 @@ impl<C: Clone> Status<C> {
     /// The status of a destination that was not reached yet.
     pub(super) fn new(name: &Arc<str>, metrics: &Arc<Metrics>) -> Self {
         let state = State { health: Health::Starting, connection: None, failure: None, reached: false, over: false };
-        let label = OfDestination { destination: name.to_string() };
+        let label = DestinationLabel { destination: name.to_string() };
         metrics.up.get_or_create(&label).set(0);
         let (name, metrics) = (Arc::clone(name), Arc::clone(metrics));
         Status { name, metrics, label, state: watch::Sender::new(state), warned: Mutex::default() }
@@ -55,7 +55,7 @@ impl<C: Clone> Status<C> {
     }
 
     /// Where it counts, and under which label.
-    pub(super) fn metrics(&self) -> (&Metrics, &OfDestination) {
+    pub(super) fn metrics(&self) -> (&Metrics, &DestinationLabel) {
         (&self.metrics, &self.label)
     }
 

@@ -10,7 +10,7 @@ use hookbridge::destination::{self, Destination, Health, Opening};
 use hookbridge::message::Outcome;
 use hookbridge::reason::{Failure, Reason};
 use hookbridge::secret::Secret;
-use hookbridge::telemetry::metrics::{Metrics, OfDestination};
+use hookbridge::telemetry::metrics::{DestinationLabel, Metrics};
 use tempfile::TempDir;
 
 use crate::support::brokers::{Broker, Kind, With};
@@ -104,7 +104,7 @@ pub async fn count(context: &jetstream::Context) -> u64 {
 
 /// The metrics `up` and `connects`.
 pub fn counted(metrics: &Metrics) -> (i64, u64) {
-    let label = OfDestination { destination: "nats".into() };
+    let label = DestinationLabel { destination: "nats".into() };
     (metrics.up.get_or_create(&label).get(), metrics.connects.get_or_create(&label).get())
 }
 

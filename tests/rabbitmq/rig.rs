@@ -10,7 +10,7 @@ use hookbridge::destination::{self, Destination, Health, Opening};
 use hookbridge::message::{Message, Outcome};
 use hookbridge::reason::Reason;
 use hookbridge::secret::Secret;
-use hookbridge::telemetry::metrics::{Metrics, OfDestination};
+use hookbridge::telemetry::metrics::{DestinationLabel, Metrics};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -78,7 +78,7 @@ pub async fn confirmed(destination: &dyn Destination, message: &Message) {
 }
 
 pub fn connects(metrics: &Metrics) -> u64 {
-    metrics.connects.get_or_create(&OfDestination { destination: NAME.into() }).get()
+    metrics.connects.get_or_create(&DestinationLabel { destination: NAME.into() }).get()
 }
 
 /// `confirmed`, or the word and the reason of the outcome.

@@ -22,7 +22,7 @@ enum Progress {
     Queued,
     Written,
     Returned,
-    Answered,
+    AnswerLabel,
 }
 
 #[derive(Default)]
@@ -53,7 +53,7 @@ impl Model {
     /// confirm; confirms come in any order.
     fn step(&mut self) {
         let open: Vec<usize> =
-            (0..self.progress.len()).filter(|number| self.progress[*number] != Progress::Answered).collect();
+            (0..self.progress.len()).filter(|number| self.progress[*number] != Progress::AnswerLabel).collect();
         let Some(number) = open.get(self.shuffle[self.turn % self.shuffle.len()] % open.len().max(1)).copied() else {
             return;
         };
@@ -72,7 +72,7 @@ impl Model {
                 let confirm = if fate == Fate::Refused { LapinAnswer::Nacked } else { LapinAnswer::Acked };
                 self.answers.insert(number, confirm(returned));
                 self.wake(number);
-                Progress::Answered
+                Progress::AnswerLabel
             }
         };
     }
