@@ -43,7 +43,7 @@ const CHECK_PROBLEM: Duration = Duration::from_secs(5);
 /// queue takes the same messages.
 const CHECK_FITTING: Duration = Duration::from_secs(60);
 
-type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
+type ConnectionEvents = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 pub(super) struct ConnectionSupervisor {
     pub(super) status: Arc<Status<Arc<AmqpSession>>>,
@@ -98,7 +98,7 @@ impl ConnectionSupervisor {
     }
 
     /// Connects to one address, ensures the topology and starts the lanes.
-    async fn open(&self, address: &BrokerAddress) -> Result<(LaneTasks, Events, Found), Failure> {
+    async fn open(&self, address: &BrokerAddress) -> Result<(LaneTasks, ConnectionEvents, Found), Failure> {
         let name = format!("hookbridge {}", self.status.name());
         let connection = Arc::new(AmqpConnection::open(address, &name).await?);
         let events = Box::pin(connection.lapin.events_listener());
@@ -123,7 +123,7 @@ impl ConnectionSupervisor {
     }
 
     /// Watches a connection until it fails, and returns why; `None` when the destination is closing.
-    async fn watch(&self, lanes: &mut LaneTasks, mut events: Events, found: Found) -> Option<Failure> {
+    async fn watch(&self, lanes: &mut LaneTasks, mut events: ConnectionEvents, found: Found) -> Option<Failure> {
         let connection = Arc::clone(&lanes.connection);
         let mut problem = found.fits().err();
         let (mut alarm, mut reported) = (Failure::from(Reason::Blocked), None);
