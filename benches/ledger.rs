@@ -7,7 +7,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use hookbridge::delivery::DeliveryKey;
 use hookbridge::ledger::{Claim, Ledger, Record, embedded};

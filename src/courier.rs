@@ -60,8 +60,8 @@ pub struct Job {
     pub body_hash: u32,
 }
 
-/// Publishes in progress. Dropping it does not stop them: their outcomes are then lost.
-type Publishes = FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>;
+/// OpenPublishes in progress. Dropping it does not stop them: their outcomes are then lost.
+type OpenPublishes = FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>;
 
 impl Courier {
     /// A courier for these destinations.
@@ -80,7 +80,7 @@ impl Courier {
         self.destinations.values()
     }
 
-    /// Publishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
+    /// OpenPublishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
     ///
     /// # Errors
     /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
@@ -88,7 +88,7 @@ impl Courier {
         let Job { delivery, event, planned, known, ticket, body_hash } = job;
         let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
         let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
-        let mut publishes: Publishes = open.map(|planned| self.publish(planned)).collect();
+        let mut publishes: OpenPublishes = open.map(|planned| self.publish(planned)).collect();
         let event = event.map(|event| event.name.clone());
         let delivered = Delivered { delivery, event };
         let mut record = Record { targets, body_hash, ..Record::default() };
@@ -154,7 +154,7 @@ impl Courier {
                 Err(failure.reason)
             }
             Outcome::Never(failure) => {
-                delivered.log(&target, word, &failure, 0);
+                delivered.log_dead(&target, &failure);
                 let reason = failure.reason;
                 if self.ledger.keeps_dead_letters() {
                     letter.get_or_insert_with(|| delivered.letter(failure));
@@ -166,7 +166,7 @@ impl Courier {
         }
     }
 
-    /// Publishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
+    /// OpenPublishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
     async fn send_letter(&self, letter: &DeadLetter, target: &Target) -> Result<(), Reason> {
         let to = self.dead_letters_to.as_ref().ok_or(Reason::NoDeadLetters)?;
         let (_, outcome) = self.publish(dead_letter::planned(to, letter, target)).await;
@@ -197,6 +197,14 @@ struct Delivered {
 impl Delivered {
     fn letter(&self, failure: Failure) -> DeadLetter {
         DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
+    }
+
+    fn log_dead(&self, target: &Target, failure: &Failure) {
+        tracing::warn!(
+            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
+            topic = target.topic.as_deref(), reason = %failure.reason, detail = %failure.detail, "dead letter"
+        );
     }
 
     fn log(&self, target: &Target, outcome: &str, failure: &Failure, suppressed: u64) {

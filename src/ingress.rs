@@ -28,7 +28,7 @@ use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::source::Source;
-use crate::telemetry::metrics::{Metrics, OfSource};
+use crate::telemetry::metrics::{Metrics, SourceLabel};
 use crate::telemetry::throttle::Throttle;
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
@@ -79,7 +79,7 @@ struct SourceMetrics {
 
 impl SourceMetrics {
     fn new(source: &Source, metrics: &Metrics) -> SourceMetrics {
-        let label = OfSource { source: source.name.to_string() };
+        let label = SourceLabel { source: source.name.to_string() };
         SourceMetrics {
             accepted: metrics.answered(&source.name, "accepted"),
             last_delivery: metrics.last_delivery.get_or_create_owned(&label),
@@ -187,7 +187,7 @@ impl SourceState {
     /// ones: if their signatures are good, it is a clock that is wrong, and not a replay.
     fn clock(&self, head: &Head, announced: Option<usize>) -> Result<Clock, Refused> {
         let now = Timestamp::now().as_second();
-        let timely = head.timely(now, self.source.tolerance.as_secs()).map_err(Refused::Refused);
+        let timely = head.timely(now, self.source.tolerance.as_secs()).map_err(Refused::Unverified);
         let small = announced.is_some_and(|length| length <= SAMPLED_BODY);
         match timely {
             Err(_) if small && self.clock_samples.admit(()).is_some() => Ok(Clock { now, timely }),
@@ -213,7 +213,7 @@ impl SourceState {
             verified.await.map_err(|_| Refused::Unavailable(Reason::Failed))?
         };
         if clock.timely.is_err() && signed.is_ok() {
-            let label = OfSource { source: self.source.name.to_string() };
+            let label = SourceLabel { source: self.source.name.to_string() };
             self.ingress.metrics.clock_refusals.get_or_create(&label).inc();
             tracing::warn!(
                 source = %self.source.name, webhook_id = %head.id,
@@ -222,7 +222,7 @@ impl SourceState {
             );
         }
         clock.timely?;
-        signed.map_err(Refused::Refused)?;
+        signed.map_err(Refused::Unverified)?;
         self.metrics.last_delivery.set(clock.now as f64);
         self.metrics.clock_offset.set(clock.now - head.timestamp);
         Ok(head)
@@ -237,7 +237,7 @@ impl SourceState {
             let answer = ingress.pipeline.accept(&state.source, delivery, admission, deadline).await;
             if sender.send(answer).is_err() {
                 // The request was answered before.
-                ingress.metrics.late.get_or_create(&OfSource { source: state.source.name.to_string() }).inc();
+                ingress.metrics.late.get_or_create(&SourceLabel { source: state.source.name.to_string() }).inc();
             }
         });
         match timeout_at(deadline, answer).await {

@@ -26,7 +26,7 @@ use crate::protocol::{End, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::route::{Plan, Planned, Routes};
 use crate::source::Source;
-use crate::telemetry::metrics::{Metrics, OfSource};
+use crate::telemetry::metrics::{Metrics, SourceLabel};
 
 /// What becomes of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Pipeline {
             }
             Ok(Claim::Closed { same_body, .. }) => {
                 if !same_body {
-                    let label = OfSource { source: source.name.to_string() };
+                    let label = SourceLabel { source: source.name.to_string() };
                     self.metrics.body_differs.get_or_create(&label).inc();
                 }
                 Answer::Duplicate

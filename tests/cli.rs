@@ -187,3 +187,20 @@ fn check_connect_prints_findings_and_failures() {
         assert!(code == 1 && out.contains("failed: unreachable"), "{url}: {code}\n{out}");
     }
 }
+
+/// Whatever collects the log of `serve` can parse every line, including the last.
+#[test]
+fn fatal_error_of_serve_is_a_json_log_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (listen, to) = (taken.local_addr().expect("its address").to_string(), directory.path().join("events"));
+    let (data, to) = (directory.path().join("data").display().to_string(), format!("file:{}", to.display()));
+    let arguments = ["serve", "--to", &to, "--data", &data, "--secret", SECRET, "--listen", &listen];
+    let (code, _, err) = run(&arguments, &[("HOOKBRIDGE_ADMIN", "127.0.0.1:0")], "");
+    assert_eq!(code, 1, "{err}");
+    let lines: Vec<serde_json::Value> =
+        err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let last = lines.last().expect("a line");
+    let message = last["message"].as_str().expect("a message");
+    assert!(last["level"] == "ERROR" && message.contains("cannot listen on") && message.contains(&listen), "{last}");
+}

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use hookbridge::delivery::{Delivery, DeliveryKey};
 use hookbridge::ledger::{Claim, DeadLetter, Ledger, Record, embedded, memory};

@@ -1,4 +1,5 @@
-//! What only NATS does, against a real server. What every destination does is in `tests/destinations.rs`.
+//! The behaviour that is specific to NATS, against a real server. What all destinations do is in
+//! `tests/destinations.rs`.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! RabbitMQ, beyond what every destination must do: whose outcome is whose, what the broker refuses and when it blocks,
-//! what exists already, and how one gets in.
+//! RabbitMQ, beyond the conformance suite: exact outcomes, what the broker refuses, alarms and outages, existing topology,
+//! and access.
 
 mod support;
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::Mistakes;
+use crate::telemetry::logs;
 
 /// The exit code of a command that failed.
 pub(super) const FAILED: u8 = 1;
@@ -41,9 +42,13 @@ pub(super) fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> ExitCo
     result.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
-/// Prints an error with its causes.
+/// Prints an error with its causes: as a log line where these are JSON, so that whatever reads them can read it too.
 pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("{error:#}");
+    if logs::are_json() {
+        tracing::error!("{error:#}");
+    } else {
+        eprintln!("{error:#}");
+    }
     ExitCode::from(FAILED)
 }
 

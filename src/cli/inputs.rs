@@ -11,6 +11,7 @@ use crate::telemetry;
 
 /// The environment of this process, in the form that [`crate::config`] takes.
 pub(super) fn process_environment(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the one place where it is read")]
     std::env::var_os(name)
 }
 

@@ -1,7 +1,8 @@
 //! A destination with its bounds and metrics: the only way to publish to it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures_util::future::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +14,7 @@ use super::settings::DestinationSettings;
 use super::{Confirm, Destination, Health};
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::{Metrics, OfDestination};
+use crate::telemetry::metrics::{DestinationLabel, Metrics};
 
 /// A destination with a bounded number of publishes, and of their bytes, in flight. Cheap to clone.
 #[derive(Clone)]
@@ -48,7 +49,7 @@ impl Handle {
         publish_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let label = OfDestination { destination: settings.name.to_string() };
+        let label = DestinationLabel { destination: settings.name.to_string() };
         let bounds = Bounds {
             name: settings.name.clone(),
             publishes: Arc::new(Semaphore::new(settings.in_flight)),

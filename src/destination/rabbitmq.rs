@@ -1,56 +1,64 @@
-//! RabbitMQ, over AMQP 0.9.1: a topic exchange, publisher confirms and `mandatory`.
+//! RabbitMQ over AMQP 0.9.1: a topic exchange, publisher confirms and `mandatory`.
 //!
-//! One connection, kept by a [supervisor](supervisor), with several channels in confirm mode. Each channel has one owner
-//! (see [`lane`] for why); a key always goes to the same one, so what was called in order is sent in order.
+//! ```text
+//! publish ─▶ session ─▶ message ─▶ lane (queue) ─▶ lapin ─▶ broker
+//!    ▲                                                        │
+//!    └── outcome ◀── in_flight ◀── confirm, returned message ◀┘
+//! ```
+//! - [`connection`]: how one connects, to an [`address`], and how a connection is ended at once.
+//! - [`supervisor`]: keeps the connection and the topology.
+//! - [`session`]: the channels of one connection. Each has one owner, its [`lane`]; a key always takes the same lane, so
+//!   publishes that are called in order are sent in order.
+//! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them.
+//! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
+//! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
+//! - [`greeting`]: the broker's version, for a probe.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
-use tokio::sync::{Notify, oneshot, watch};
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::lane::Job;
-use self::link::{Address, Link};
+use self::address::BrokerAddress;
+use self::lane::PublishContext;
 use self::message::{Encoder, short};
-use self::session::Parts;
-use self::supervisor::{State, Supervisor};
-use self::topology::{Found, Wanted};
-use super::{Confirm, Destination, Health, Opening};
+use self::session::AmqpSession;
+use self::supervisor::ConnectionSupervisor;
+use self::topology::Wanted;
+use super::status::Status;
+use super::{Confirm, Destination, Health, Opening, keeper};
 use crate::destination::settings::BrokerUrl;
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
+mod address;
+mod connection;
+mod declare;
+mod greeting;
+mod in_flight;
 mod lane;
-mod link;
 mod message;
-mod probe;
+mod outcome;
 mod session;
 mod supervisor;
 mod topology;
-mod verdict;
-mod window;
-mod woken;
 
-/// How long `ensure` and `probe` wait for the first connection.
-const FIRST: Duration = Duration::from_secs(15);
-/// Of the time to close in, what is kept for ending the connection.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// The part of the time to close that is reserved for ending the connection.
+const END_RESERVE: Duration = Duration::from_millis(500);
 
 struct Rabbitmq {
-    tls: Option<Arc<rustls::ClientConfig>>,
-    state: watch::Receiver<State>,
-    encoder: Arc<Encoder>,
+    status: Arc<Status<Arc<AmqpSession>>>,
     wanted: Arc<Wanted>,
-    publish_timeout: Duration,
-    keys: RandomState,
     closing: CancellationToken,
     give_up: CancellationToken,
-    supervisor: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
 }
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
@@ -58,140 +66,81 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     let BrokerUrl::Amqp(urls) = &settings.url else {
         return Err(Failure::new(Reason::Unreachable, "not an amqp:// or amqps:// URL"));
     };
-    let addresses = urls.iter().map(Address::parse).collect::<Result<Vec<_>, _>>()?;
+    let addresses = urls.iter().map(|url| BrokerAddress::new(url, &settings.tls)).collect::<Result<Vec<_>, _>>()?;
     if addresses.is_empty() {
-        return Err(Failure::new(Reason::Unreachable, "no address"));
+        return Err(Failure::new(Reason::Unreachable, "the destination has no address"));
     }
     let exchange = short(&settings.exchange)
-        .ok_or_else(|| Failure::new(Reason::IllegalName, "the exchange's name has more than 255 bytes"))?;
-    let tls = match addresses.iter().any(Address::is_tls) {
-        true => Some(Arc::new(crate::tls::client_config(&settings.tls)?)),
-        false => None,
-    };
-    let encoder = Arc::new(Encoder::new(settings.mode, settings.forward_signature));
-    let wanted = Arc::new(Wanted::new(settings.topology, settings.exchange.clone(), &topics));
-    let (state, watched) = watch::channel(State::Starting(None));
+        .ok_or_else(|| Failure::new(Reason::IllegalName, "the name of the exchange has more than 255 bytes"))?;
+    let status = Arc::new(Status::new(&settings.name, &metrics));
+    let wanted = Arc::new(Wanted::new(settings.topology, settings.exchange, &topics));
     let (closing, give_up) = (CancellationToken::new(), CancellationToken::new());
-    let supervisor = Supervisor {
-        name: settings.name.clone(),
+    let publish = PublishContext {
+        encoder: Encoder::new(settings.mode, settings.forward_signature),
+        exchange,
+        publish_timeout,
+        queue_length: settings.in_flight.max(1),
+        key_hasher: RandomState::new(),
+        message_limit: AtomicUsize::new(usize::MAX),
+        unroutable: Notify::new(),
+    };
+    let supervisor = ConnectionSupervisor {
+        status: Arc::clone(&status),
         addresses,
-        tls: tls.clone(),
         wanted: Arc::clone(&wanted),
-        parts: Parts {
-            encoder: Arc::clone(&encoder),
-            exchange,
-            limit: Arc::new(AtomicUsize::new(usize::MAX)),
-            unroutable: Arc::new(Notify::new()),
-            queue: settings.in_flight.max(1),
-        },
-        state,
-        metrics,
+        publish: Arc::new(publish),
         closing: closing.clone(),
         give_up: give_up.clone(),
-        warned: Default::default(),
     };
-    Ok(Arc::new(Rabbitmq {
-        tls,
-        state: watched,
-        encoder,
-        wanted,
-        publish_timeout,
-        keys: RandomState::new(),
-        closing,
-        give_up,
-        supervisor: parking_lot::Mutex::new(Some(tokio::spawn(supervisor.run()))),
-    }))
-}
-
-impl Rabbitmq {
-    /// Hands a message to its channel's owner; an outcome where that cannot be.
-    fn hand_over(&self, message: &Message) -> Result<oneshot::Receiver<Outcome>, Outcome> {
-        let session = match &*self.state.borrow() {
-            State::Up(session, _) => Arc::clone(session),
-            State::Starting(None) => return Err(Outcome::Again(Reason::Unreachable.into())),
-            State::Starting(Some(failure)) | State::Down(failure) => return Err(Outcome::Again(failure.clone())),
-            State::Closing => return Err(Outcome::Again(Reason::Closing.into())),
-        };
-        if session.link.connection.status().blocked() {
-            return Err(Outcome::Again(Reason::Blocked.into()));
-        }
-        let encoded = self.encoder.encode(message).map_err(Outcome::Never)?;
-        if encoded.header_bytes > session.frame_max {
-            // Properties are one frame. The broker would end the whole connection over a larger one.
-            let detail = format!("{} bytes of attributes, a frame has {}", encoded.header_bytes, session.frame_max);
-            return Err(Outcome::Never(Failure::new(Reason::TooLarge, detail)));
-        }
-        let (answer, outcome) = oneshot::channel();
-        let job = Job { encoded, deadline: Instant::now() + self.publish_timeout, answer };
-        let key = self.keys.hash_one(message.key().unwrap_or(&message.event.id));
-        session.send(key, job).map_err(|reason| Outcome::Again(reason.into()))?;
-        Ok(outcome)
-    }
-
-    /// The connection, once there is one; why there is none.
-    async fn link(&self) -> Result<Arc<Link>, Failure> {
-        let mut state = self.state.clone();
-        let known = timeout(FIRST, state.wait_for(|state| !matches!(state, State::Starting(None)))).await;
-        let Ok(Ok(state)) = known else { return Err(Reason::Unreachable.into()) };
-        match &*state {
-            State::Up(session, _) => Ok(Arc::clone(&session.link)),
-            State::Starting(Some(failure)) | State::Down(failure) => Err(failure.clone()),
-            State::Starting(None) => Err(Reason::Unreachable.into()),
-            State::Closing => Err(Reason::Closing.into()),
-        }
-    }
-
-    /// Makes or checks the topology; does not wait for the end of an alarm.
-    async fn made(&self, link: &Arc<Link>) -> Result<Found, Failure> {
-        tokio::select! {
-            biased;
-            () = link.blocked() => Err(Reason::Blocked.into()),
-            found = self.wanted.ensure(link) => found,
-        }
-    }
+    let failed = {
+        let status = Arc::clone(&status);
+        move |failure| status.end(failure)
+    };
+    // Nothing stops the supervisor from outside: after `closing` it ends by itself, and the status is final by then.
+    let supervisor = keeper::task("rabbitmq supervisor", &CancellationToken::new(), supervisor.run(), failed);
+    Ok(Arc::new(Rabbitmq { status, wanted, closing, give_up, supervisor: Mutex::new(Some(supervisor)) }))
 }
 
 impl Destination for Rabbitmq {
     fn publish(&self, message: Message) -> Confirm {
-        match self.hand_over(&message) {
-            // Without an answer the owner is gone, and with it what it knew.
+        let session = self.status.connection().map_err(Outcome::Again);
+        match session.and_then(|session| session.publish(&message)) {
+            // Without a reply the lane is gone, and what it knew of the publish.
             Ok(outcome) => async { outcome.await.unwrap_or_else(|_| Outcome::Unknown(Reason::Failed.into())) }.boxed(),
-            Err(outcome) => std::future::ready(outcome).boxed(),
+            Err(outcome) => ready(outcome).boxed(),
         }
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
-            let found = self.made(&self.link().await?).await?;
-            found.problems.into_iter().next().map_or(Ok(()), Err)
+            // Only the connection is kept: a session that is held would keep its lanes from finishing.
+            let connection = Arc::clone(&self.status.first_attempt().await?.connection);
+            let found = connection.unless_blocked(self.wanted.ensure(&connection)).await?;
+            self.status.warn(&found.warnings);
+            found.fits()
         }
         .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         async {
-            let link = self.link().await?;
-            let found = self.made(&link).await?;
-            if let Some(problem) = found.problems.into_iter().next() {
-                return Err(problem);
-            }
-            let (address, tls) = (link.address.clone(), self.tls.clone());
-            let asked = tokio::task::spawn_blocking(move || probe::product(&address, tls)).await;
-            // What can be published to is not made worse by a broker that does not introduce itself twice.
-            let product = match asked {
-                Ok(Ok(product)) => product,
-                Ok(Err(error)) => format!("version unknown: {error}"),
-                Err(_) => "version unknown".into(),
-            };
-            let nodes =
-                "the number of nodes cannot be asked by AMQP: quorum queues need three to survive the loss of one";
-            Ok([product, nodes.into()].into_iter().chain(found.lines).chain(found.warnings).collect())
+            let connection = Arc::clone(&self.status.first_attempt().await?.connection);
+            let mut found = connection.unless_blocked(self.wanted.check(&connection)).await?;
+            // AMQP does not show how a queue was created. Only declaring it shows that it differs, so the warnings are
+            // those of the last time that the topology was ensured.
+            let ensured = self.status.warnings();
+            found.warnings.retain(|warning| !ensured.contains(warning));
+            found.warnings.extend(ensured);
+            let lines = found.report()?;
+            let broker = greeting::describe(connection.address.clone()).await;
+            let nodes = "AMQP does not show the number of nodes: quorum queues need three to survive the loss of one";
+            Ok([broker, nodes.into()].into_iter().chain(lines).collect())
         }
         .boxed()
     }
 
     fn health(&self) -> Health {
-        State::watched(&self.state)
+        self.status.health()
     }
 
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
@@ -199,9 +148,9 @@ impl Destination for Rabbitmq {
             self.closing.cancel();
             let supervisor = self.supervisor.lock().take();
             let Some(mut supervisor) = supervisor else { return };
-            if timeout(at_most.saturating_sub(GOODBYE), &mut supervisor).await.is_err() {
+            if timeout(at_most.saturating_sub(END_RESERVE), &mut supervisor).await.is_err() {
                 self.give_up.cancel();
-                let _ = timeout(at_most.min(GOODBYE), supervisor).await;
+                let _ = timeout(at_most.min(END_RESERVE), supervisor).await;
             }
         }
         .boxed()

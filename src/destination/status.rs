@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Health;
 use crate::reason::{Failure, Reason};
-use crate::telemetry::metrics::{Metrics, OfDestination};
+use crate::telemetry::metrics::{DestinationLabel, Metrics};
 
 /// How long [`Status::first_attempt`] waits. Longer than an attempt to connect may take.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(15);
 pub(super) struct Status<C> {
     name: Arc<str>,
     metrics: Arc<Metrics>,
-    label: OfDestination,
+    label: DestinationLabel,
     state: watch::Sender<State<C>>,
     /// Warnings that the log has already.
     warned: Mutex<Vec<String>>,
@@ -43,7 +43,7 @@ impl<C: Clone> Status<C> {
     /// The status of a destination that was not reached yet.
     pub(super) fn new(name: &Arc<str>, metrics: &Arc<Metrics>) -> Self {
         let state = State { health: Health::Starting, connection: None, failure: None, reached: false, over: false };
-        let label = OfDestination { destination: name.to_string() };
+        let label = DestinationLabel { destination: name.to_string() };
         metrics.up.get_or_create(&label).set(0);
         let (name, metrics) = (Arc::clone(name), Arc::clone(metrics));
         Status { name, metrics, label, state: watch::Sender::new(state), warned: Mutex::default() }
@@ -55,7 +55,7 @@ impl<C: Clone> Status<C> {
     }
 
     /// Where it counts, and under which label.
-    pub(super) fn metrics(&self) -> (&Metrics, &OfDestination) {
+    pub(super) fn metrics(&self) -> (&Metrics, &DestinationLabel) {
         (&self.metrics, &self.label)
     }
 
@@ -90,6 +90,12 @@ impl<C: Clone> Status<C> {
         }
     }
 
+    /// The server was reached, although there is no usable connection yet: failures from now on are
+    /// [down](Health::Down).
+    pub(super) fn reached(&self) {
+        self.change(|state| state.reached = true);
+    }
+
     /// There is a connection. Whether it can be used is said by [`up`](Status::up) or [`down`](Status::down).
     pub(super) fn connected(&self, connection: C, server: &str) {
         let changed = self.change(|state| {
@@ -102,9 +108,13 @@ impl<C: Clone> Status<C> {
         tracing::info!(destination = %self.name, server, "connected");
     }
 
-    /// It can be published to.
+    /// It can be published to, unless its connection has ended meanwhile.
     pub(super) fn up(&self) {
-        self.change(|state| state.health = Health::Up);
+        self.change(|state| {
+            if state.connection.is_some() {
+                state.health = Health::Up;
+            }
+        });
     }
 
     /// It is connected and cannot be used, or not for all of its topics.
@@ -137,6 +147,11 @@ impl<C: Clone> Status<C> {
             tracing::warn!(destination = %self.name, "{warning}");
         }
         *warned = warnings.to_vec();
+    }
+
+    /// The warnings of the last [`warn`](Status::warn).
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.warned.lock().clone()
     }
 
     /// Returns whether the change was made: after [`end`](Status::end) none is.
@@ -234,11 +249,33 @@ mod tests {
         assert_eq!(status.connection(), Ok(1), "some topics may fit");
         status.disconnected(failure("reset"));
         assert_eq!((status.health(), status.connection()), (Health::Down(failure("reset")), Err(failure("reset"))));
+        status.up();
+        assert_eq!(status.health(), Health::Down(failure("reset")), "it is not connected");
         status.end(Reason::Closing.into());
         status.connected(2, "server");
         status.up();
         assert_eq!((status.health(), gauge(&status)), (Health::Down(Reason::Closing.into()), 0));
         assert_eq!(status.metrics.connects.get_or_create(&status.label).get(), 1, "none after the end");
+    }
+
+    #[test]
+    fn a_server_that_was_reached_is_down_without_a_connection() {
+        let status = status();
+        status.disconnected(failure("refused"));
+        status.reached();
+        assert_eq!(status.health(), Health::Starting, "reaching it is no failure");
+        status.disconnected(Reason::Topology.into());
+        assert_eq!(status.health(), Health::Down(Reason::Topology.into()));
+        assert_eq!(status.connection(), Err(Reason::Topology.into()));
+    }
+
+    #[test]
+    fn the_warnings_are_those_of_the_last_check() {
+        let status = status();
+        for warnings in [vec!["a".to_owned(), "b".to_owned()], vec!["b".to_owned()], Vec::new()] {
+            status.warn(&warnings);
+            assert_eq!(status.warnings(), warnings);
+        }
     }
 
     #[tokio::test(start_paused = true)]

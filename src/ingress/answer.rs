@@ -14,7 +14,7 @@ use crate::delivery::REQUEST_ID;
 use crate::pipeline::Answer;
 use crate::reason::Reason;
 use crate::signature::Refusal;
-use crate::telemetry::metrics::{Answered, Metrics, RefusedFor};
+use crate::telemetry::metrics::{AnswerLabel, Metrics, RefusalLabel};
 
 /// Why a request is not a delivery, or not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Refused {
     Incomplete,
     Full(Full),
     Malformed(Refusal),
-    Refused(Refusal),
+    Unverified(Refusal),
     Unavailable(Reason),
 }
 
@@ -146,7 +146,7 @@ impl Refused {
                 "A header among webhook-id, webhook-timestamp and webhook-signature is missing, repeated or malformed.",
                 None,
             ),
-            Refused::Refused(refusal) => (
+            Refused::Unverified(refusal) => (
                 S::UNAUTHORIZED,
                 word(refusal),
                 "Not verified",
@@ -185,12 +185,12 @@ impl Reply {
         let outcome = match self {
             Reply::Done { status, .. } => status,
             Reply::Refused(refused) => {
-                let label = RefusedFor { source: source.into(), reason: refused.word() };
+                let label = RefusalLabel { source: source.into(), reason: refused.word() };
                 metrics.refusals.get_or_create(&label).inc();
                 if refused.problem().0 == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" }
             }
         };
-        metrics.deliveries.get_or_create(&Answered { source: source.into(), outcome }).inc();
+        metrics.deliveries.get_or_create(&AnswerLabel { source: source.into(), outcome }).inc();
     }
 
     pub(super) fn into_response(self, source: Option<&str>) -> Response {

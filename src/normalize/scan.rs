@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(name)) = map.next_key()? {
+        while let Some(MemberName(name)) = map.next_key()? {
             let expiry = name.ends_with("expiresAt") || name.ends_with("ExpiresAt");
             let below = self.below(&escaped(&name), expiry);
             if below.is_skipped() {
@@ -265,21 +265,21 @@ impl At<'_> {
 }
 
 /// A member's name, borrowed unless it has escapes.
-struct Key<'de>(Cow<'de, str>);
+struct MemberName<'de>(Cow<'de, str>);
 
-impl<'de> serde::Deserialize<'de> for Key<'de> {
+impl<'de> serde::Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Name;
         impl<'de> Visitor<'de> for Name {
-            type Value = Key<'de>;
+            type Value = MemberName<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
             fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(name)))
+                Ok(MemberName(Cow::Borrowed(name)))
             }
             fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(name.to_owned())))
+                Ok(MemberName(Cow::Owned(name.to_owned())))
             }
         }
         deserializer.deserialize_str(Name)

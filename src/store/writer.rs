@@ -64,7 +64,7 @@ where
     }
 }
 
-enum Job {
+enum WriterJob {
     Write(Box<dyn PendingWrite>),
     /// Moves what is left of the write-ahead log into the database, so that the log starts anew.
     Checkpoint,
@@ -76,7 +76,7 @@ type Tallies = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 /// Hands writes to the thread. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Writer {
-    jobs: Sender<Job>,
+    jobs: Sender<WriterJob>,
     tallies: Tallies,
     status: ThreadStatus,
 }
@@ -104,7 +104,7 @@ impl Writer {
         work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Failure>> {
         let (answer, result) = oneshot::channel();
-        let sent = self.jobs.send(Job::Write(Box::new(Write { work: Some(work), value: None, answer })));
+        let sent = self.jobs.send(WriterJob::Write(Box::new(Write { work: Some(work), value: None, answer })));
         async move {
             let ended = || Failure::new(Reason::Store, "the store's writer has ended");
             sent.map_err(|_| ended())?;
@@ -114,7 +114,7 @@ impl Writer {
     }
 
     pub(super) fn checkpoint(&self) {
-        let _ = self.jobs.send(Job::Checkpoint); // it has ended: nothing to do
+        let _ = self.jobs.send(WriterJob::Checkpoint); // it has ended: nothing to do
     }
 
     pub(super) fn tally(&self, name: &'static str) -> u64 {
@@ -127,7 +127,7 @@ impl Writer {
 
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        if self.jobs.send(Job::Close(done)).is_ok() {
+        if self.jobs.send(WriterJob::Close(done)).is_ok() {
             let _ = closed.await;
         }
     }
@@ -142,7 +142,7 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn run(mut self, jobs: &Receiver<Job>) {
+    fn run(mut self, jobs: &Receiver<WriterJob>) {
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
@@ -156,9 +156,9 @@ impl WriterThread {
             let mut next = first;
             while let Some(job) = next {
                 match job {
-                    Job::Write(write) => writes.push(write),
-                    Job::Checkpoint => checkpoint_due = true,
-                    Job::Close(done) => closing = Some(done),
+                    WriterJob::Write(write) => writes.push(write),
+                    WriterJob::Checkpoint => checkpoint_due = true,
+                    WriterJob::Close(done) => closing = Some(done),
                 }
                 next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
             }

@@ -1,6 +1,7 @@
 //! Logs: text on a terminal, else one JSON object per line. They go to stderr; stdout is for results.
 
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -12,6 +13,9 @@ const DEFAULT: &str = "info,async_nats=error,lapin=error,rdkafka=error,librdkafk
 
 /// Always off, whatever the filter: these print whole messages with their signed URLs, or credentials.
 const NEVER: [&str; 2] = ["lapin::returned_messages=off", "async_nats::connection=off"];
+
+/// Whether log lines are JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Starts logging. `filter` is a list of `tracing` directives such as `debug` or `hookbridge=debug`. A second call does
 /// nothing.
@@ -28,9 +32,17 @@ pub fn init(filter: Option<&str>) -> Result<(), String> {
     let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
     let filter = never.fold(filter, EnvFilter::add_directive);
     let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let terminal = std::io::stderr().is_terminal();
-    let _ = if terminal { logs.with_target(false).try_init() } else { logs.json().flatten_event(true).try_init() };
+    if std::io::stderr().is_terminal() {
+        let _ = logs.with_target(false).try_init();
+    } else if logs.json().flatten_event(true).try_init().is_ok() {
+        JSON.store(true, Ordering::Relaxed);
+    }
     Ok(())
+}
+
+/// Whether an error is logged as a JSON line: then whatever else goes to stderr should be one too.
+pub fn are_json() -> bool {
+    JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR)
 }
 
 /// `tracing` would read a word that is no level as the name of a module, and turn off all others.

@@ -18,14 +18,14 @@ type Labelled<L> = Family<L, Counter>;
 
 /// A source.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OfSource {
+pub struct SourceLabel {
     /// Its name.
     pub source: String,
 }
 
 /// A source and how its delivery was answered.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Answered {
+pub struct AnswerLabel {
     /// The source's name.
     pub source: String,
     /// `accepted`, `duplicate`, `dead-lettered`, `ignored`, `refused` or `unavailable`.
@@ -34,7 +34,7 @@ pub struct Answered {
 
 /// A source and why its delivery was not accepted.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct RefusedFor {
+pub struct RefusalLabel {
     /// The source's name.
     pub source: String,
     /// A closed set of words.
@@ -43,7 +43,7 @@ pub struct RefusedFor {
 
 /// A destination and how a publish to it ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Published {
+pub struct PublishLabel {
     /// The destination's name.
     pub destination: String,
     /// `confirmed`, `again`, `unknown` or `never`.
@@ -54,7 +54,7 @@ pub struct Published {
 
 /// A destination.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct OfDestination {
+pub struct DestinationLabel {
     /// Its name.
     pub destination: String,
 }
@@ -81,28 +81,28 @@ macro_rules! metrics {
 }
 
 metrics! {
-    deliveries: Labelled<Answered> = Family::default(), "deliveries", "Deliveries by source and answer";
-    refusals: Labelled<RefusedFor> = Family::default(), "refusals", "Requests not accepted, by reason";
-    clock_refusals: Labelled<OfSource> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
-    body_differs: Labelled<OfSource> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
-    publishes: Labelled<Published> = Family::default(), "publishes", "Publishes by destination and outcome";
-    late: Labelled<OfSource> = Family::default(), "late_outcomes", "Deliveries whose work ended after their request was answered";
+    deliveries: Labelled<AnswerLabel> = Family::default(), "deliveries", "Deliveries by source and answer";
+    refusals: Labelled<RefusalLabel> = Family::default(), "refusals", "Requests not accepted, by reason";
+    clock_refusals: Labelled<SourceLabel> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
+    body_differs: Labelled<SourceLabel> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
+    publishes: Labelled<PublishLabel> = Family::default(), "publishes", "Publishes by destination and outcome";
+    late: Labelled<SourceLabel> = Family::default(), "late_outcomes", "Deliveries whose work ended after their request was answered";
     request_seconds: Histogram = seconds(), "request" (Unit::Seconds), "Time from a request's head to its answer";
-    publish_seconds: Family<OfDestination, Histogram, fn() -> Histogram> = Family::new_with_constructor(seconds), "publish" (Unit::Seconds), "Time from publish to outcome";
+    publish_seconds: Family<DestinationLabel, Histogram, fn() -> Histogram> = Family::new_with_constructor(seconds), "publish" (Unit::Seconds), "Time from publish to outcome";
     settle_seconds: Histogram = seconds(), "settle" (Unit::Seconds), "Time to make an outcome durable";
     in_flight: Gauge = Gauge::default(), "in_flight", "Deliveries being worked on";
     in_flight_bytes: Gauge = Gauge::default(), "in_flight" (Unit::Bytes), "Bytes of bodies in memory";
-    publishing: Family<OfDestination, Gauge> = Family::default(), "publishes_in_flight", "Publishes without an outcome";
-    up: Family<OfDestination, Gauge> = Family::default(), "destination_up", "Whether the destination is connected and fits";
-    connects: Labelled<OfDestination> = Family::default(), "destination_connects", "Times a destination was connected";
-    kafka_queue: Family<OfDestination, Gauge> = Family::default(), "kafka_queue_messages", "Messages in the Kafka producer's queues and in flight";
-    kafka_queue_bytes: Family<OfDestination, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
-    kafka_brokers: Family<OfDestination, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
-    kafka_round_trip: Family<OfDestination, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
-    kafka_replaced: Labelled<OfDestination> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error";
+    publishing: Family<DestinationLabel, Gauge> = Family::default(), "publishes_in_flight", "Publishes without an outcome";
+    up: Family<DestinationLabel, Gauge> = Family::default(), "destination_up", "Whether the destination is connected and fits";
+    connects: Labelled<DestinationLabel> = Family::default(), "destination_connects", "Times a destination was connected";
+    kafka_queue: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue_messages", "Messages in the Kafka producer's queues and in flight";
+    kafka_queue_bytes: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
+    kafka_brokers: Family<DestinationLabel, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
+    kafka_round_trip: Family<DestinationLabel, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
+    kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
-    last_delivery: Family<OfSource, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
-    clock_offset: Family<OfSource, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
+    last_delivery: Family<SourceLabel, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
+    clock_offset: Family<SourceLabel, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
 }
 
 /// 0.1 ms to 210 s.
@@ -122,19 +122,19 @@ impl Metrics {
 
     /// The count of a source's deliveries that were answered so.
     pub fn answered(&self, source: &str, outcome: &'static str) -> Counter {
-        self.deliveries.get_or_create_owned(&Answered { source: source.into(), outcome })
+        self.deliveries.get_or_create_owned(&AnswerLabel { source: source.into(), outcome })
     }
 
     /// The count of a destination's confirmed publishes.
     pub fn confirmed(&self, destination: &str) -> Counter {
-        let label = Published { destination: destination.into(), outcome: "confirmed", reason: "" };
+        let label = PublishLabel { destination: destination.into(), outcome: "confirmed", reason: "" };
         self.publishes.get_or_create_owned(&label)
     }
 
     /// Counts a publish's end.
     pub fn published(&self, destination: &str, outcome: &Outcome) {
         let reason = outcome.failure().map_or("", |failure| failure.reason.word());
-        let label = Published { destination: destination.into(), outcome: outcome.word(), reason };
+        let label = PublishLabel { destination: destination.into(), outcome: outcome.word(), reason };
         self.publishes.get_or_create(&label).inc();
     }
 }

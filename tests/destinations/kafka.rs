@@ -1,7 +1,8 @@
 //! Kafka as a subject. A plain consumer reads all partitions from the beginning; `tests/kafka.rs` reads with Java's.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use bytes::Bytes;
 use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};

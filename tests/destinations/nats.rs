@@ -1,4 +1,5 @@
-//! NATS: read with the library's own consumer. A topic that refuses has as many messages as its stream allows it.
+//! NATS. Messages are read with the library's consumer. A topic refuses publishes when its stream is limited to one
+//! message per subject.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +13,8 @@ use parking_lot::Mutex;
 use super::{Differences, Ending, Stored, Subject, subject};
 use crate::support::brokers::{Broker, Kind, With};
 
-/// One of the test's own, as it starts in no time; or the one that `NATS_URL` names, whose `max_payload` must be 9 MB. What a
-/// test made there goes with it, as each stream reserves its 10 GiB.
+/// A server for this test only, because it starts fast; or the server that `NATS_URL` names, whose `max_payload` must
+/// be at least 9 MB. The test deletes its streams there, because each reserves 10 GiB.
 pub enum Nats {
     Own(Broker),
     Shared(&'static Broker, Mutex<BTreeSet<String>>),
@@ -50,13 +51,13 @@ impl Nats {
         jetstream::new(client).get_stream(scope).await.ok()
     }
 
-    async fn per_subject(&self, scope: &str, most: i64) {
+    async fn limit_per_subject(&self, scope: &str, most: i64) {
         let mut stream = self.stream(scope).await.expect("the stream");
-        let mut config = stream.info().await.expect("its settings").config.clone();
+        let mut config = stream.info().await.expect("its configuration").config.clone();
         config.max_messages_per_subject = most;
         config.discard_new_per_subject = most > 0;
         let client = async_nats::connect(self.broker().url()).await.expect("a connection");
-        jetstream::new(client).update_stream(&config).await.expect("other settings");
+        jetstream::new(client).update_stream(&config).await.expect("updated");
     }
 }
 
@@ -73,7 +74,7 @@ impl Subject for Nats {
     };
 
     async fn own() -> Self {
-        // The default of 1 MiB is less than the bridge takes.
+        // The default of 1 MiB is less than the bridge's body limit.
         Nats::Own(Broker::start_with(Kind::Nats, With { conf: "max_payload: 16MB\n", ..With::default() }))
     }
 
@@ -122,17 +123,17 @@ impl Subject for Nats {
     }
 
     async fn refuse(&self, scope: &str, _topic: &str) {
-        self.per_subject(scope, 1).await;
+        self.limit_per_subject(scope, 1).await;
     }
 
     async fn accept(&self, scope: &str, _topic: &str) {
-        self.per_subject(scope, -1).await;
+        self.limit_per_subject(scope, -1).await;
     }
 }
 
 fn stored(message: async_nats::Message) -> Stored {
     let mut stored = Stored { body: message.payload, ..Stored::default() };
-    for (name, value) in flat(&message.headers.unwrap_or_default()) {
+    for (name, value) in header_values(&message.headers.unwrap_or_default()) {
         match name.strip_prefix("ce-") {
             Some("datacontenttype") => stored.content_type = value,
             Some(attribute) => drop(stored.attributes.insert(attribute.to_owned(), decode(&value))),
@@ -143,12 +144,12 @@ fn stored(message: async_nats::Message) -> Stored {
     stored
 }
 
-fn flat(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let one = |values: &[async_nats::HeaderValue]| values.iter().map(|value| value.as_str()).collect::<String>();
-    headers.iter().map(|(name, values)| (name.to_string(), one(values))).collect()
+fn header_values(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let join = |values: &[async_nats::HeaderValue]| values.iter().map(|value| value.as_str()).collect::<String>();
+    headers.iter().map(|(name, values)| (name.to_string(), join(values))).collect()
 }
 
-/// Percent-decoding, as a worker does it.
+/// Percent-decodes a header value.
 fn decode(value: &str) -> String {
     assert!(value.bytes().all(|byte| byte.is_ascii_graphic()), "{value:?}");
     let mut parts = value.split('%');

@@ -1,5 +1,5 @@
-//! RabbitMQ: read by taking messages off the queue, so what was read is kept. A topic that refuses is a classic queue
-//! without room, as quorum queues take some more than their limit.
+//! RabbitMQ. Messages are read by taking them from the queue, so what was read is kept here. A topic that refuses is a
+//! classic queue without room: quorum queues take more than their limit.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ enum Holder {
     Shared(&'static Broker),
 }
 
-/// What was taken off the queues of all brokers, by address and queue.
+/// Messages that were taken from the queues of all brokers, by address and queue.
 static READ: Mutex<BTreeMap<(String, String), Vec<Stored>>> = Mutex::new(BTreeMap::new());
 
 impl Rabbitmq {
@@ -34,7 +34,7 @@ impl Rabbitmq {
         }
     }
 
-    /// The connection must be held as long as the channel.
+    /// The connection must live as long as the channel.
     async fn channel(&self) -> (Connection, Channel) {
         let connection =
             Connection::connect(self.broker().url(), ConnectionProperties::default()).await.expect("a connection");
@@ -43,8 +43,8 @@ impl Rabbitmq {
     }
 }
 
-/// RabbitMQ 3.10 writes the registry of its quorum queues every three minutes only: a queue younger than that comes back
-/// from a crash without its log and for ever without a leader. That is not what is tried here, so it is written at once.
+/// RabbitMQ 3.10 writes the registry of its quorum queues only every three minutes. After a crash, a younger queue has
+/// lost its log and never gets a leader. These tests are not about that, so the registry is written all the time.
 pub fn keep_registry(broker: &Broker) {
     let sync = "[dets:sync(Table) || Table <- dets:all()]";
     broker.tool(&["eval", &format!("spawn(fun Again() -> {sync}, timer:sleep(100), Again() end).")]);
@@ -107,7 +107,7 @@ impl Subject for Rabbitmq {
 
     async fn refuse(&self, scope: &str, topic: &str) {
         let (_connection, channel) = self.channel().await;
-        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue away");
+        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
         let mut arguments = FieldTable::default();
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
@@ -117,9 +117,9 @@ impl Subject for Rabbitmq {
     }
 
     async fn accept(&self, _scope: &str, topic: &str) {
-        // The destination makes it again, as its messages come back.
+        // The destination creates the queue again when its messages are returned.
         let (_connection, channel) = self.channel().await;
-        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue away");
+        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
     }
 }
 
@@ -131,7 +131,7 @@ fn stored(delivery: lapin::message::Delivery) -> Stored {
     }
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         if name.as_str() == "x-delivery-count" {
-            continue; // the queue's own
+            continue; // set by the queue
         }
         let AMQPValue::LongString(value) = value else { panic!("{name} is {value:?}") };
         let value = String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8");

@@ -1,13 +1,14 @@
 //! Bounds of time and memory while the broker is frozen, and the producer's statistics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use futures_util::future::join_all;
 use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use hookbridge::secret::Secret;
-use hookbridge::telemetry::metrics::OfDestination;
+use hookbridge::telemetry::metrics::DestinationLabel;
 
 use crate::suite::Ending;
 use crate::suite::bench::{outcome, up};
@@ -51,7 +52,7 @@ async fn statistics_set_metrics() {
     let (broker, scope) = (Broker::shared(Kind::Kafka), scope());
     let mut opening = opening(&scope, broker.url(), &["a"]);
     opening.settings.properties.push(("statistics.interval.ms".into(), Secret::new("1000")));
-    let label = OfDestination { destination: opening.settings.name.to_string() };
+    let label = DestinationLabel { destination: opening.settings.name.to_string() };
     let metrics = Arc::clone(&opening.metrics);
     let handle = open(opening);
     up(&handle).await;

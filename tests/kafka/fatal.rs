@@ -7,7 +7,7 @@ use hookbridge::destination::settings::Topology;
 use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use hookbridge::secret::Secret;
-use hookbridge::telemetry::metrics::OfDestination;
+use hookbridge::telemetry::metrics::DestinationLabel;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
@@ -28,7 +28,7 @@ async fn fatal_errors_lose_no_event_and_keep_the_order() {
     let mut opening = opening(&scope, &mock.bootstrap_servers(), &["a"]);
     opening.settings.topology = Topology::Verify;
     let metrics = std::sync::Arc::clone(&opening.metrics);
-    let label = OfDestination { destination: opening.settings.name.to_string() };
+    let label = DestinationLabel { destination: opening.settings.name.to_string() };
     let handle = open(opening);
     up(&handle).await;
     let replaced = || metrics.kafka_replaced.get_or_create(&label).get() as usize;

@@ -1,4 +1,4 @@
-//! Three servers: a stream of three replicas, and one of them lost.
+//! A cluster of three servers.
 
 use std::net::TcpListener;
 
@@ -10,10 +10,10 @@ use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message};
 use crate::support::wait::{SOON, until};
 
-/// They have to start side by side: none is ready before it has found a leader.
-fn three(conf: &str) -> Vec<Broker> {
+/// Starts three servers at the same time, because none is ready before the cluster has a leader.
+fn start_cluster(conf: &str) -> Vec<Broker> {
     let free: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    let ports: Vec<_> = free.iter().map(|port| port.local_addr().expect("its number").port()).collect();
+    let ports: Vec<_> = free.iter().map(|port| port.local_addr().expect("an address").port()).collect();
     drop(free);
     let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let starting = ports.iter().map(|port| {
@@ -25,20 +25,20 @@ fn three(conf: &str) -> Vec<Broker> {
         std::thread::spawn(move || Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() }))
     });
     let starting: Vec<_> = starting.collect();
-    starting.into_iter().map(|thread| thread.join().expect("it starts")).collect()
+    starting.into_iter().map(|thread| thread.join().expect("a server")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_server_loses_nothing() {
-    let servers = tokio::task::spawn_blocking(|| three("")).await.expect("three servers");
-    // Only one address is configured: the others are heard of.
+async fn loss_of_one_server_loses_no_event() {
+    let servers = tokio::task::spawn_blocking(|| start_cluster("")).await.expect("three servers");
+    // Only one address is configured: the client discovers the others.
     let destination = open(opening(&[servers[0].url()], &["a"]));
     up(&*destination).await;
     let context = jetstream(servers[1].url()).await;
     let mut stream = context.get_stream(STREAM).await.expect("the stream");
     assert_eq!(stream.info().await.expect("its settings").config.num_replicas, 3);
-    let told = destination.probe().await.expect("it is well").join("\n");
-    assert!(told.contains("cluster test") && !told.contains("replica"), "{told}");
+    let report = destination.probe().await.expect("a report").join("\n");
+    assert!(report.contains("cluster test") && !report.contains("replica"), "{report}");
 
     let send = |round: usize| {
         let confirms =
@@ -48,33 +48,33 @@ async fn a_lost_server_loses_nothing() {
     for outcome in send(0).await {
         assert_eq!(outcome, Outcome::Confirmed);
     }
-    let under_way = send(1);
+    let in_flight = send(1);
     servers[0].kill();
-    let mut left = vec!["after".to_owned()];
-    for (number, outcome) in under_way.await.into_iter().enumerate() {
+    let mut unconfirmed = vec!["after".to_owned()];
+    for (number, outcome) in in_flight.await.into_iter().enumerate() {
         if outcome != Outcome::Confirmed {
-            left.push(format!("msg_1_{number}"));
+            unconfirmed.push(format!("msg_1_{number}"));
         }
     }
-    for id in &left {
+    for id in &unconfirmed {
         let confirmed = async || (publish(&*destination, "a", id).await == Outcome::Confirmed).then_some(());
-        until("confirmed by those that remain", 2 * SOON, confirmed).await;
+        until("confirmed by the remaining servers", 2 * SOON, confirmed).await;
     }
     up(&*destination).await;
     assert_eq!(count(&jetstream(servers[2].url()).await).await, 401);
 }
 
-/// Room for less than the stream would like, on each: it gets fewer bytes, not fewer replicas.
+/// Each server has less room than recommended: the stream gets fewer bytes, not fewer replicas.
 #[tokio::test(flavor = "multi_thread")]
-async fn small_servers_keep_three_replicas() {
+async fn small_servers_get_a_smaller_stream_of_three_replicas() {
     let data = tempfile::tempdir().expect("a directory");
     let conf = format!("jetstream {{ store_dir: \"{}/PORT\", max_file_store: 1GB }}\n", data.path().display());
-    let servers = tokio::task::spawn_blocking(move || three(&conf)).await.expect("three servers");
+    let servers = tokio::task::spawn_blocking(move || start_cluster(&conf)).await.expect("three servers");
     let destination = open(opening(&[servers[0].url()], &["a"]));
     up(&*destination).await;
     let mut stream = jetstream(servers[1].url()).await.get_stream(STREAM).await.expect("the stream");
-    let made = stream.info().await.expect("its settings").config.clone();
-    assert_eq!(made.num_replicas, 3);
-    assert!((256 << 20..1 << 30).contains(&made.max_bytes), "{}", made.max_bytes);
+    let created = stream.info().await.expect("its settings").config.clone();
+    assert_eq!(created.num_replicas, 3);
+    assert!((256 << 20..1 << 30).contains(&created.max_bytes), "{}", created.max_bytes);
     assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }

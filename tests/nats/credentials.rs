@@ -1,8 +1,9 @@
-//! Credentials in a file, which are renewed while we run.
+//! Credentials in a file that is renewed while the destination is open.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -17,7 +18,7 @@ use crate::rig::{AT_ONCE, counted, open, opening, publish, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
-/// A JWT of decentralised authentication.
+/// A signed JWT (NATS decentralized JWT authentication).
 fn jwt(issuer: &KeyPair, subject: &KeyPair, kind: &str, mut nats: Value, expires: Option<u64>) -> String {
     nats["type"] = kind.into();
     nats["version"] = 2.into();
@@ -41,21 +42,21 @@ fn write_creds(path: &Path, jwt: &str, user: &KeyPair) {
     std::fs::write(path, text).expect("written");
 }
 
-/// A server of decentralised authentication, and an account on it.
-struct Operated {
+/// A server with decentralized JWT authentication, and an account on it.
+struct JwtServer {
     nats: Broker,
     files: Certificates,
     account: KeyPair,
     user: KeyPair,
 }
 
-impl Operated {
-    fn start() -> Operated {
+impl JwtServer {
+    fn start() -> JwtServer {
         let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
         let (account, user) = (KeyPair::new_account(), KeyPair::new_user());
         let limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
             "conn": -1, "leaf": -1, "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1 });
-        let files = Certificates::make();
+        let files = Certificates::create();
         let conf = format!(
             "{}operator: {}\nresolver: MEMORY\nsystem_account: {system}\nresolver_preload: {{ {system}: {}, {}: {} }}\n",
             files.conf(false),
@@ -66,7 +67,7 @@ impl Operated {
             system = system.public_key(),
         );
         let nats = Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() });
-        Operated { nats, files, account, user }
+        JwtServer { nats, files, account, user }
     }
 
     fn opening(&self) -> Opening {
@@ -76,17 +77,17 @@ impl Operated {
         opening
     }
 
-    /// Writes credentials that the account, or a stranger, issued.
+    /// Writes credentials that the account, or another one, issued.
     fn write(&self, issuer: &KeyPair, expires: Option<u64>) {
         let claims = json!({ "subs": -1, "data": -1, "payload": -1 });
         write_creds(&self.files.path("user.creds"), &jwt(issuer, &self.user, "user", claims, expires), &self.user);
     }
 }
 
-/// Credentials are read again for each client, so that those that were wrong can be replaced.
+/// The file is read again for each client.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_file() {
-    let server = Operated::start();
+async fn wrong_credentials_can_be_replaced() {
+    let server = JwtServer::start();
     assert!(hookbridge::destination::open(server.opening()).is_err(), "no file yet");
     server.write(&KeyPair::new_account(), None);
     let destination = open(server.opening());
@@ -96,10 +97,10 @@ async fn credentials_file() {
     assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }
 
-/// Where others are there already, those that run out cost a moment, not the attempts of the library with the old ones.
+/// The file holds valid credentials by then: a new client reads them before the library has tried the old ones again.
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_that_run_out() {
-    let server = Operated::start();
+async fn expired_credentials_are_replaced_at_once() {
+    let server = JwtServer::start();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     server.write(&server.account, Some(now.as_secs() + 5));
     let started = Instant::now();

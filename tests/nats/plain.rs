@@ -1,4 +1,4 @@
-//! What is stored, read over a socket in NATS's own text protocol: no client library says what it should be.
+//! The stored bytes, read over a socket in the NATS text protocol, independently of the client library.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::support::brokers::{Broker, Kind};
 use crate::support::event::{event, message};
 use crate::support::wait::SOON;
 
-struct Plain(BufReader<TcpStream>);
+struct PlainClient(BufReader<TcpStream>);
 
 /// A message as the stream holds it.
 struct Stored {
@@ -24,16 +24,16 @@ struct Stored {
     body: Vec<u8>,
 }
 
-impl Plain {
-    fn connect(url: &str) -> Plain {
+impl PlainClient {
+    fn connect(url: &str) -> PlainClient {
         let socket = TcpStream::connect(url.trim_start_matches("nats://")).expect("a connection");
         socket.set_read_timeout(Some(SOON)).expect("a limit");
-        let mut plain = Plain(BufReader::new(socket));
-        assert!(plain.line().starts_with("INFO {"));
-        plain.write("CONNECT {\"verbose\":false,\"pedantic\":true,\"headers\":true,\"no_responders\":true}\r\n");
-        plain.write("SUB my.inbox 1\r\nPING\r\n");
-        assert_eq!(plain.line(), "PONG");
-        plain
+        let mut client = PlainClient(BufReader::new(socket));
+        assert!(client.line().starts_with("INFO {"));
+        client.write("CONNECT {\"verbose\":false,\"pedantic\":true,\"headers\":true,\"no_responders\":true}\r\n");
+        client.write("SUB my.inbox 1\r\nPING\r\n");
+        assert_eq!(client.line(), "PONG");
+        client
     }
 
     fn write(&mut self, text: &str) {
@@ -43,10 +43,10 @@ impl Plain {
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).expect("a line");
-        line.strip_suffix("\r\n").expect("its end").to_owned()
+        line.strip_suffix("\r\n").expect("CR LF").to_owned()
     }
 
-    /// The last message that the stream has of the subject.
+    /// The last message of the subject in the stream.
     fn last(&mut self, subject: &str) -> Stored {
         let body = format!("{{\"last_by_subj\":\"{subject}\"}}");
         self.write(&format!("PUB $JS.API.STREAM.MSG.GET.{STREAM} my.inbox {}\r\n{body}\r\n", body.len()));
@@ -69,7 +69,7 @@ impl Plain {
 
 const TOPIC: &str = "file.analysis_completed";
 
-/// Publishes one event, and reads what became of it.
+/// Publishes one event and reads it back.
 async fn published(mode: Mode, forward_signature: bool) -> Stored {
     let nats = Broker::start(Kind::Nats);
     let mut opening = opening(&[nats.url()], &[TOPIC]);
@@ -77,11 +77,11 @@ async fn published(mode: Mode, forward_signature: bool) -> Stored {
     let destination = open(opening);
     up(&*destination).await;
     assert_eq!(destination.publish(message(TOPIC, event("msg_1"))).await, Outcome::Confirmed);
-    tokio::task::block_in_place(|| Plain::connect(nats.url()).last(TOPIC))
+    tokio::task::block_in_place(|| PlainClient::connect(nats.url()).last(TOPIC))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn binary_mode() {
+async fn binary_mode_puts_attributes_into_headers() {
     let stored = published(Mode::Binary, false).await;
     assert_eq!(stored.subject, "file.analysis_completed");
     assert_eq!(
@@ -109,7 +109,7 @@ async fn binary_mode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn structured_mode() {
+async fn structured_mode_puts_attributes_into_the_body() {
     let stored = published(Mode::Structured, true).await;
     assert_eq!(stored.subject, "file.analysis_completed");
     assert_eq!(

@@ -1,7 +1,8 @@
-//! How publishes end.
+//! The outcomes of publishes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use futures_util::StreamExt as _;
@@ -10,14 +11,17 @@ use hookbridge::destination::settings::Topology;
 use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 
-use crate::rig::{AT_ONCE, STREAM, again, count, counted, down, jetstream, open, opening, publish, ready, up};
+use crate::rig::{
+    AT_ONCE, STREAM, again, config, count, counted, create_stream, down, jetstream, open, opening, publish, ready,
+    unconfirmed, up,
+};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, event_of, message};
 use crate::support::wait::{SOON, until};
 
-/// The library would keep 2,048 of them and send them after the reconnect.
+/// The library would queue 2,048 of them and send them after the reconnect.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_while_down_never_appears() {
+async fn publishes_refused_while_down_are_never_stored() {
     let nats = Broker::start(Kind::Nats);
     let opening = opening(&[nats.url()], &["a"]);
     let metrics = Arc::clone(&opening.metrics);
@@ -32,7 +36,7 @@ async fn what_is_published_while_down_never_appears() {
     for outcome in join_all(confirms.collect::<Vec<_>>()).await {
         assert_eq!(again(outcome), Reason::Unreachable);
     }
-    assert!(started.elapsed() < AT_ONCE, "at once, not after a timeout");
+    assert!(started.elapsed() < AT_ONCE, "it waited for a timeout");
     nats.start_again();
     up(&*destination).await;
     assert_eq!(publish(&*destination, "a", "after").await, Outcome::Confirmed);
@@ -40,9 +44,9 @@ async fn what_is_published_while_down_never_appears() {
     assert_eq!(counted(&metrics), (1, 2));
 }
 
-/// A publish without its answer ends with its connection, not with its timeout.
+/// A publish without an answer does not wait for its timeout.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_ends_what_it_carried() {
+async fn end_of_the_connection_ends_its_publishes() {
     let nats = Broker::start(Kind::Nats);
     let destination = ready(nats.url(), &["a"]).await;
     nats.pause();
@@ -53,16 +57,14 @@ async fn a_lost_connection_ends_what_it_carried() {
     let outcomes = tokio::time::timeout(AT_ONCE, join_all(confirms)).await.expect("promptly");
     assert!(started.elapsed() < AT_ONCE);
     for outcome in outcomes {
-        match outcome {
-            Outcome::Unknown(failure) => assert_eq!(failure.reason, Reason::ConnectionLost),
-            other => assert_eq!(again(other), Reason::Unreachable),
-        }
+        let expected = [("unknown", Reason::ConnectionLost), ("again", Reason::Unreachable)];
+        assert!(expected.contains(&unconfirmed(outcome.clone())), "{outcome:?}");
     }
 }
 
-/// A frozen server keeps its connections: only pings tell.
+/// A frozen server keeps its connections open: only pings detect it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_server_is_noticed() {
+async fn frozen_server_is_detected() {
     let nats = Broker::start(Kind::Nats);
     let mut opening = opening(&[nats.url()], &["a"]);
     opening.publish_timeout = 4 * SOON;
@@ -71,10 +73,8 @@ async fn a_frozen_server_is_noticed() {
     nats.pause();
     let waiting = destination.publish(message("a", event("msg_1")));
     down(&*destination).await;
-    match tokio::time::timeout(AT_ONCE, waiting).await.expect("before its life is over") {
-        Outcome::Unknown(failure) => assert_eq!(failure.reason, Reason::ConnectionLost),
-        other => panic!("{other:?}"),
-    }
+    let outcome = tokio::time::timeout(AT_ONCE, waiting).await.expect("before the publish times out");
+    assert_eq!(unconfirmed(outcome), ("unknown", Reason::ConnectionLost));
     assert_eq!(again(publish(&*destination, "a", "msg_2").await), Reason::Unreachable);
     nats.resume();
     up(&*destination).await;
@@ -83,29 +83,25 @@ async fn a_frozen_server_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn larger_than_the_server_takes_is_never() {
+async fn message_over_the_server_limit_is_never() {
     let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 20000\n", ..With::default() });
     let destination = ready(nats.url(), &["a"]).await;
     let sent = |bytes| destination.publish(message("a", event_of("msg", bytes)));
     // The limit counts headers, too.
-    for (bytes, fits) in [(15_000, true), (20_000, false), (30_000, false)] {
-        let outcome = sent(bytes).await;
-        match outcome {
-            Outcome::Confirmed => assert!(fits),
-            Outcome::Never(failure) => assert!(!fits && failure.reason == Reason::TooLarge),
-            other => panic!("{other:?}"),
-        }
+    assert_eq!(sent(15_000).await, Outcome::Confirmed);
+    for bytes in [20_000, 30_000] {
+        assert_eq!(unconfirmed(sent(bytes).await), ("never", Reason::TooLarge));
     }
-    let told = destination.probe().await.expect("it is well").join("\n");
-    assert!(told.contains("max_payload is 20000"), "{told}");
+    let report = destination.probe().await.expect("a report").join("\n");
+    assert!(report.contains("max_payload is 20000"), "{report}");
 }
 
-/// The limit of an account is told by the end of the connection, not before, and with it go others' answers.
+/// The server reports the limit of an account only by closing the connection, and other publishes lose their answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn larger_than_the_account_takes_is_never() {
-    let user = "users [ { user: us, password: pw } ]";
+async fn message_over_the_account_limit_is_never() {
+    let user = "users [ { user: bridge, password: pw } ]";
     let conf = format!(
-        "accounts {{ A {{ jetstream: enabled, limits {{ max_payload: 20000 }}, {user} }} }}\nno_auth_user: us\n"
+        "accounts {{ A {{ jetstream: enabled, limits {{ max_payload: 20000 }}, {user} }} }}\nno_auth_user: bridge\n"
     );
     let nats = Broker::start_with(Kind::Nats, With { conf: &conf, ..With::default() });
     let destination = ready(nats.url(), &["a"]).await;
@@ -120,66 +116,54 @@ async fn larger_than_the_account_takes_is_never() {
     let confirmed = async || (publish(&*destination, "a", "small").await == Outcome::Confirmed).then_some(());
     until("confirmed afterwards", SOON, confirmed).await;
 
-    // Together with others: it alone is never.
+    // Sent together with smaller messages, only the large one is `Never`.
     let small: Vec<_> = (0..20).map(|number| format!("small_{number}")).collect();
-    let mut left: Vec<_> = small.iter().map(|id| event(id)).collect();
-    left.insert(10, event_of("large", 30_000));
-    until("no more than the small ones", SOON, async || {
-        let confirms: Vec<_> = left.iter().map(|event| destination.publish(message("a", event.clone()))).collect();
-        for (event, outcome) in std::mem::take(&mut left).into_iter().zip(join_all(confirms).await) {
+    let mut open: Vec<_> = small.iter().map(|id| event(id)).collect();
+    open.insert(10, event_of("large", 30_000));
+    until("every small message confirmed", SOON, async || {
+        let confirms: Vec<_> = open.iter().map(|event| destination.publish(message("a", event.clone()))).collect();
+        for (event, outcome) in std::mem::take(&mut open).into_iter().zip(join_all(confirms).await) {
             match outcome {
                 Outcome::Never(_) => assert_eq!(&*event.id, "large"),
                 Outcome::Confirmed => assert_ne!(&*event.id, "large"),
-                Outcome::Again(_) | Outcome::Unknown(_) => left.push(event),
+                Outcome::Again(_) | Outcome::Unknown(_) => open.push(event),
             }
         }
-        left.is_empty().then_some(())
+        open.is_empty().then_some(())
     })
     .await;
     assert_eq!(count(&jetstream(nats.url()).await).await, 21);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn larger_than_the_stream_takes_is_never() {
+async fn message_over_the_stream_limit_is_never() {
     let nats = Broker::start(Kind::Nats);
-    let context = jetstream(nats.url()).await;
-    let config =
-        Config { name: STREAM.into(), subjects: vec!["a".into()], max_message_size: 5000, ..Config::default() };
-    context.create_stream(config).await.expect("a stream");
+    create_stream(nats.url(), Config { max_message_size: 5000, ..config(&["a"]) }).await;
     let destination = ready(nats.url(), &["a"]).await;
-    match destination.publish(message("a", event_of("msg", 5000))).await {
-        Outcome::Never(failure) => assert_eq!(failure.reason, Reason::TooLarge),
-        other => panic!("{other:?}"),
-    }
+    let outcome = destination.publish(message("a", event_of("msg", 5000))).await;
+    assert_eq!(unconfirmed(outcome), ("never", Reason::TooLarge));
     assert_eq!(publish(&*destination, "a", "small").await, Outcome::Confirmed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_stream_is_again() {
+async fn full_stream_is_again() {
     let nats = Broker::start(Kind::Nats);
-    let context = jetstream(nats.url()).await;
-    let config = Config {
-        name: STREAM.into(),
-        subjects: vec!["a".into()],
-        max_messages: 3,
-        discard: DiscardPolicy::New,
-        ..Config::default()
-    };
-    context.create_stream(config).await.expect("a stream");
+    let config = Config { max_messages: 3, discard: DiscardPolicy::New, ..config(&["a"]) };
+    let context = create_stream(nats.url(), config).await;
     let destination = ready(nats.url(), &["a"]).await;
     for id in ["1", "2", "3"] {
         assert_eq!(publish(&*destination, "a", id).await, Outcome::Confirmed);
     }
     assert_eq!(again(publish(&*destination, "a", "4").await), Reason::Full);
-    // A duplicate of what is stored needs no room.
+    // A duplicate needs no room.
     assert_eq!(publish(&*destination, "a", "3").await, Outcome::Confirmed);
-    context.get_stream(STREAM).await.expect("the stream").purge().await.expect("room");
+    context.get_stream(STREAM).await.expect("the stream").purge().await.expect("purged");
     assert_eq!(publish(&*destination, "a", "4").await, Outcome::Confirmed);
 }
 
-/// The same id again, by another connection: one message, and every publish of it confirmed.
+/// The second publish of an id, on another connection, stores nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_duplicate_is_a_confirm() {
+async fn duplicate_is_confirmed() {
     let nats = Broker::start(Kind::Nats);
     for _ in 0..2 {
         let destination = ready(nats.url(), &["a", "b"]).await;
@@ -191,28 +175,25 @@ async fn a_duplicate_is_a_confirm() {
     assert_eq!(count(&jetstream(nats.url()).await).await, 2);
 }
 
-/// Another stream has the subject by now.
+/// Another stream takes the subject now.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wrong_stream_is_again() {
+async fn publish_to_another_stream_is_again() {
     let nats = Broker::start(Kind::Nats);
-    let context = jetstream(nats.url()).await;
-    let config = Config { name: STREAM.into(), subjects: vec!["a".into()], ..Config::default() };
-    context.create_stream(config).await.expect("a stream");
+    let context = create_stream(nats.url(), config(&["a"])).await;
     let mut opening = opening(&[nats.url()], &["a"]);
     opening.settings.topology = Topology::Verify;
     let destination = open(opening);
     up(&*destination).await;
     context.delete_stream(STREAM).await.expect("deleted");
     assert_eq!(again(publish(&*destination, "a", "msg_1").await), Reason::Unroutable);
-    let other = Config { name: "OTHER".into(), subjects: vec!["a".into()], ..Config::default() };
+    let other = Config { name: "OTHER".into(), ..config(&["a"]) };
     let mut other = context.create_stream(other).await.expect("a stream");
     assert_eq!(again(publish(&*destination, "a", "msg_1").await), Reason::Topology);
     assert_eq!(other.info().await.expect("its state").state.messages, 0);
 }
 
-/// A stream that was deleted while we run is made again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_stream_comes_back() {
+async fn deleted_stream_is_created_again() {
     let nats = Broker::start(Kind::Nats);
     let destination = ready(nats.url(), &["a"]).await;
     for id in ["msg_1", "msg_2"] {
@@ -222,48 +203,45 @@ async fn a_deleted_stream_comes_back() {
     }
 }
 
-/// Where somebody else listens on the subject, the server does not say that no stream does.
+/// With a subscriber on the subject, the server does not answer "no responders".
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_stream_comes_back_with_a_listener() {
+async fn deleted_stream_is_created_again_despite_another_subscriber() {
     let nats = Broker::start(Kind::Nats);
     let destination = ready(nats.url(), &["a"]).await;
-    let listener = async_nats::connect(nats.url()).await.expect("a connection");
-    let _heard = listener.subscribe(">").await.expect("a subscription");
-    listener.flush().await.expect("it listens");
+    let subscriber = async_nats::connect(nats.url()).await.expect("a connection");
+    let _messages = subscriber.subscribe(">").await.expect("a subscription");
+    subscriber.flush().await.expect("the subscription is active");
     let context = jetstream(nats.url()).await;
     context.delete_stream(STREAM).await.expect("deleted");
-    // Its life is not over when the stream is there again.
+    // It has not timed out when the stream exists again.
     let unanswered = destination.publish(message("a", event("msg_1")));
-    until("made again", SOON / 2, async || context.get_stream(STREAM).await.ok().map(drop)).await;
+    until("created again", SOON / 2, async || context.get_stream(STREAM).await.ok().map(drop)).await;
     assert!(unanswered.now_or_never().is_none());
     assert_eq!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
 }
 
-/// Somebody who answers on the subject does not make an event safe.
+/// Another client that subscribes to the subject and replies does not store the event.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strangers_reply_is_no_confirm() {
+async fn reply_of_another_client_is_no_confirm() {
     let nats = Broker::start(Kind::Nats);
     let mut opening = opening(&[nats.url()], &["a"]);
     opening.publish_timeout = Duration::from_secs(1);
     let destination = open(opening);
     up(&*destination).await;
     jetstream(nats.url()).await.delete_stream(STREAM).await.expect("deleted");
-    let stranger = async_nats::connect(nats.url()).await.expect("a connection");
-    let mut heard = stranger.subscribe("a").await.expect("a subscription");
-    stranger.publish("a", "is the server listening for us?".into()).await.expect("published");
-    heard.next().await.expect("it is");
+    let other = async_nats::connect(nats.url()).await.expect("a connection");
+    let mut messages = other.subscribe("a").await.expect("a subscription");
+    other.publish("a", "first".into()).await.expect("published");
+    messages.next().await.expect("the subscription is active");
     let confirm = destination.publish(message("a", event("msg_1")));
-    let request = tokio::time::timeout(SOON, heard.next()).await.expect("in time").expect("the message");
-    stranger.publish(request.reply.expect("an inbox"), "fine".into()).await.expect("a reply");
-    match confirm.await {
-        Outcome::Unknown(failure) => assert_eq!(failure.reason, Reason::Timeout),
-        other => panic!("{other:?}"),
-    }
+    let request = tokio::time::timeout(SOON, messages.next()).await.expect("in time").expect("the message");
+    other.publish(request.reply.expect("an inbox"), "fine".into()).await.expect("a reply");
+    assert_eq!(unconfirmed(confirm.await), ("unknown", Reason::Timeout));
 }
 
-/// With a limit of its own, `close` answers for what never came.
+/// `close` ends the publishes that have no outcome at its time limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn close_keeps_its_limit() {
+async fn close_respects_its_time_limit() {
     let nats = Broker::start(Kind::Nats);
     let destination = ready(nats.url(), &["a"]).await;
     nats.pause();
@@ -275,21 +253,21 @@ async fn close_keeps_its_limit() {
     assert_eq!(again(publish(&*destination, "a", "msg_2").await), Reason::Closing);
     nats.resume();
     let context = jetstream(nats.url()).await;
-    until("its connection is closed", SOON, async || connections(&nats).await.then_some(())).await;
+    until("its connection is closed", SOON, async || is_disconnected(&nats).await.then_some(())).await;
     drop(context);
 }
 
-/// Whether the server has no connection of ours.
-async fn connections(nats: &Broker) -> bool {
+/// Whether the server has no connection of the destination.
+async fn is_disconnected(nats: &Broker) -> bool {
     let page = nats.export("NATS_MONITOR").trim_start_matches("http://").to_owned();
     tokio::task::spawn_blocking(move || {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(page).expect("the monitor");
-        stream.write_all(b"GET /connz HTTP/1.0\r\n\r\n").expect("asked");
+        stream.write_all(b"GET /connz HTTP/1.0\r\n\r\n").expect("a request");
         let mut text = String::new();
-        stream.read_to_string(&mut text).expect("answered");
+        stream.read_to_string(&mut text).expect("an answer");
         !text.contains("\"hookbridge\"")
     })
     .await
-    .expect("answered")
+    .expect("an answer")
 }

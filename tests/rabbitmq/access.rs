@@ -1,8 +1,9 @@
-//! How one gets in: users, vhosts, addresses, TLS.
+//! Access: users, vhosts, addresses and TLS.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use hookbridge::destination::Health;
 use hookbridge::destination::settings::{Mode, Tls};
@@ -15,26 +16,26 @@ use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
 
-/// The address with another user, password and vhost.
+/// The address of the broker with another user, password and vhost.
 fn url(broker: &Broker, user: &str, password: &str, vhost: &str) -> String {
     let (_, rest) = broker.url().split_once('@').expect("a user");
     let (address, _) = rest.split_once('/').expect("a vhost");
     format!("amqp://{user}:{password}@{address}/{vhost}")
 }
 
-/// A vhost, user or password that is not there yet is waited for, for ever.
+/// While the vhost, the user or the password is missing, connecting is retried, and the destination stays starting.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_yet() {
+async fn refused_logins_are_retried_until_they_succeed() {
     let scope = scope();
     let (user, vhost) = (format!("{scope}-user"), format!("{scope}-vhost"));
     let vhostless = open(opening(&[&url(shared(), "guest", "guest", &vhost)], &scope, &["a"]));
     let userless = open(opening(&[&url(shared(), &user, "right", "%2f")], &scope, &["a"]));
     for destination in [&vhostless, &userless] {
-        down(&**destination, Reason::NotAuthorized).await;
-        let told = publish(&**destination, message(&format!("{scope}.a"), event("msg_1"))).await;
-        assert_eq!(shown(&told), "again not_authorized");
-        assert_eq!(destination.ensure().await.expect_err("not there").reason, Reason::NotAuthorized);
-        assert_eq!(destination.probe().await.expect_err("not there").reason, Reason::NotAuthorized);
+        assert_eq!(destination.ensure().await.expect_err("the login is refused").reason, Reason::NotAuthorized);
+        assert_eq!(destination.probe().await.expect_err("the login is refused").reason, Reason::NotAuthorized);
+        assert_eq!(destination.health(), Health::Starting);
+        let outcome = publish(&**destination, message(&format!("{scope}.a"), event("msg_1"))).await;
+        assert_eq!(shown(&outcome), "again not_authorized");
     }
     shared().tool(&["add_vhost", &vhost]);
     shared().tool(&["set_permissions", "-p", &vhost, "guest", ".*", ".*", ".*"]);
@@ -48,13 +49,13 @@ async fn what_is_not_there_yet() {
     }
 }
 
-/// Without the permission to make anything, what exists is published to. Without the permission to write, nothing is.
+/// A user that may not create topology publishes to what exists. A user that may not write publishes nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn permissions() {
+async fn missing_permissions_refuse_only_what_needs_them() {
     let scope = scope();
     let user = format!("{scope}-user");
-    let maker = open(opening(&[shared().url()], &scope, &["a"]));
-    up(&*maker).await;
+    let creator = open(opening(&[shared().url()], &scope, &["a"]));
+    up(&*creator).await;
     shared().tool(&["add_user", &user, "secret"]);
     shared().tool(&["set_permissions", &user, "^$", &format!("^{scope}$"), "^$"]);
     let url = url(shared(), &user, "secret", "%2f");
@@ -69,14 +70,14 @@ async fn permissions() {
     shared().tool(&["set_permissions", &user, "^$", "^$", "^$"]);
     let reader = open(opening(&[&url], &scope, &["a"]));
     up(&*reader).await;
-    let told = publish(&*reader, message(&format!("{scope}.a"), event("msg_2"))).await;
-    assert_eq!(shown(&told), "again not_authorized");
+    let outcome = publish(&*reader, message(&format!("{scope}.a"), event("msg_2"))).await;
+    assert_eq!(shown(&outcome), "again not_authorized");
     assert_eq!(Admin::of(shared()).await.depth(&format!("{scope}.a")).await, 2);
 }
 
-/// Of several addresses the first that answers is taken.
+/// Of several addresses, the first that answers is used.
 #[tokio::test(flavor = "multi_thread")]
-async fn several_addresses() {
+async fn unreachable_addresses_are_skipped() {
     let scope = scope();
     let urls = ["amqp://guest:guest@127.0.0.1:1/%2f", "amqp://guest:guest@[::1]:1/%2f", shared().url()];
     let destination = open(opening(&urls, &scope, &["a"]));
@@ -84,10 +85,10 @@ async fn several_addresses() {
     confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
 }
 
-/// A broker that lets us in and refuses what we publish is not connected to without a pause, also if another address was
-/// tried in vain before it.
+/// A broker that accepts the login and refuses every publish is not reconnected to without a pause, even if another
+/// address failed before it.
 #[tokio::test(flavor = "multi_thread")]
-async fn several_addresses_and_no_permission() {
+async fn refused_publishes_cause_no_reconnect_storm() {
     let scope = scope();
     let user = format!("{scope}-user");
     up(&*open(opening(&[shared().url()], &scope, &["a"]))).await;
@@ -99,7 +100,7 @@ async fn several_addresses_and_no_permission() {
     let destination = open(opening);
     up(&*destination).await;
     let end = Instant::now() + Duration::from_secs(3);
-    until("some tries", SOON, async || {
+    until("publishes for some seconds", SOON, async || {
         publish(&*destination, message(&format!("{scope}.a"), event("msg_1"))).await;
         (Instant::now() > end).then_some(())
     })
@@ -113,7 +114,7 @@ fn openssl(directory: &Path, arguments: &str) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// TLS with the broker's own authority, and a client certificate that the broker asks for.
+/// TLS with the CA of the broker, and a client certificate that the broker requires.
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_a_client_certificate() {
     let conf = "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n";
@@ -124,7 +125,7 @@ async fn tls_with_a_client_certificate() {
         directory,
         "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=bridge -keyout client.key -out client.csr",
     );
-    std::fs::write(directory.join("client.ext"), "extendedKeyUsage=clientAuth\n").expect("its extensions");
+    std::fs::write(directory.join("client.ext"), "extendedKeyUsage=clientAuth\n").expect("written");
     openssl(
         directory,
         "x509 -req -days 2 -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile client.ext -out client.pem",
@@ -139,23 +140,54 @@ async fn tls_with_a_client_certificate() {
     let destination = with(Tls { ca: Some(ca.clone()), cert: cert.clone(), key: key.clone() });
     up(&*destination).await;
     confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
-    let found = destination.probe().await.expect("it is well");
+    let found = destination.probe().await.expect("the destination is up");
     assert!(found[0].starts_with("RabbitMQ "), "{found:?}");
 
     let anonymous = with(Tls { ca: Some(ca), ..Tls::default() });
     let stranger = with(Tls { cert, key, ca: None });
     for destination in [anonymous, stranger] {
-        let refused = destination.probe().await.expect_err("the broker does not let it in");
+        let refused = destination.probe().await.expect_err("the handshake fails");
         assert_eq!((refused.reason, destination.health()), (Reason::Unreachable, Health::Starting));
-        let told = publish(&*destination, message(&format!("{scope}.a"), event("msg_2"))).await;
-        assert_eq!(shown(&told), "again unreachable");
+        let outcome = publish(&*destination, message(&format!("{scope}.a"), event("msg_2"))).await;
+        assert_eq!(shown(&outcome), "again unreachable");
     }
     assert_eq!(Admin::of(&broker).await.depth(&format!("{scope}.a")).await, 1);
 }
 
-/// Read back over HTTP by the broker's own management plugin: no AMQP library between.
+/// TLS files are read again at each attempt to connect: after a certificate is rotated, no restart is needed. An
+/// unreadable file still stops the start.
 #[tokio::test(flavor = "multi_thread")]
-async fn read_back_by_the_management_plugin() {
+async fn rotated_tls_files_need_no_restart() {
+    let broker = Broker::start_with(Kind::Rabbitmq, With { env: &[("BROKERS_TLS", "1")], ..With::default() });
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    let scope = scope();
+    let with_ca = || {
+        let mut opening = opening(&[broker.export("AMQPS_URL")], &scope, &["a"]);
+        opening.settings.tls = Tls { ca: Some(ca.clone()), ..Tls::default() };
+        opening
+    };
+    let missing = hookbridge::destination::open(with_ca()).err().expect("the CA file does not exist");
+    assert_eq!(missing.reason, Reason::Io);
+
+    openssl(
+        directory.path(),
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=wrong -keyout ca.key -out ca.pem",
+    );
+    let destination = open(with_ca());
+    let refused = destination.ensure().await.expect_err("the broker's certificate is from another CA");
+    assert_eq!((refused.reason, destination.health()), (Reason::Unreachable, Health::Starting));
+
+    std::fs::copy(broker.export("BROKERS_CA"), &ca).expect("the CA file is replaced");
+    up(&*destination).await;
+    confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
+    let found = destination.probe().await.expect("the destination is up");
+    assert!(found[0].starts_with("RabbitMQ "), "{found:?}");
+}
+
+/// Messages are read back over HTTP with the broker's management plugin, without an AMQP library.
+#[tokio::test(flavor = "multi_thread")]
+async fn management_plugin_reads_every_property_back() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let port = port.to_string();
     let broker =

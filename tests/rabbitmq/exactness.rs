@@ -1,4 +1,4 @@
-//! Each publish is told its own outcome, whatever the others on its channel are told.
+//! Each publish gets its own outcome, whatever the outcomes of the others on its channel are.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::support::wait::{SOON, until};
 
 const PUBLISHERS: usize = 8;
 const EACH: usize = 5_000;
-/// Outcomes that one publisher waits for at a time.
+/// Publishes that one publisher has in flight at a time.
 const PIPELINE: usize = 250;
 
 const FULL: &str = "unknown refused";
-const NOWHERE: &str = "again unroutable";
+const UNROUTABLE: &str = "again unroutable";
 
 /// An exchange with the classic queues `good` and `full`.
 async fn destination(scope: &str) -> (Arc<dyn Destination>, Admin) {
@@ -37,8 +37,8 @@ fn small(id: &str) -> Event {
     Event { data: Bytes::from_static(b"{}"), ..event(id) }
 }
 
-/// Publishes from several tasks at once; `topic` says where the number goes, and so what it must be told. Returns how many
-/// were told something else, and how many were good.
+/// Publishes from several tasks at once. `topic` gives the topic of a number, and with it the expected outcome. Returns a
+/// line for each wrong outcome, and how many messages were expected to be confirmed.
 async fn wrong(
     destination: &Arc<dyn Destination>,
     scope: &str,
@@ -50,20 +50,20 @@ async fn wrong(
             let (mut wrong, mut good) = (Vec::new(), 0);
             let numbers: Vec<_> = (0..EACH).collect();
             for numbers in numbers.chunks(PIPELINE) {
-                let make = |number: &usize| Message {
+                let create = |number: &usize| Message {
                     key: Some(format!("key {}", number % 16)),
                     ..message(&format!("{scope}.{}", topic(*number)), small(&format!("msg_{publisher}_{number}")))
                 };
-                let outcomes = publish_all(&*destination, numbers.iter().map(make)).await;
+                let outcomes = publish_all(&*destination, numbers.iter().map(create)).await;
                 for (number, outcome) in numbers.iter().zip(&outcomes) {
                     let expected = match topic(*number) {
                         "good" => "confirmed",
                         "full" => FULL,
-                        _ => NOWHERE,
+                        _ => UNROUTABLE,
                     };
                     good += usize::from(expected == "confirmed");
                     if shown(outcome) != expected {
-                        wrong.push(format!("{publisher} {number}: {outcome:?}, not {expected}"));
+                        wrong.push(format!("{publisher} {number}: {outcome:?}, expected {expected}"));
                     }
                 }
             }
@@ -71,9 +71,9 @@ async fn wrong(
         })
     });
     let all = join_all(publishers.collect::<Vec<_>>()).await;
-    all.into_iter().map(|told| told.expect("a publisher ends")).fold((Vec::new(), 0), |mut sum, told| {
-        sum.0.extend(told.0);
-        (sum.0, sum.1 + told.1)
+    all.into_iter().map(|ended| ended.expect("a publisher ends")).fold((Vec::new(), 0), |mut sum, (wrong, good)| {
+        sum.0.extend(wrong);
+        (sum.0, sum.1 + good)
     })
 }
 
@@ -83,7 +83,7 @@ async fn check(topic: impl Fn(usize) -> &'static str + Copy + Send + Sync + 'sta
     let (wrong, good) = wrong(&destination, &scope, topic).await;
     assert!(
         wrong.is_empty(),
-        "{} of {} wrong, such as {:?}",
+        "{} of {} outcomes are wrong, such as {:?}",
         wrong.len(),
         PUBLISHERS * EACH,
         &wrong[..wrong.len().min(5)]
@@ -92,33 +92,33 @@ async fn check(topic: impl Fn(usize) -> &'static str + Copy + Send + Sync + 'sta
     assert_eq!(admin.depth(&format!("{scope}.full")).await, 0);
 }
 
-/// Pitfall 1: tasks that share a channel are told each other's outcomes.
+/// lapin would give tasks that share a channel each other's outcomes.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_to_a_full_queue() {
+async fn outcomes_are_exact_with_half_to_a_full_queue() {
     check(|number| if number % 2 == 0 { "good" } else { "full" }).await;
 }
 
-/// Pitfall 2: a returned message is given to another publish.
+/// lapin would attach a returned message to another publish.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_third_unroutable() {
+async fn outcomes_are_exact_with_every_third_unroutable() {
     check(|number| if number % 3 == 0 { "nowhere" } else { "good" }).await;
 }
 
-/// Confirmed, refused and returned in no order.
+/// Confirmed, refused and returned messages in a random order.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_kinds_at_random() {
+async fn outcomes_are_exact_with_all_kinds_at_random() {
     check(|number| {
-        // A hash, so that what was published to can be said again.
+        // A hash of the number, so that the expected outcome can be computed again.
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) % 7;
         ["good", "nowhere", "full", "good", "good", "nowhere", "nowhere"][mixed]
     })
     .await;
 }
 
-/// The same event to two topics, one of which nobody reads, at once and often: told apart by topic. And copies of one
-/// publish are told apart by not being in flight together.
+/// The same event goes to two topics at once, and only one topic has a queue: the topic distinguishes the publishes.
+/// Copies of one publish are never in flight together.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_event_to_two_topics() {
+async fn copies_of_an_event_get_their_own_outcomes() {
     let scope = scope();
     let (destination, admin) = destination(&scope).await;
     let mut expected = Vec::new();
@@ -127,33 +127,32 @@ async fn one_event_to_two_topics() {
     for number in 0..2_000 {
         for topic in [["good", "nowhere"], ["nowhere", "good"], ["good", "good"]][rng.random_range(0..3)] {
             messages.push(message(&format!("{scope}.{topic}"), small(&format!("msg_{}", number % 100))));
-            expected.push(if topic == "good" { "confirmed" } else { NOWHERE });
+            expected.push(if topic == "good" { "confirmed" } else { UNROUTABLE });
         }
     }
     let outcomes = publish_all(&*destination, messages).await;
-    let told: Vec<_> = outcomes.iter().map(shown).collect();
-    assert_eq!(told, expected);
+    assert_eq!(outcomes.iter().map(shown).collect::<Vec<_>>(), expected);
     let good = expected.iter().filter(|expected| **expected == "confirmed").count();
     assert_eq!(admin.depth(&format!("{scope}.good")).await as usize, good);
 }
 
-/// P14: one of two queues refuses, the other has taken it. It is not told that the message is not there.
+/// Rule P14 of the protocol: one of two queues refuses the message and the other takes it. The outcome is unknown.
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_by_one_of_two_queues() {
+async fn a_message_refused_by_one_of_two_queues_is_unknown() {
     let scope = scope();
     let (destination, admin) = destination(&scope).await;
     admin.bind(&format!("{scope}.full"), &scope, &format!("{scope}.good")).await;
     let messages = (0..100).map(|number| message(&format!("{scope}.good"), event(&format!("msg_{number}"))));
     let outcomes = publish_all(&*destination, messages).await;
     assert_eq!(counts(&outcomes), [(FULL.to_owned(), 100)].into());
-    // The broker does not wait for the other queue before it tells.
+    // The broker does not wait for the other queue before it answers.
     let all = async || (admin.depth(&format!("{scope}.good")).await == 100).then_some(());
-    until("all are there", SOON, all).await;
+    until("the other queue has all messages", SOON, all).await;
 }
 
-/// Names and attributes of any length: carried where AMQP can carry them, else told so, and nothing else is harmed.
+/// Names and attributes of any length are carried if AMQP can carry them. If not, only that publish is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn lengths() {
+async fn names_too_long_for_amqp_refuse_only_their_publish() {
     let scope = scope();
     let opening = opening(&[shared().url()], &scope, &["a"]);
     let metrics = Arc::clone(&opening.metrics);
@@ -165,10 +164,10 @@ async fn lengths() {
         let id = "i".repeat(length);
         let sent = Event { kind: id.clone(), subject: None, ..event(&id) };
         let outcome = crate::rig::publish(&*destination, message(&topic, sent)).await;
-        // The frame has 131,072 bytes, and the id is in it twice, as the type.
+        // A frame has 131,072 bytes. It holds this text twice: as the id and as the type.
         assert_eq!(shown(&outcome), if length < 60_000 { "confirmed" } else { "never too_large" }, "{length}");
         if outcome == Outcome::Confirmed {
-            let got = admin.get(&topic).await.expect("it is there");
+            let got = admin.get(&topic).await.expect("a message");
             assert_eq!(got.properties.message_id().is_some(), length <= 255);
             let header = got.properties.headers().as_ref().expect("headers").inner()["cloudEvents_id"].clone();
             assert_eq!(header, text(&id));
@@ -176,7 +175,7 @@ async fn lengths() {
     }
     let sent = Event { subject: Some("s".repeat(8 << 20)), ..event("msg_subject") };
     assert_eq!(shown(&crate::rig::publish(&*destination, message(&topic, sent)).await), "never too_large");
-    // Several ids too long for the property, pipelined.
+    // Several ids that are too long for the property, pipelined.
     let long = (0..50).map(|number| message(&topic, event(&format!("{}{number}", "x".repeat(300)))));
     assert_eq!(counts(&publish_all(&*destination, long).await), [("confirmed".to_owned(), 50)].into());
     let nowhere = format!("{scope}.{}", "n".repeat(300));
@@ -184,6 +183,6 @@ async fn lengths() {
         shown(&crate::rig::publish(&*destination, message(&nowhere, event("msg_1"))).await),
         "never illegal_name"
     );
-    assert_eq!(crate::rig::connects(&metrics), 1, "and the connection never ended");
+    assert_eq!(crate::rig::connects(&metrics), 1, "the connection never ended");
     confirmed(&*destination, &message(&topic, event("msg_after"))).await;
 }

@@ -1,8 +1,9 @@
-//! Alarms, frozen links, restarts.
+//! Alarms, frozen connections and restarts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use hookbridge::destination::Health;
 use hookbridge::message::{Message, Outcome};
@@ -18,9 +19,9 @@ fn alarm(broker: &Broker, on: bool) {
     broker.tool(&["set_vm_memory_high_watermark", if on { "0.00000001" } else { "0.9" }]);
 }
 
-/// Memory alarm: what was sent waits, what comes is refused at once, and after the alarm both get through.
+/// During a memory alarm, a publish that was sent waits, and new ones are refused at once. Both succeed after the alarm.
 #[tokio::test(flavor = "multi_thread")]
-async fn alarm_that_ends_in_time() {
+async fn an_alarm_blocks_publishes_until_it_ends() {
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
     let opening = opening(&[broker.url()], &scope, &["a"]);
@@ -29,22 +30,23 @@ async fn alarm_that_ends_in_time() {
     up(&*destination).await;
     let topic = format!("{scope}.a");
     alarm(&broker, true);
-    // The broker tells only who publishes. What is on its way when it does has no answer yet.
+    // The broker reports the alarm only to a connection that publishes, and does not answer that publish.
     let waiting = destination.publish(message(&topic, event("msg_waiting")));
     down(&*destination, Reason::Blocked).await;
     let before = Instant::now();
     let refused = publish_all(&*destination, (0..100).map(|id| message(&topic, event(&format!("refused_{id}"))))).await;
     assert_eq!(counts(&refused), [("again blocked".to_owned(), 100)].into());
     assert!(before.elapsed() < Duration::from_secs(5));
-    // A new connection finds out before any event is sent.
+    // A new connection detects the alarm before any event is sent.
     let other = open(crate::rig::opening(&[broker.url()], &scope, &[]));
     down(&*other, Reason::Blocked).await;
     assert_eq!(shown(&publish(&*other, message(&topic, event("refused_other"))).await), "again blocked");
     for destination in [&destination, &other] {
         let asked = async { (destination.ensure().await.err(), destination.probe().await.err()) };
-        let (ensured, probed) = tokio::time::timeout(SOON, asked).await.expect("it does not wait for the alarm's end");
+        let (ensured, probed) =
+            tokio::time::timeout(SOON, asked).await.expect("neither waits for the end of the alarm");
         for failure in [ensured, probed] {
-            assert_eq!(failure.expect("it is blocked").reason, Reason::Blocked);
+            assert_eq!(failure.expect("the connection is blocked").reason, Reason::Blocked);
         }
     }
     alarm(&broker, false);
@@ -58,9 +60,10 @@ async fn alarm_that_ends_in_time() {
     assert_eq!(stored, [("msg_waiting".to_owned(), 1), ("msg_after".to_owned(), 1)].into());
 }
 
-/// Memory alarm that outlasts a publish's life: unknown, the connection is given up, and nothing was told confirmed.
+/// A memory alarm outlasts the publish timeout: publishes in flight are unknown, the connection is abandoned, and nothing
+/// is confirmed.
 #[tokio::test(flavor = "multi_thread")]
-async fn alarm_that_lasts() {
+async fn an_alarm_longer_than_the_publish_timeout_confirms_nothing() {
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
     let mut opening = opening(&[broker.url()], &scope, &["a"]);
@@ -70,14 +73,14 @@ async fn alarm_that_lasts() {
     let topic = format!("{scope}.a");
     alarm(&broker, true);
     let sent = publish_all(&*destination, (0..200).map(|id| message(&topic, event(&format!("msg_{id}"))))).await;
-    let told = counts(&sent);
-    assert_eq!(told.get("confirmed"), None, "{told:?}");
+    let outcomes = counts(&sent);
     assert!(
-        told.keys()
+        outcomes
+            .keys()
             .all(|kind| kind.starts_with("again ") || kind == "unknown timeout" || kind == "unknown connection_lost"),
-        "{told:?}"
+        "{outcomes:?}"
     );
-    // Reconnected while the alarm lasts: known at once.
+    // The next connection detects the alarm at once.
     down(&*destination, Reason::Blocked).await;
     assert_eq!(shown(&publish(&*destination, message(&topic, event("msg_blocked"))).await), "again blocked");
     alarm(&broker, false);
@@ -90,9 +93,9 @@ async fn alarm_that_lasts() {
     }
 }
 
-/// A link that neither answers nor ends is given up after two heartbeats, also when nothing is published.
+/// A connection that neither answers nor ends is abandoned after two heartbeats, even if nothing is published.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_half_open_link_is_noticed() {
+async fn a_half_open_connection_is_detected() {
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
     let url = format!("{}?heartbeat=1&connection_timeout=2000", broker.url());
@@ -111,9 +114,9 @@ async fn a_half_open_link_is_noticed() {
     assert_eq!(Admin::of(&broker).await.ids(&format!("{scope}.a")).await, [("msg_2".to_owned(), 1)].into());
 }
 
-/// Closing does not wait longer than it may, even for a frozen broker; what was sent is told so.
+/// Closing keeps its time limit, even with a frozen broker. What was sent is unknown.
 #[tokio::test(flavor = "multi_thread")]
-async fn close_in_time() {
+async fn close_keeps_its_time_limit() {
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
     let destination = open(opening(&[broker.url()], &scope, &["a"]));
@@ -125,15 +128,19 @@ async fn close_in_time() {
     destination.close(Duration::from_secs(2)).await;
     assert!(before.elapsed() < Duration::from_millis(2500), "{:?}", before.elapsed());
     let outcomes = tokio::time::timeout(SOON, futures_util::future::join_all(confirms)).await.expect("outcomes");
-    let told = counts(&outcomes);
-    assert!(told.keys().all(|kind| kind == "unknown connection_lost" || kind.starts_with("again ")), "{told:?}");
+    let outcomes = counts(&outcomes);
+    assert!(
+        outcomes.keys().all(|kind| kind == "unknown connection_lost" || kind.starts_with("again ")),
+        "{outcomes:?}"
+    );
     assert!(matches!(destination.health(), Health::Down(failure) if failure.reason == Reason::Closing));
     broker.resume();
 }
 
-/// Restarted in order, again and again, under load.
+/// The broker is restarted in order several times under load.
 #[tokio::test(flavor = "multi_thread")]
-async fn restarts() {
+async fn restarts_under_load_lose_and_double_nothing() {
+    #[expect(clippy::disallowed_methods, reason = "tests/run --all sets it")]
     let rounds = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 20 } else { 2 };
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
@@ -143,18 +150,18 @@ async fn restarts() {
     let destination = open(opening);
     up(&*destination).await;
     let topic = format!("{scope}.a");
-    let told = Arc::new(Mutex::new(BTreeMap::<String, Vec<String>>::new()));
+    let outcomes = Arc::new(Mutex::new(BTreeMap::<String, Vec<String>>::new()));
     let over = tokio_util::sync::CancellationToken::new();
     let publishers: Vec<_> = (0..8)
         .map(|publisher| {
-            let (destination, told, over, topic) =
-                (Arc::clone(&destination), Arc::clone(&told), over.clone(), topic.clone());
+            let (destination, outcomes, over, topic) =
+                (Arc::clone(&destination), Arc::clone(&outcomes), over.clone(), topic.clone());
             tokio::spawn(async move {
                 for number in 0.. {
                     let id = format!("msg_{publisher}_{number}");
                     loop {
                         let outcome = shown(&publish(&*destination, message(&topic, event(&id))).await);
-                        told.lock().entry(id.clone()).or_default().push(outcome.clone());
+                        outcomes.lock().entry(id.clone()).or_default().push(outcome.clone());
                         if outcome == "confirmed" {
                             break;
                         }
@@ -169,8 +176,8 @@ async fn restarts() {
         })
         .collect();
     for round in 1..=rounds {
-        let before = told.lock().len();
-        until("some progress", 2 * SOON, async || (told.lock().len() > before + 50).then_some(())).await;
+        let before = outcomes.lock().len();
+        until("some progress", 2 * SOON, async || (outcomes.lock().len() > before + 50).then_some(())).await;
         broker.restart();
         until("connected again", 2 * SOON, async || (connects(&metrics) > round).then_some(())).await;
     }
@@ -181,16 +188,16 @@ async fn restarts() {
     }
     destination.close(SOON).await;
     let stored = Admin::of(&broker).await.ids(&topic).await;
-    for (id, told) in &*told.lock() {
-        let perhaps = told.iter().filter(|told| told.starts_with("unknown")).count();
+    for (id, outcomes) in &*outcomes.lock() {
+        let unknown = outcomes.iter().filter(|outcome| outcome.starts_with("unknown")).count();
         let copies = stored.get(id).copied().unwrap_or(0);
-        assert!((1..=1 + perhaps).contains(&copies), "{id}: stored {copies} times, told {told:?}");
+        assert!((1..=1 + unknown).contains(&copies), "{id}: stored {copies} times, outcomes {outcomes:?}");
     }
 }
 
-/// What waits for its channel when the broker dies was surely not sent, however much of it there is.
+/// Publishes that wait for their channel when the broker dies were surely not sent, however many there are.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_is_refused_whole() {
+async fn queued_publishes_are_refused_when_the_broker_dies() {
     let broker = Broker::start(Kind::Rabbitmq);
     let scope = scope();
     let destination = open(opening(&[broker.url()], &scope, &["a"]));
@@ -201,8 +208,11 @@ async fn what_waits_is_refused_whole() {
     let confirms: Vec<_> = (0..3000).map(|number| destination.publish(one(number))).collect();
     broker.kill();
     let outcomes = tokio::time::timeout(2 * SOON, futures_util::future::join_all(confirms)).await.expect("outcomes");
-    let told = counts(&outcomes);
-    assert!(told.keys().all(|kind| kind == "unknown connection_lost" || kind == "again unreachable"), "{told:?}");
-    // What a channel takes at most is perhaps there.
-    assert!(told.get("unknown connection_lost").is_none_or(|lost| *lost <= 1024), "{told:?}");
+    let outcomes = counts(&outcomes);
+    assert!(
+        outcomes.keys().all(|kind| kind == "unknown connection_lost" || kind == "again unreachable"),
+        "{outcomes:?}"
+    );
+    // The broker may have what was in flight on the channel: at most 1024 publishes.
+    assert!(outcomes.get("unknown connection_lost").is_none_or(|lost| *lost <= 1024), "{outcomes:?}");
 }

@@ -10,7 +10,7 @@ use hookbridge::destination::{self, Destination, Health, Opening};
 use hookbridge::message::{Message, Outcome};
 use hookbridge::reason::Reason;
 use hookbridge::secret::Secret;
-use hookbridge::telemetry::metrics::{Metrics, OfDestination};
+use hookbridge::telemetry::metrics::{DestinationLabel, Metrics};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -21,7 +21,7 @@ use crate::support::wait::{SOON, until};
 
 pub const NAME: &str = "under-test";
 
-/// One broker for the tests that leave it well.
+/// One broker for the tests that do not break it.
 pub fn shared() -> &'static Broker {
     static SHARED: OnceLock<Broker> = OnceLock::new();
     SHARED.get_or_init(|| Broker::start(Kind::Rabbitmq))
@@ -44,7 +44,7 @@ pub fn opening(urls: &[&str], scope: &str, topics: &[&str]) -> Opening {
 }
 
 pub fn open(opening: Opening) -> Arc<dyn Destination> {
-    // Shown when a test fails. lapin logs returned messages with their bodies.
+    // Shown when a test fails. lapin would log returned messages with their bodies.
     let filter = "info,lapin=error,lapin::returned_messages=off";
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
     destination::open(opening).expect("settings that can be opened")
@@ -78,20 +78,16 @@ pub async fn confirmed(destination: &dyn Destination, message: &Message) {
 }
 
 pub fn connects(metrics: &Metrics) -> u64 {
-    metrics.connects.get_or_create(&OfDestination { destination: NAME.into() }).get()
+    metrics.connects.get_or_create(&DestinationLabel { destination: NAME.into() }).get()
 }
 
-/// `confirmed`, or the outcome's kind and reason.
+/// `confirmed`, or the word and the reason of the outcome.
 pub fn shown(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Confirmed => "confirmed".into(),
-        Outcome::Again(failure) => format!("again {}", failure.reason),
-        Outcome::Unknown(failure) => format!("unknown {}", failure.reason),
-        Outcome::Never(failure) => format!("never {}", failure.reason),
-    }
+    let reason = outcome.failure().map(|failure| format!(" {}", failure.reason));
+    outcome.word().to_owned() + &reason.unwrap_or_default()
 }
 
-/// How many outcomes of each kind and reason.
+/// The number of outcomes of each word and reason.
 pub fn counts<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for outcome in outcomes {
@@ -100,7 +96,7 @@ pub fn counts<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> BTreeMap<S
     counts
 }
 
-/// A connection and channel of the test's own.
+/// The test's own connection and channel.
 pub struct Admin {
     _connection: Connection,
     pub channel: Channel,
@@ -128,19 +124,19 @@ impl Admin {
         bound.await.expect("bound");
     }
 
-    /// How many messages a queue holds.
+    /// The number of messages in a queue.
     pub async fn depth(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let found = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.expect("a queue");
         found.message_count()
     }
 
-    /// Takes one message off a queue.
+    /// Takes one message from a queue.
     pub async fn get(&self, queue: &str) -> Option<BasicGetMessage> {
         self.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.expect("a queue")
     }
 
-    /// The ids of all messages of a queue, and how often each is there.
+    /// Takes all messages from a queue; returns their ids and the number of copies.
     pub async fn ids(&self, queue: &str) -> BTreeMap<String, usize> {
         let mut ids = BTreeMap::new();
         while let Some(message) = self.get(queue).await {

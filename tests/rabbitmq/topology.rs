@@ -1,4 +1,4 @@
-//! What is made, and what exists already.
+//! Topology that is created, and topology that exists already.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
 
-/// `rabbitmqctl list_queues` for queues of this scope: name, type, arguments.
+/// `rabbitmqctl list_queues` for the queues of this scope: name, durability, type, arguments.
 fn queues(scope: &str) -> String {
     let all = shared().tool(&["--quiet", "list_queues", "--no-table-headers", "name", "durable", "type", "arguments"]);
     let mut lines: Vec<_> = all.lines().filter(|line| line.starts_with(scope)).collect();
@@ -23,22 +23,27 @@ fn queues(scope: &str) -> String {
     lines.join("\n")
 }
 
-/// Durable quorum queues that refuse when they are full, and dead letters that are kept.
+/// `rabbitmqctl list_exchanges`: the names of all exchanges.
+fn exchanges() -> String {
+    shared().tool(&["--quiet", "list_exchanges", "name"])
+}
+
+/// Queues are durable quorum queues that refuse when they are full, and rejected messages become dead letters.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_made() {
+async fn durable_quorum_queues_and_dead_letters_are_created() {
     let scope = scope();
     let destination = open(opening(&[shared().url()], &scope, &["a", "b"]));
     up(&*destination).await;
-    let made = queues(&scope);
-    assert_eq!(made.lines().count(), 3, "{made}");
-    for line in made.lines() {
+    let created = queues(&scope);
+    assert_eq!(created.lines().count(), 3, "{created}");
+    for line in created.lines() {
         assert!(line.contains("true\tquorum\t"), "{line}");
         let dead = line.starts_with(&format!("{scope}.dead\t"));
         for argument in ["\"x-max-length-bytes\",1073741824", "\"reject-publish\"", &format!("\"{scope}.dead\"")] {
             assert_eq!(line.contains(argument), !dead, "{argument} in {line}");
         }
     }
-    // What a worker rejects can be found again.
+    // A message that a consumer rejects is kept.
     confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
     let admin = Admin::of(shared()).await;
     let options = lapin::options::BasicGetOptions { no_ack: false };
@@ -52,21 +57,21 @@ async fn what_is_made() {
     }
 }
 
-/// A part that varies is any one word.
+/// A part of a topic that varies matches exactly one word.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_that_varies() {
+async fn a_part_that_varies_matches_one_word() {
     let scope = scope();
     let destination = open(opening(&[shared().url()], &scope, &["*"]));
     up(&*destination).await;
     let messages = ["x", "y", "x.y"].map(|part| message(&format!("{scope}.{part}"), event(part)));
-    let told: Vec<_> = publish_all(&*destination, messages).await.iter().map(shown).collect();
-    assert_eq!(told, ["confirmed", "confirmed", "again unroutable"]);
+    let outcomes: Vec<_> = publish_all(&*destination, messages).await.iter().map(shown).collect();
+    assert_eq!(outcomes, ["confirmed", "confirmed", "again unroutable"]);
     assert_eq!(Admin::of(shared()).await.depth(&format!("{scope}.*")).await, 2);
 }
 
-/// A classic queue, a stream, and a quorum queue with other limits are published to, and stay as they are.
+/// A classic queue, a stream, and a quorum queue with other limits are published to and not changed.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_exists_is_taken_as_it_is() {
+async fn existing_queues_are_used_unchanged() {
     let scope = scope();
     let admin = Admin::of(shared()).await;
     let name = |queue: &str| format!("{scope}.{queue}");
@@ -83,19 +88,21 @@ async fn what_exists_is_taken_as_it_is() {
     let after = queues(&scope);
     let after: Vec<_> = after.lines().filter(|line| !line.starts_with(&name("dead"))).collect();
     assert_eq!(after.join("\n"), before);
-    // And it is said.
-    let found = destination.probe().await.expect("it is well").join("\n");
+    // A probe warns of the differences.
+    let found = destination.probe().await.expect("the destination is up").join("\n");
     assert!(found.contains("RabbitMQ "), "{found}");
     assert!(found.contains("quorum queues need three"), "{found}");
     for queue in ["classic", "stream", "limits"] {
-        let warning = |line: &str| line.contains(&name(queue)) && line.contains("taken as it is");
+        let warning = |line: &str| {
+            line.starts_with(&format!("warning: queue {}", name(queue))) && line.contains("it is used unchanged")
+        };
         assert!(found.lines().any(warning), "{queue}: {found}");
     }
 }
 
-/// The exchange exists in another way.
+/// An existing exchange of another type is used unchanged.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_kind_of_exchange() {
+async fn an_exchange_of_another_type_is_used_unchanged() {
     let scope = scope();
     let admin = Admin::of(shared()).await;
     let options = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
@@ -106,12 +113,12 @@ async fn another_kind_of_exchange() {
     confirmed(&*destination, &message(&format!("{scope}.a"), event("msg_1"))).await;
 }
 
-/// `verify`: one queue is missing; the others are published to, and the missing one is told when it comes.
+/// `topology: verify` with one queue missing: the other is published to, and the missing one is detected once it exists.
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_with_one_queue_missing() {
+async fn verify_reports_a_missing_queue_until_it_exists() {
     let scope = scope();
-    let maker = open(opening(&[shared().url()], &scope, &["a"]));
-    up(&*maker).await;
+    let creator = open(opening(&[shared().url()], &scope, &["a"]));
+    up(&*creator).await;
     let mut checked = opening(&[shared().url()], &scope, &["a", "b"]);
     checked.settings.topology = Topology::Verify;
     let destination = open(checked);
@@ -120,14 +127,30 @@ async fn verify_with_one_queue_missing() {
     let missing = publish(&*destination, message(&format!("{scope}.b"), event("msg_1"))).await;
     assert_eq!(shown(&missing), "again unroutable");
     assert_eq!(destination.ensure().await.expect_err("missing").reason, Reason::Topology);
+    assert_eq!(destination.probe().await.expect_err("missing").reason, Reason::Topology);
     let both = open(opening(&[shared().url()], &scope, &["a", "b"]));
     up(&*both).await;
     up(&*destination).await;
 }
 
-/// A queue that goes away while we are connected is made again.
+/// `topology: verify` without the exchange: the broker was reached, so the destination is down and not starting.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_queue_comes_back() {
+async fn verify_without_the_exchange_is_down_and_creates_nothing() {
+    let scope = scope();
+    let mut checked = opening(&[shared().url()], &scope, &["a"]);
+    checked.settings.topology = Topology::Verify;
+    let destination = open(checked);
+    down(&*destination, Reason::Topology).await;
+    assert_eq!(destination.ensure().await.expect_err("no exchange").reason, Reason::Topology);
+    assert_eq!(destination.probe().await.expect_err("no exchange").reason, Reason::Topology);
+    let outcome = publish(&*destination, message(&format!("{scope}.a"), event("msg_1"))).await;
+    assert_eq!(shown(&outcome), "again topology");
+    assert!(!exchanges().contains(&scope) && queues(&scope).is_empty(), "nothing is created");
+}
+
+/// A queue that is deleted while the destination is connected is created again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_is_created_again() {
     let scope = scope();
     let opening = opening(&[shared().url()], &scope, &["a"]);
     let metrics = opening.metrics.clone();
@@ -136,15 +159,49 @@ async fn a_deleted_queue_comes_back() {
     let topic = format!("{scope}.a");
     let admin = Admin::of(shared()).await;
     admin.channel.queue_delete(topic.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
-    let told = publish(&*destination, message(&topic, event("msg_1"))).await;
-    assert_eq!(shown(&told), "again unroutable");
+    let outcome = publish(&*destination, message(&topic, event("msg_1"))).await;
+    assert_eq!(shown(&outcome), "again unroutable");
     confirmed(&*destination, &message(&topic, event("msg_1"))).await;
     assert_eq!(connects(&metrics), 1);
 }
 
-/// The exchange goes away under load: each publish has an outcome that is true, and all get through in the end.
+/// A probe only checks: it reports what is missing and creates nothing. `ensure` creates it.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_exchange_is_deleted_under_load() {
+async fn a_probe_creates_nothing() {
+    let scope = scope();
+    let destination = open(opening(&[shared().url()], &scope, &["a"]));
+    up(&*destination).await;
+    let (topic, dead) = (format!("{scope}.a"), format!("{scope}.dead"));
+    let admin = Admin::of(shared()).await;
+    // The supervisor checks only once a minute while every message has a queue.
+    for queue in [&topic, &dead] {
+        admin.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+    }
+    for exchange in [&scope, &dead] {
+        let options = ExchangeDeleteOptions::default();
+        admin.channel.exchange_delete(exchange.as_str().into(), options).await.expect("deleted");
+    }
+    for _ in 0..2 {
+        let found = destination.probe().await.expect("what is missing can be created");
+        for missing in
+            [format!("exchange {scope}"), format!("exchange {dead}"), format!("queue {topic}"), format!("queue {dead}")]
+        {
+            assert!(found.contains(&format!("{missing} does not exist yet")), "{missing}: {found:?}");
+        }
+        assert_eq!(queues(&scope), "", "the probe creates no queue");
+        assert!(!exchanges().contains(&scope), "the probe creates no exchange");
+    }
+    assert_eq!(destination.ensure().await, Ok(()));
+    assert_eq!(queues(&scope).lines().count(), 2);
+    let found = destination.probe().await.expect("all of it exists").join("\n");
+    assert!(found.contains(&format!("queue {topic}: 0 messages")), "{found}");
+    assert!(!found.contains("does not exist yet"), "{found}");
+    confirmed(&*destination, &message(&topic, event("msg_1"))).await;
+}
+
+/// The exchange is deleted under load: each outcome is true, and every event is confirmed in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_the_exchange_under_load_loses_nothing() {
     let scope = scope();
     let opening = opening(&[shared().url()], &scope, &["a"]);
     let metrics = opening.metrics.clone();
@@ -152,7 +209,7 @@ async fn the_exchange_is_deleted_under_load() {
     up(&*destination).await;
     let topic = format!("{scope}.a");
     let admin = Admin::of(shared()).await;
-    let (mut sure, mut perhaps) =
+    let (mut confirmed, mut unknown) =
         (std::collections::BTreeMap::<String, usize>::new(), std::collections::BTreeMap::new());
     let mut kinds = std::collections::BTreeMap::<String, usize>::new();
     for round in 0..5 {
@@ -170,27 +227,27 @@ async fn the_exchange_is_deleted_under_load() {
                 Some(kind) => {
                     assert_ne!(kind, "never");
                     if kind == "unknown" {
-                        *perhaps.entry(id.clone()).or_default() += 1;
+                        *unknown.entry(id.clone()).or_default() += 1;
                     }
                     *outcome = publish(&*destination, message(&topic, event(id))).await;
                     None
                 }
             })
             .await;
-            *sure.entry(id.clone()).or_default() += 1;
+            *confirmed.entry(id.clone()).or_default() += 1;
         }
     }
-    assert!(connects(&metrics) > 1, "the exchange was away: {kinds:?}");
+    assert!(connects(&metrics) > 1, "the missing exchange ended a connection: {kinds:?}");
     let stored = admin.ids(&topic).await;
-    for (id, sure) in &sure {
-        let most = sure + perhaps.get(id).copied().unwrap_or(0);
-        assert!((*sure..=most).contains(&stored[id]), "{id}: stored {} times", stored[id]);
+    for (id, confirmed) in &confirmed {
+        let most = confirmed + unknown.get(id).copied().unwrap_or(0);
+        assert!((*confirmed..=most).contains(&stored[id]), "{id}: stored {} times", stored[id]);
     }
 }
 
-/// Larger than the broker takes: never, for that one only; from then on it is not even sent.
+/// A message over the broker's limit is never published, and only that message. Later ones over the limit are not sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn over_the_brokers_limit() {
+async fn a_message_over_the_brokers_limit_is_refused_alone() {
     const LIMIT: usize = 100_000;
     let conf = format!("max_message_size = {LIMIT}\n");
     let broker = Broker::start_with(Kind::Rabbitmq, With { conf: &conf, ..With::default() });
@@ -209,12 +266,12 @@ async fn over_the_brokers_limit() {
     }
     let outcomes = publish_all(&*destination, messages.clone()).await;
     for (number, outcome) in outcomes.iter().enumerate() {
-        let told = shown(outcome);
+        let outcome = shown(outcome);
         let expected: &[&str] = match number {
             20 => &["never too_large"],
             _ => &["confirmed", "unknown connection_lost", "again unreachable", "again topology"],
         };
-        assert!(expected.contains(&told.as_str()), "{number}: {told}");
+        assert!(expected.contains(&outcome.as_str()), "{number}: {outcome}");
     }
     for message in messages.iter().filter(|message| message.event.data.len() <= LIMIT) {
         confirmed(&*destination, message).await;
@@ -222,10 +279,10 @@ async fn over_the_brokers_limit() {
     let connected = connects(&metrics);
     assert_eq!(shown(&publish(&*destination, of("msg_larger", LIMIT + 2)).await), "never too_large");
     assert_eq!(destination.health(), Health::Up);
-    assert_eq!(connects(&metrics), connected, "it was not sent");
+    assert_eq!(connects(&metrics), connected, "the message was not sent");
     let stored = Admin::of(&broker).await.ids(&topic).await;
     assert!(!stored.contains_key("msg_large") && !stored.contains_key("msg_larger"));
-    // A broker that takes more after a restart is asked again.
+    // After a restart the limit may be another: it is not remembered.
     broker.restart();
     until("another connection", SOON, async || (connects(&metrics) > connected).then_some(())).await;
     up(&*destination).await;

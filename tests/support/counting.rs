@@ -1,5 +1,6 @@
 //! An allocator that counts bytes, for a test that is alone in its process:
 //! `#[path = "support/counting.rs"] mod counting;`.
+#![expect(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,9 @@
 //! Helpers that integration tests share: `mod support;`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests take brokers from the environment, block in helpers, and wait on a condition variable"
+)]
 #![allow(dead_code, reason = "no test binary uses all helpers")]
 
 pub mod bridge;

@@ -1,6 +1,7 @@
 //! Waits for conditions instead of fixed times.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Time limit for what should happen at once, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);

@@ -104,7 +104,7 @@ fn mistakes_in_sources() {
             ),
             (
                 "sources: {videogen: {secrets: whsec_aGk=}}",
-                "f:2:31: the secret is shorter than 24 bytes: use the one the sender issued, whole",
+                "f:2:31: the secret is shorter than 24 bytes: copy the whole secret that the sender issued",
             ),
             (
                 "sources: {videogen: {secrets: \"${KEY\"}}",

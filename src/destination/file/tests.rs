@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command as Process;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -156,6 +156,7 @@ async fn names_stay_in_the_directory() {
 /// Runs itself again in a shell that limits the size of files: the write that exceeds the limit is incomplete, as on a full
 /// disk.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the variable tells the second run from the first")]
 async fn full_disk_stores_whole_lines_or_none() {
     const ROLE: &str = "HOOKBRIDGE_TEST_FULL_DISK";
     let Ok(dir) = std::env::var(ROLE) else {

@@ -31,7 +31,7 @@ struct TopicLines {
     replies: Vec<oneshot::Sender<Outcome>>,
 }
 
-type Batch = HashMap<Arc<str>, TopicLines>;
+type TopicBatch = HashMap<Arc<str>, TopicLines>;
 
 pub(super) struct FileWriter {
     path: PathBuf,
@@ -54,7 +54,7 @@ impl FileWriter {
     pub(super) fn run(mut self, queue: &Receiver<WriterCommand>) {
         // The status has the failure, and the loop tries again.
         let _ = self.prepare();
-        let mut batch = Batch::new();
+        let mut batch = TopicBatch::new();
         loop {
             let first = match self.usable {
                 true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -138,7 +138,7 @@ impl FileWriter {
     }
 
     /// Writes a batch topic by topic, and replies to each publish when its topic is on disk.
-    fn write(&mut self, batch: &mut Batch) {
+    fn write(&mut self, batch: &mut TopicBatch) {
         if batch.is_empty() {
             return;
         }
@@ -174,7 +174,7 @@ impl FileWriter {
 }
 
 /// Adds a publish to the batch, unless it has timed out; returns the number of bytes added.
-fn add(batch: &mut Batch, publish: UnwrittenPublish) -> usize {
+fn add(batch: &mut TopicBatch, publish: UnwrittenPublish) -> usize {
     let Some((message, reply)) = publish.take() else { return 0 };
     let lines = batch.entry(message.topic).or_default();
     let before = lines.text.len();

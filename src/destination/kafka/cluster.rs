@@ -43,8 +43,8 @@ struct ClusterState {
     topics: Option<Result<(), Failure>>,
     /// The last connection error since the cluster last answered.
     trouble: Option<Failure>,
-    /// The destination is closed, or its supervisor has failed.
-    ended: bool,
+    /// Why the destination has ended: it is closed, or its supervisor has failed.
+    ended: Option<Failure>,
 }
 
 /// What the supervisor has to do next.
@@ -171,8 +171,9 @@ impl Cluster {
 
     /// The destination is closed, or its supervisor has failed. This is final.
     pub(super) fn end(&self, failure: Failure) {
-        self.status.end(failure);
-        self.set(|state| state.ended = true);
+        self.set(|state| {
+            state.ended.get_or_insert(failure);
+        });
     }
 
     /// The producer's fatal error, or the last connection error since the cluster last answered.
@@ -209,14 +210,18 @@ impl Cluster {
     fn set(&self, change: impl FnOnce(&mut ClusterState)) {
         let mut state = self.state.lock();
         change(&mut state);
+        // First, so that publishes are refused when the status says that the destination is down.
+        self.usable.store(state.connected && state.fatal.is_none() && state.ended.is_none(), Relaxed);
         // Under the lock, so that the status follows the order of the changes.
         state.report(&self.status);
-        self.usable.store(state.connected && state.fatal.is_none() && !state.ended, Relaxed);
     }
 }
 
 impl ClusterState {
     fn report(&self, status: &Status<()>) {
+        if let Some(failure) = &self.ended {
+            return status.end(failure.clone());
+        }
         match (&self.fatal, self.connected, &self.topics) {
             (Some(failure), ..) | (None, true, Some(Err(failure))) => status.down(failure.clone()),
             (None, true, Some(Ok(()))) => status.up(),

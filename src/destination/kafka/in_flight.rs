@@ -2,7 +2,8 @@
 //! report arrives; a producer that ends first reports every message that it still carries.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use parking_lot::RwLock;
 use rdkafka::error::KafkaError;

@@ -2,7 +2,8 @@
 //! after a fatal error.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::Producer as _;

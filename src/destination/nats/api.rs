@@ -1,74 +1,75 @@
 //! Requests to the JetStream API.
 //!
-//! As JSON values and not as the library's types: a stream's configuration that is read, changed and written back must
-//! keep the settings of servers newer than the library.
+//! Bodies are JSON values and not the library's types: a stream's configuration that is read, changed and written back
+//! must keep the settings of servers newer than the library.
 
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Request, RequestErrorKind};
 use serde_json::{Value, json};
 
-use super::Connection;
+use super::connection::Connection;
 use super::outcome::ApiError;
 use crate::reason::{Failure, Reason};
 
-/// How long an answer may take: making a stream with three replicas takes a second or two.
+/// The timeout of a request. Creating a stream with three replicas takes a second or two.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a request brought nothing.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Refusal {
-    /// The server said no.
-    Error(ApiError),
+pub(super) enum RequestError {
+    /// The server answered with an error.
+    Refused(ApiError),
     /// There was no answer.
-    Failed(Failure),
+    Unanswered(Failure),
 }
 
-impl Refusal {
-    /// The server's error code; 0 where there was no answer.
+impl RequestError {
+    /// The server's error code; 0 if there was no answer.
     pub(super) fn code(&self) -> u64 {
         match self {
-            Refusal::Error(error) => error.err_code,
-            Refusal::Failed(_) => 0,
+            RequestError::Refused(error) => error.err_code,
+            RequestError::Unanswered(_) => 0,
         }
     }
 
-    /// The server's words.
+    /// The server's description.
     pub(super) fn text(&self) -> &str {
         match self {
-            Refusal::Error(error) => &error.description,
-            Refusal::Failed(failure) => &failure.detail,
+            RequestError::Refused(error) => &error.description,
+            RequestError::Unanswered(failure) => &failure.detail,
         }
     }
 
-    /// Whether this user may not ask.
+    /// Whether this user may not send the request.
     pub(super) fn denied(&self) -> bool {
-        matches!(self, Refusal::Failed(Failure { reason: Reason::NotAuthorized, .. }))
+        matches!(self, RequestError::Unanswered(Failure { reason: Reason::NotAuthorized, .. }))
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Error(error) => error.failure(match error.code {
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Refused(error) => error.failure(match error.code {
                 401 | 403 => Reason::NotAuthorized,
                 _ => Reason::Topology,
             }),
-            Refusal::Failed(failure) => failure,
+            RequestError::Unanswered(failure) => failure,
         }
     }
 }
 
-/// Asks `$JS.API.{what}`.
-pub(super) async fn ask(connection: &Connection, what: &str, body: &Value) -> Result<Value, Refusal> {
-    let subject = format!("$JS.API.{what}");
+/// Sends a request to `$JS.API.{endpoint}`.
+pub(super) async fn request(connection: &Connection, endpoint: &str, body: &Value) -> Result<Value, RequestError> {
+    let subject = format!("$JS.API.{endpoint}");
     let payload = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    connection.asked.fetch_max(payload.len(), Ordering::Relaxed);
-    // With an inbox of its own, as the library's shared one keeps what is never answered for ever.
+    connection.largest_request.fetch_max(payload.len(), Ordering::Relaxed);
+    // Each request has its own inbox, because the library's shared inbox never forgets a request without an answer.
     let inbox = connection.client.new_inbox();
     let request = Request::new().inbox(inbox.clone()).timeout(Some(TIMEOUT)).payload(payload.into());
-    // Permission may have come since.
+    // The permission may have been granted since the last request.
     connection.denied.send_if_modified(|denied| {
         let before = denied.len();
         denied.retain(|other| *other != subject);
@@ -78,29 +79,29 @@ pub(super) async fn ask(connection: &Connection, what: &str, body: &Value) -> Re
     let answer = tokio::select! {
         answer = connection.client.send_request(subject.clone(), request) => answer,
         _ = denied.wait_for(|denied| denied.contains(&subject) || denied.contains(&inbox)) => {
-            let why = format!("this user may not publish to {subject}, or not receive answers");
-            return Err(Refusal::Failed(Failure::new(Reason::NotAuthorized, why)));
+            let why = format!("this user may not publish to {subject}, or may not receive the answer");
+            return Err(RequestError::Unanswered(Failure::new(Reason::NotAuthorized, why)));
         }
     };
     let failed =
-        |reason, why: &dyn std::fmt::Display| Refusal::Failed(Failure::new(reason, format!("{subject}: {why}")));
+        |reason, why: &dyn Display| RequestError::Unanswered(Failure::new(reason, format!("{subject}: {why}")));
     let answer = answer.map_err(|error| match error.kind() {
         RequestErrorKind::NoResponders => {
-            failed(Reason::Topology, &"JetStream is not enabled here, or it is electing its leader")
+            failed(Reason::Topology, &"JetStream is not enabled for this account, or its leader is being elected")
         }
         RequestErrorKind::TimedOut => failed(Reason::Timeout, &"no answer"),
         _ => failed(Reason::Unreachable, &error),
     })?;
     let mut answer: Value = serde_json::from_slice(&answer.payload).map_err(|error| failed(Reason::Refused, &error))?;
     match answer.get_mut("error").map(Value::take) {
-        Some(error) => Err(Refusal::Error(serde_json::from_value(error).unwrap_or_default())),
+        Some(error) => Err(RequestError::Refused(serde_json::from_value(error).unwrap_or_default())),
         None => Ok(answer),
     }
 }
 
-/// Names of the streams that take any of what the subject stands for.
-pub(super) async fn streams_of(connection: &Connection, subject: &str) -> Result<Vec<String>, Refusal> {
-    let answer = ask(connection, "STREAM.NAMES", &json!({ "subject": subject })).await?;
+/// The names of the streams that take any subject of the pattern.
+pub(super) async fn streams_of(connection: &Connection, pattern: &str) -> Result<Vec<String>, RequestError> {
+    let answer = request(connection, "STREAM.NAMES", &json!({ "subject": pattern })).await?;
     let names = answer["streams"].as_array().into_iter().flatten();
     Ok(names.filter_map(Value::as_str).map(String::from).collect())
 }

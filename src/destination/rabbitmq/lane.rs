@@ -1,9 +1,10 @@
-//! The owner of one channel: the only task that publishes on it.
+//! A lane owns one channel: it is the only task that publishes on the channel.
 //!
-//! lapin numbers a publish under one lock and queues it under another, so tasks that share a channel can be told each
-//! other's outcomes. Which of its answers is whose even so is [`super::window`]'s concern.
+//! lapin numbers a publish under one lock and queues it under another. Tasks that share a channel can therefore get each
+//! other's confirms. [`super::in_flight`] finds out which publish each of lapin's answers belongs to.
 
 use std::future::Future;
+use std::hash::RandomState;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,62 +15,67 @@ use futures_util::future::FutureExt as _;
 use lapin::Channel;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::link::{Link, failure};
+use super::connection::AmqpConnection;
+use super::in_flight::ChannelPublishes;
 use super::message::{Encoded, Encoder};
-use super::verdict::{End, Fault, too_large};
-use super::window::{Sent, Trouble, Window};
+use super::outcome::{ChannelFault, LapinAnswer, too_large};
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
-/// Most publishes on a channel without an answer.
-const WINDOW: usize = 1024;
-/// How long after a failure lapin may take to fail what was on the channel.
+/// Most publishes in flight on a channel.
+const MOST_IN_FLIGHT: usize = 1024;
+/// How long lapin may take to fail the publishes of a channel after the channel failed.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A publish on its way to a channel.
-pub(super) struct Job {
+/// A publish that waits for its lane.
+pub(super) struct QueuedPublish {
     pub(super) encoded: Encoded,
     pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Outcome>,
+    /// Sending fails when the publisher does not wait any more.
+    pub(super) reply: oneshot::Sender<Outcome>,
 }
 
-impl Job {
-    fn answer(self, outcome: Outcome) {
-        // Nobody listens any more: the outcome is nobody's concern then.
-        let _ = self.answer.send(outcome);
-    }
+/// What publishing needs on every connection of a destination.
+pub(super) struct PublishContext {
+    pub(super) encoder: Encoder,
+    pub(super) exchange: ShortString,
+    pub(super) publish_timeout: Duration,
+    /// Most publishes that wait for one lane.
+    pub(super) queue_length: usize,
+    /// Chooses the lane of a key.
+    pub(super) key_hasher: RandomState,
+    /// The broker's limit for a message in bytes; `usize::MAX` while it is unknown.
+    pub(super) message_limit: AtomicUsize,
+    /// Notified when a message had no queue.
+    pub(super) unroutable: Notify,
 }
 
 /// What the lanes of one connection share.
-pub(super) struct Common {
-    pub(super) link: Arc<Link>,
-    pub(super) encoder: Arc<Encoder>,
-    pub(super) exchange: ShortString,
-    /// The broker's limit for a message, once it is known.
-    pub(super) limit: Arc<AtomicUsize>,
-    /// Takes why a lane failed.
-    pub(super) failed: mpsc::UnboundedSender<Failure>,
-    /// Told when a message had no queue.
-    pub(super) unroutable: Arc<tokio::sync::Notify>,
-    /// Ends the lanes: what waits is refused, what was sent is waited for.
+pub(super) struct LaneContext {
+    pub(super) connection: Arc<AmqpConnection>,
+    pub(super) publish: Arc<PublishContext>,
+    /// Receives the failure of a lane.
+    pub(super) failures: mpsc::UnboundedSender<Failure>,
+    /// Stops the lanes: queued publishes are refused, and publishes in flight are waited for.
     pub(super) stop: CancellationToken,
 }
 
-/// The future that owns a channel. Ends when the queue's senders are gone or it was stopped, and nothing is open.
+/// The future that owns a channel. It ends when nothing is in flight and the queue's senders are gone or the lane was
+/// stopped; or when the channel has failed.
 pub(super) struct Lane {
     channel: Arc<Channel>,
-    common: Arc<Common>,
-    queue: mpsc::Receiver<Job>,
-    /// Taken from the queue, but one with its tag is in flight.
-    held: Option<Job>,
-    window: Window,
-    /// The tag of the last message handed to lapin.
+    context: Arc<LaneContext>,
+    queue: mpsc::Receiver<QueuedPublish>,
+    /// Taken from the queue, but waits because a publish with the same tag is in flight.
+    held: Option<QueuedPublish>,
+    in_flight: ChannelPublishes,
+    /// The tag of the last message that was passed to lapin.
     last: Option<u64>,
-    fault: Option<Fault>,
+    fault: Option<ChannelFault>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     stopping: bool,
     /// Whether the queue was refused to its end.
@@ -78,15 +84,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// `channel` must be in confirm mode and nobody else's.
-    pub(super) fn new(channel: Arc<Channel>, queue: mpsc::Receiver<Job>, common: Arc<Common>) -> Self {
+    /// `channel` must be in confirm mode, and no other task may publish on it.
+    pub(super) fn new(channel: Arc<Channel>, queue: mpsc::Receiver<QueuedPublish>, context: Arc<LaneContext>) -> Self {
         Lane {
             channel,
-            stopped: Box::pin(common.stop.clone().cancelled_owned()),
-            common,
+            stopped: Box::pin(context.stop.clone().cancelled_owned()),
+            context,
             queue,
             held: None,
-            window: Window::default(),
+            in_flight: ChannelPublishes::default(),
             last: None,
             fault: None,
             stopping: false,
@@ -95,113 +101,102 @@ impl Lane {
         }
     }
 
-    /// Looks at what is in flight, and answers whatever is certain; whether that was anything.
+    /// Checks what is in flight, and replies where the outcome is certain. Returns whether there was any such outcome.
     fn settle(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.window.len();
-        if let Err(trouble) = self.window.look(cx) {
-            self.trouble(trouble);
+        let before = self.in_flight.len();
+        if let Err(fault) = self.in_flight.check(cx) {
+            self.fail(fault);
         }
-        if self.window.settle(self.fault.is_none()) {
-            self.common.unroutable.notify_one();
+        if self.in_flight.settle(self.fault.is_none()) {
+            self.context.publish.unroutable.notify_one();
         }
-        self.window.len() < before
+        self.in_flight.len() < before
     }
 
-    fn trouble(&mut self, trouble: Trouble) {
-        match trouble {
-            Trouble::Error(error) => self.fail(Fault::of(&error), failure(&error)),
-            Trouble::NoConfirms => {
-                self.fail(Fault::Ended, Failure::new(Reason::Failed, "a channel was not in confirm mode"));
-            }
-            // Then nothing on this channel can be told apart any more.
-            Trouble::Stray => {
-                self.fail(Fault::Ended, Failure::new(Reason::Failed, "a returned message is of no publish"));
-            }
-        }
-    }
-
-    /// The first failure is the channel's end; what follows from it is no news.
-    fn fail(&mut self, fault: Fault, failure: Failure) {
+    /// Only the first failure counts: later ones follow from it.
+    fn fail(&mut self, fault: ChannelFault) {
         if self.fault.is_some() {
             return;
         }
-        if let Fault::TooLarge(limit) = fault {
-            self.common.limit.store(limit, Ordering::Relaxed);
+        if let ChannelFault::TooLarge(limit, _) = fault {
+            self.context.publish.message_limit.store(limit, Ordering::Relaxed);
         }
-        self.fault = Some(fault);
         self.timer.as_mut().reset(Instant::now() + GRACE);
-        // The supervisor may have ended the connection itself.
-        let _ = self.common.failed.send(failure);
+        // An error means that the supervisor has ended the connection itself.
+        let _ = self.context.failures.send(fault.failure().clone());
+        self.fault = Some(fault);
     }
 
-    /// Hands to lapin what fits; whether that was anything.
-    fn take(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.window.len();
-        while self.window.len() < WINDOW && !self.window.must_drain() && self.fault.is_none() {
-            let Some(job) = self.held.take() else {
+    /// Passes queued publishes to lapin, as many as there is room for. Returns whether it passed any.
+    fn send(&mut self, cx: &mut Context<'_>) -> bool {
+        let before = self.in_flight.len();
+        while self.in_flight.len() < MOST_IN_FLIGHT && !self.in_flight.must_drain() && self.fault.is_none() {
+            let Some(queued) = self.held.take() else {
                 match self.queue.poll_recv(cx) {
-                    Poll::Ready(Some(job)) => self.held = Some(job),
+                    Poll::Ready(Some(queued)) => self.held = Some(queued),
                     Poll::Ready(None) | Poll::Pending => break,
                 }
                 continue;
             };
-            if self.window.holds(job.encoded.tag) {
-                self.held = Some(job);
+            if self.in_flight.contains(queued.encoded.tag) {
+                self.held = Some(queued);
                 break;
             }
-            if let Some(outcome) = self.hopeless(&job) {
-                job.answer(outcome);
+            if let Some(outcome) = self.refusal(&queued) {
+                let _ = queued.reply.send(outcome);
                 continue;
             }
-            let Job { encoded, deadline, answer } = job;
+            let QueuedPublish { encoded, deadline, reply } = queued;
             self.last = Some(encoded.tag);
             let (tag, bytes) = (encoded.tag, encoded.body.len());
-            let publish = publish(Arc::clone(&self.channel), Arc::clone(&self.common), encoded).boxed();
-            let sent = Sent::new(tag, bytes, deadline, publish, answer);
-            if let Err(trouble) = self.window.push(sent) {
-                self.trouble(trouble);
+            let publish = publish(Arc::clone(&self.channel), Arc::clone(&self.context), encoded).boxed();
+            if let Err(fault) = self.in_flight.push(tag, bytes, deadline, publish, reply) {
+                self.fail(fault);
             }
         }
-        self.window.len() > before
+        self.in_flight.len() > before
     }
 
-    /// Why a message is not even sent.
-    fn hopeless(&self, job: &Job) -> Option<Outcome> {
-        let (bytes, limit) = (job.encoded.body.len(), self.common.limit.load(Ordering::Relaxed));
+    /// The outcome of a publish that must not be sent.
+    fn refusal(&self, queued: &QueuedPublish) -> Option<Outcome> {
+        let (bytes, limit) = (queued.encoded.body.len(), self.context.publish.message_limit.load(Ordering::Relaxed));
         if bytes > limit {
             return Some(Outcome::Never(too_large(bytes, limit)));
         }
-        if self.common.link.connection.status().blocked() {
+        if self.context.connection.is_blocked() {
             return Some(Outcome::Again(Reason::Blocked.into()));
         }
-        (job.deadline <= Instant::now()).then(|| Outcome::Again(Reason::Timeout.into()))
+        (queued.deadline <= Instant::now()).then(|| Outcome::Again(Reason::Timeout.into()))
     }
 
-    /// Refuses what was not handed over. A poll may stop before the queue's end, when the task has run long enough.
-    fn refuse(&mut self, cx: &mut Context<'_>) {
+    /// Refuses what was not sent. One poll may stop before the end of the queue: tokio limits the work of a task.
+    fn refuse_queue(&mut self, cx: &mut Context<'_>) {
         self.queue.close();
         let refused = || match &self.fault {
-            Some(Fault::Refused(failure)) => Outcome::Again(failure.clone()),
+            Some(ChannelFault::Refused(failure)) => Outcome::Again(failure.clone()),
             _ => Outcome::Again(Reason::Unreachable.into()),
         };
-        if let Some(job) = self.held.take() {
-            job.answer(refused());
+        if let Some(queued) = self.held.take() {
+            let _ = queued.reply.send(refused());
         }
         while !self.drained {
             match self.queue.poll_recv(cx) {
-                Poll::Ready(Some(job)) => job.answer(refused()),
+                Poll::Ready(Some(queued)) => drop(queued.reply.send(refused())),
                 Poll::Ready(None) => self.drained = true,
                 Poll::Pending => break,
             }
         }
     }
 
-    /// After a failure: waits until everything in the queue was refused and lapin has failed everything, and answers it.
+    /// After a failure: waits until lapin has failed every publish and the whole queue was refused, and replies to what
+    /// was in flight.
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.window.is_open() {
+        if self.in_flight.has_open() {
             ready!(self.timer.as_mut().poll(cx));
         }
-        self.window.give_up(self.fault.as_ref().unwrap_or(&Fault::Ended), self.last);
+        if let Some(fault) = &self.fault {
+            self.in_flight.fail_all(fault, self.last);
+        }
         if self.drained { Poll::Ready(()) } else { Poll::Pending }
     }
 }
@@ -213,13 +208,13 @@ impl Future for Lane {
         let lane = self.get_mut();
         lane.stopping = lane.stopping || lane.stopped.as_mut().poll(cx).is_ready();
         lane.settle(cx);
-        // What ends at its first look wakes nobody, and makes room.
-        while lane.fault.is_none() && !lane.stopping && lane.take(cx) && lane.settle(cx) {}
+        // A publish that ends at its first poll causes no wakeup, but it makes room.
+        while lane.fault.is_none() && !lane.stopping && lane.send(cx) && lane.settle(cx) {}
         if lane.fault.is_some() || lane.stopping {
-            lane.refuse(cx);
+            lane.refuse_queue(cx);
         }
         if lane.fault.is_none() {
-            let Some(deadline) = lane.window.deadline() else {
+            let Some(deadline) = lane.in_flight.deadline() else {
                 let over = lane.queue.is_closed() && lane.queue.is_empty() && lane.held.is_none();
                 return if over { Poll::Ready(()) } else { Poll::Pending };
             };
@@ -229,24 +224,25 @@ impl Future for Lane {
                 lane.timer.as_mut().reset(deadline);
                 ready!(lane.timer.as_mut().poll(cx));
             }
-            // Nobody can know any more what the broker will do with what is on this connection.
-            lane.fail(Fault::Ended, Failure::new(Reason::Timeout, "a publish had no answer in time"));
-            lane.refuse(cx);
+            // What the broker will do with the messages on this connection cannot be known any more.
+            lane.fail(ChannelFault::Ended(Failure::new(Reason::Timeout, "a publish was not confirmed in time")));
+            lane.refuse_queue(cx);
         }
         lane.finish(cx)
     }
 }
 
-async fn publish(channel: Arc<Channel>, common: Arc<Common>, encoded: Encoded) -> End {
+async fn publish(channel: Arc<Channel>, context: Arc<LaneContext>, encoded: Encoded) -> LapinAnswer {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let Encoded { routing_key, properties, body, .. } = encoded;
-    let sent = channel.basic_publish(common.exchange.clone(), routing_key, options, &body, properties).await;
+    let exchange = context.publish.exchange.clone();
+    let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
     drop(body);
     match sent {
-        Err(error) => End::unsent(error, common.link.address.is_tls()),
+        Err(error) => LapinAnswer::of_unsent(error, context.connection.address.is_tls()),
         Ok(confirm) => match confirm.await {
-            Ok(confirmation) => End::of(confirmation, &common.encoder),
-            Err(error) => End::Lost(error),
+            Ok(confirmation) => LapinAnswer::of_confirmation(confirmation, &context.publish.encoder),
+            Err(error) => LapinAnswer::Lost(error),
         },
     }
 }

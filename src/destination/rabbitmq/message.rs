@@ -1,4 +1,5 @@
-//! An event as AMQP 0.9.1 carries it: the `cloudEvents_` headers that reach an AMQP 1.0 consumer as a binary CloudEvent.
+//! An event as an AMQP 0.9.1 message. In binary mode, an AMQP 1.0 consumer gets the `cloudEvents_` headers as a binary
+//! CloudEvent.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -15,21 +16,21 @@ use crate::reason::{Failure, Reason};
 const PREFIX: &str = "cloudEvents_";
 const PERSISTENT: u8 = 2;
 
-/// A message, ready to be handed to lapin.
+/// A message in the form that lapin takes.
 pub(super) struct Encoded {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Bytes,
-    /// What headers and properties weigh on the wire, roughly: they must fit into one frame.
+    /// An upper bound of the bytes of headers and properties on the wire: they must fit into one frame.
     pub(super) header_bytes: usize,
-    /// What a returned message is known by.
+    /// Identifies a returned message.
     pub(super) tag: u64,
 }
 
-/// How messages of one destination are made.
+/// Encodes the messages of one destination.
 pub(super) struct Encoder {
-    pub(super) mode: Mode,
-    pub(super) forward_signature: bool,
+    mode: Mode,
+    forward_signature: bool,
     hasher: RandomState,
 }
 
@@ -43,7 +44,7 @@ impl Encoder {
     pub(super) fn encode(&self, message: &Message) -> Result<Encoded, Failure> {
         let event = &*message.event;
         let routing_key = short(&message.topic).ok_or(Reason::IllegalName)?;
-        let mut headers = Headers::default();
+        let mut headers = HeaderFields::default();
         let (content_type, body) = match self.mode {
             Mode::Binary => {
                 for (name, value) in event.attributes() {
@@ -62,7 +63,7 @@ impl Encoder {
             .with_app_id("hookbridge".into())
             .with_content_type(content_type.into())
             .with_delivery_mode(PERSISTENT);
-        // Properties hold 255 bytes; what is longer is in the headers, or in a structured body, all the same.
+        // A property holds at most 255 bytes. Longer values are only in the headers or the structured body.
         let message_id = short(&event.id);
         let tag = self.tag(message_id.as_ref(), &routing_key);
         if let Some(id) = message_id {
@@ -74,36 +75,36 @@ impl Encoder {
         if let Some(seconds) = seconds(event) {
             properties = properties.with_timestamp(seconds);
         }
-        let header_bytes = headers.bytes + PROPERTIES_AT_MOST;
+        let header_bytes = headers.bytes + MOST_PROPERTY_BYTES;
         Ok(Encoded { routing_key, properties: properties.with_headers(headers.table), body, header_bytes, tag })
     }
 
-    /// What a message is known by when the broker returns it: no two with one tag are in flight on a channel. An id too
-    /// long for the property counts as none, so of those there is only one at a time for each topic.
+    /// Identifies a message that the broker returns: no two messages with the same tag are in flight on a channel. An id
+    /// that is too long for the property counts as empty, so only one such message per topic is in flight at a time.
     pub(super) fn tag(&self, message_id: Option<&ShortString>, routing_key: &ShortString) -> u64 {
         self.hasher.hash_one((message_id.map_or("", ShortString::as_str), routing_key.as_str()))
     }
 }
 
 /// Five properties of at most 256 bytes, and some numbers.
-const PROPERTIES_AT_MOST: usize = 1344;
+const MOST_PROPERTY_BYTES: usize = 1344;
 
 #[derive(Default)]
-struct Headers {
+struct HeaderFields {
     table: FieldTable,
     bytes: usize,
 }
 
-impl Headers {
+impl HeaderFields {
     fn add(&mut self, name: &str, value: &str) -> Result<(), Failure> {
-        // Its length before the name, its type and its length before the value.
+        // Name: length (1 byte) and text. Value: type (1 byte), length (4 bytes) and text.
         self.bytes += 1 + name.len() + 1 + 4 + value.len();
         self.table.insert(short(name).ok_or(Reason::IllegalName)?, AMQPValue::LongString(value.into()));
         Ok(())
     }
 }
 
-/// `ShortString::from` panics above 255 bytes; this is the only way in which names get into one.
+/// A text of at most 255 bytes. `ShortString::from` panics above that, so every name goes through this function.
 pub(super) fn short(text: &str) -> Option<ShortString> {
     ShortString::try_new(text).ok()
 }
@@ -117,42 +118,28 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::Signed;
+    use crate::event::fixture::event;
 
     fn message(id: &str, kind: &str, topic: &str) -> Message {
-        let event = Event {
-            id: id.into(),
-            source_name: "videogen".into(),
-            source: "https://api.videogen.io".into(),
-            name: "file.ready".into(),
-            known: true,
-            kind: kind.into(),
-            subject: Some("größe".into()),
-            time: "2026-11-23T12:00:00.5Z".into(),
-            partitionkey: Some("key".into()),
-            traceparent: None,
-            tracestate: None,
-            urlexpiry: None,
-            attributes: Arc::new([("env".into(), "prod".into())]),
-            signed: Signed { timestamp: "1795435200".into(), signature: "v1,c2ln".into() },
-            data: Bytes::from_static(b"{ \"a\" : 1 }"),
-        };
-        Message { event: Arc::new(event), topic: topic.into(), key: None }
+        let attributes = Arc::new([("env".into(), "prod".into())]);
+        let (time, subject) = ("2026-11-23T12:00:00.5Z".into(), Some("größe".into()));
+        let event = Event { id: id.into(), kind: kind.into(), subject, time, attributes, ..event() };
+        Message::new(Arc::new(event), topic)
     }
 
     fn header(encoded: &Encoded, name: &str) -> Option<String> {
-        let headers = encoded.properties.headers().as_ref()?.inner().get(name)?.clone();
-        let AMQPValue::LongString(value) = headers else { panic!("{name} is not a long string") };
+        let header = encoded.properties.headers().as_ref()?.inner().get(name)?;
+        let AMQPValue::LongString(value) = header else { panic!("{name} is not a long string") };
         Some(value.to_string())
     }
 
     #[test]
-    fn binary() {
+    fn binary_mode_carries_attributes_in_headers() {
         let encoded =
             Encoder::new(Mode::Binary, false).encode(&message("msg_1", "io.videogen.file.ready", "file.ready"));
         let encoded = encoded.unwrap();
         let properties = &encoded.properties;
-        assert_eq!(&*encoded.body, b"{ \"a\" : 1 }", "the very bytes");
+        assert_eq!(&*encoded.body, b"{ \"a\" : 1 }", "the signed bytes are unchanged");
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "msg_1");
         assert_eq!(properties.kind().as_ref().unwrap().as_str(), "io.videogen.file.ready");
         assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
@@ -166,7 +153,7 @@ mod tests {
             ("type", "io.videogen.file.ready"),
             ("subject", "größe"),
             ("time", "2026-11-23T12:00:00.5Z"),
-            ("partitionkey", "key"),
+            ("partitionkey", "vg_file_1"),
             ("env", "prod"),
         ] {
             assert_eq!(header(&encoded, &format!("cloudEvents_{name}")).as_deref(), Some(value), "{name}");
@@ -176,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn structured_with_the_signature() {
+    fn structured_mode_carries_one_json_object_and_the_signature() {
         let encoded = Encoder::new(Mode::Structured, true).encode(&message("msg_1", "t", "file.ready")).unwrap();
         assert_eq!(encoded.properties.content_type().as_ref().unwrap().as_str(), "application/cloudevents+json");
         let body: serde_json::Value = serde_json::from_slice(&encoded.body).unwrap();
@@ -188,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn no_length_panics() {
+    fn no_length_of_a_name_panics() {
         let encoder = Encoder::new(Mode::Binary, true);
         for bytes in [0, 1, 254, 255, 256, 257, 4096, 65_536, 8 << 20] {
             let text = "x".repeat(bytes);
@@ -203,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_id_and_topic() {
+    fn a_tag_depends_on_id_and_topic() {
         let encoder = Encoder::new(Mode::Binary, false);
         let tag = |id: &str, topic: &str| encoder.encode(&message(id, "t", topic)).unwrap().tag;
         assert_eq!(tag("msg_1", "a.b"), tag("msg_1", "a.b"));
         assert_ne!(tag("msg_1", "a.b"), tag("msg_1", "a.c"));
         assert_ne!(tag("msg_1", "a.b"), tag("msg_2", "a.b"));
-        assert_eq!(tag(&"x".repeat(256), "a.b"), tag(&"y".repeat(300), "a.b"), "one at a time");
+        assert_eq!(tag(&"x".repeat(256), "a.b"), tag(&"y".repeat(300), "a.b"), "ids that are too long share a tag");
     }
 }

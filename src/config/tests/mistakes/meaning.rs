@@ -13,7 +13,7 @@ fn mistakes_in_routes() {
             ("routes: [{match: a..b, to: [n]}]", "f:3:18: `a..b`: a part between dots is empty"),
             (
                 "routes: [{match: 'file.a*', to: [n]}]",
-                "f:3:18: `file.a*`: \"a*\" mixes text and '*': '*' stands for one whole part, '**' for any number",
+                "f:3:18: `file.a*`: \"a*\" mixes text and '*': '*' matches one whole part, '**' any number of parts",
             ),
             ("routes: [{match: '**', to: [m]}]", "f:3:29: unknown destination `m`: expected `n`"),
             (

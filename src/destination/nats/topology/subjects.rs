@@ -1,6 +1,6 @@
-//! Subjects and their wildcards: `*` is one part, `>` at the end is one or more.
+//! Subjects and their wildcards: `*` stands for one part, `>` at the end for one or more.
 
-/// Whether every subject that `topic` stands for is also one of `pattern`.
+/// Whether `pattern` matches every subject that `topic` matches.
 pub(super) fn covers(pattern: &str, topic: &str) -> bool {
     let (mut pattern, mut topic) = (pattern.split('.'), topic.split('.'));
     loop {
@@ -14,17 +14,18 @@ pub(super) fn covers(pattern: &str, topic: &str) -> bool {
     }
 }
 
-/// The topics that no pattern covers, without those that another of them covers: a stream must not name a subject twice.
+/// The topics that no pattern covers, without those that another of them covers: a stream must not name a subject
+/// twice.
 pub(super) fn missing(patterns: &[String], topics: &[String]) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    let mut missing: Vec<String> = Vec::new();
     for topic in topics {
-        if patterns.iter().chain(&found).any(|pattern| covers(pattern, topic)) {
+        if patterns.iter().chain(&missing).any(|pattern| covers(pattern, topic)) {
             continue;
         }
-        found.retain(|other| !covers(topic, other));
-        found.push(topic.clone());
+        missing.retain(|other| !covers(topic, other));
+        missing.push(topic.clone());
     }
-    found
+    missing
 }
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wildcards() {
+    fn wildcards_cover_subjects() {
         for (pattern, topic, expected) in [
             ("a.b", "a.b", true),
             ("a.*", "a.b", true),
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing() {
+    fn covered_topics_are_not_missing() {
         let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(missing(&list(&["a.>"]), &list(&["a.b", "c", "a.c.d"])), ["c"]);
         assert_eq!(missing(&[], &list(&["a.b", "a.*", "a.c", "d", "d"])), ["a.*", "d"]);

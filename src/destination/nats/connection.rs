@@ -1,46 +1,73 @@
-//! Where the servers are, who we are, and how one connection is opened.
+//! How the destination connects: addresses, TLS, credentials and the options of the client library.
+//!
+//! Certificates and credential files are read again at each attempt, because they are renewed while the process runs.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
+use crate::destination::backoff::Backoff;
 use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, Tls};
+use crate::destination::status::State;
 use crate::reason::{Failure, Reason};
 use crate::secret::Secret;
 use crate::tls;
 
-/// How often the server is asked whether it lives: the library gives up at the third tick without an answer.
+/// How often the library pings the server. It closes the connection at the third ping in a row without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// TCP, TLS and the handshake, for each address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Messages between our queue and the socket. Few: after a lost connection the library sends them on the next one.
+/// The pause between two attempts: of the library after a lost connection, and of the supervisor.
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// Messages between the queue of [`in_flight`](super::in_flight) and the socket. Few, because the library sends them on
+/// the next connection when this one is lost.
 const LIBRARY_QUEUE: usize = 256;
-/// Attempts of the library itself after a lost connection. It knows servers of the cluster that we were not told of; but
-/// it reads no file again and hides why it fails, so after these we build a new client.
+/// Reconnects of the library itself after a lost connection. The library knows servers of the cluster that are not in
+/// the settings; but it does not read files again, and it hides why it fails. After these attempts, a new client is
+/// created.
 const LIBRARY_ATTEMPTS: usize = 8;
 
-/// Servers and credentials, as settings give them.
+/// One connection of a client. When the client reconnects, that is another connection with another number.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) number: u64,
+    pub(super) client: Client,
+    /// Subjects that the server does not allow this user on this connection.
+    pub(super) denied: Arc<watch::Sender<Vec<String>>>,
+    /// The largest request to the JetStream API that this client has sent, in bytes.
+    pub(super) largest_request: Arc<AtomicUsize>,
+}
+
+impl Connection {
+    /// Whether the connection with this number is the current one.
+    pub(super) fn is_current(number: u64, state: &State<Connection>) -> bool {
+        state.connection.as_ref().is_some_and(|current| current.number == number)
+    }
+}
+
+/// Servers and credentials from the settings.
 pub(super) struct Access {
     servers: Vec<ServerAddr>,
-    user: Option<User>,
+    user: Option<UrlCredentials>,
     tls: Tls,
     tls_required: bool,
     auth: Auth,
-    /// Answers the library must hold while we are slow: one for each publish.
+    /// How many answers the library buffers while the session is busy: more than there are publishes in flight.
     answers: usize,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum User {
+enum UrlCredentials {
     Password(Secret, Secret),
     Token(Secret),
 }
 
 impl Access {
-    /// Reads addresses and checks that every file can be used.
+    /// Parses the addresses and checks that every file can be used.
     pub(super) fn new(settings: &DestinationSettings) -> Result<Self, Failure> {
         let BrokerUrl::Nats(urls) = &settings.url else {
             return Err(Failure::new(Reason::Unreachable, "not a NATS address"));
@@ -48,7 +75,7 @@ impl Access {
         let mut users = Vec::new();
         let mut servers = Vec::new();
         for url in urls {
-            let (server, user) = address(url)?;
+            let (server, user) = parse_address(url)?;
             servers.push(server);
             users.extend(user);
         }
@@ -57,7 +84,7 @@ impl Access {
             let why = "all addresses of a destination must have the same user, password or token";
             return Err(Failure::new(Reason::NotAuthorized, why));
         }
-        // The library would speak plain text to servers it hears of from others, so one `tls://` counts for all.
+        // The library would use plain text to servers that it discovers, so one `tls://` address applies to all.
         let tls_required = servers.iter().any(ServerAddr::tls_required) || settings.tls != Tls::default();
         let access = Access {
             servers,
@@ -71,7 +98,6 @@ impl Access {
         Ok(access)
     }
 
-    /// Reads the files again at each call: certificates and credentials are renewed while we run.
     fn options(&self) -> Result<ConnectOptions, Failure> {
         let mut options = ConnectOptions::new()
             .name("hookbridge")
@@ -80,14 +106,17 @@ impl Access {
             .client_capacity(LIBRARY_QUEUE)
             .subscription_capacity(self.answers)
             .max_reconnects(LIBRARY_ATTEMPTS)
-            .reconnect_delay_callback(|attempt| pause(attempt.saturating_sub(1)))
+            // The library counts from 1, and its first attempt needs no pause.
+            .reconnect_delay_callback(|attempt| {
+                BACKOFF.after(u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX))
+            })
             .require_tls(self.tls_required)
             .tls_client_config(tls::client_config(&self.tls)?);
         match &self.user {
-            Some(User::Password(user, password)) => {
+            Some(UrlCredentials::Password(user, password)) => {
                 options = options.user_and_password(user.expose().into(), password.expose().into());
             }
-            Some(User::Token(token)) => options = options.token(token.expose().into()),
+            Some(UrlCredentials::Token(token)) => options = options.token(token.expose().into()),
             None => {}
         }
         if let Some(token) = &self.auth.token {
@@ -108,12 +137,16 @@ impl Access {
         Ok(options)
     }
 
-    /// Tries each server once: those of the settings, then those that an earlier connection heard of.
-    pub(super) async fn connect(&self, heard: &[String], events: UnboundedSender<Event>) -> Result<Client, Failure> {
+    /// Tries each server once: those of the settings, then those that an earlier connection discovered.
+    pub(super) async fn connect(
+        &self,
+        discovered: &[String],
+        events: UnboundedSender<Event>,
+    ) -> Result<Client, Failure> {
         let mut servers = self.servers.clone();
-        servers.extend(heard.iter().filter_map(|server| server.parse().ok()));
+        servers.extend(discovered.iter().filter_map(|server| server.parse().ok()));
         let options = self.options()?.event_callback(move |event| {
-            // The receiver goes with the connection.
+            // The session drops the receiver when it ends.
             let _ = events.send(event);
             std::future::ready(())
         });
@@ -127,28 +160,18 @@ impl Access {
     }
 }
 
-/// An address without its credentials, which the library would ignore but might show, and the credentials.
-fn address(url: &Secret) -> Result<(ServerAddr, Option<User>), Failure> {
+/// Splits an address and its credentials. The library ignores credentials in an address, but may print them.
+fn parse_address(url: &Secret) -> Result<(ServerAddr, Option<UrlCredentials>), Failure> {
     let unusable = || Failure::new(Reason::Unreachable, "an address is not host:port, nats://… or tls://…");
     let parsed: ServerAddr = url.expose().parse().map_err(|_| unusable())?;
     let mut parsed = parsed.into_inner();
     let user = match (parsed.username(), parsed.password()) {
         ("", None) => None,
-        (user, Some(password)) => Some(User::Password(percent_decode(user), percent_decode(password))),
-        (token, None) => Some(User::Token(percent_decode(token))),
+        (user, Some(password)) => Some(UrlCredentials::Password(percent_decode(user), percent_decode(password))),
+        (token, None) => Some(UrlCredentials::Token(percent_decode(token))),
     };
     parsed.set_username("").and_then(|()| parsed.set_password(None)).map_err(|()| unusable())?;
     Ok((ServerAddr::from_url(parsed).map_err(|_| unusable())?, user))
-}
-
-/// The pause before an attempt: none before the first, then doubling from 100 ms, half of it random so that replicas do
-/// not come back at the same moment.
-pub(super) fn pause(attempt: usize) -> Duration {
-    if attempt == 0 {
-        return Duration::ZERO;
-    }
-    let doubled = Duration::from_millis(50 << attempt.min(10));
-    doubled.min(LONGEST_PAUSE).mul_f64(rand::random_range(0.5..=1.0))
 }
 
 fn percent_decode(text: &str) -> Secret {
@@ -167,37 +190,30 @@ fn percent_decode(text: &str) -> Secret {
 mod tests {
     use super::*;
 
-    fn read(url: &str) -> (String, Option<User>) {
-        let (server, user) = address(&Secret::new(url)).unwrap();
+    fn parse(url: &str) -> (String, Option<UrlCredentials>) {
+        let (server, user) = parse_address(&Secret::new(url)).unwrap();
         (server.as_url_str().to_string(), user)
     }
 
     #[test]
-    fn credentials_leave_the_address() {
-        assert!(read("nats://h:1").1.is_none());
-        let (server, user) = read("tls://us%40er:p%2Fa%25ss@h:4222");
+    fn credentials_are_removed_from_the_address() {
+        assert!(parse("nats://h:1").1.is_none());
+        let (server, user) = parse("tls://us%40er:p%2Fa%25ss@h:4222");
         assert_eq!(server, "tls://h:4222");
-        assert!(user == Some(User::Password(Secret::new("us@er"), Secret::new("p/a%ss"))));
-        let (server, user) = read("nats://t0ken@h");
+        assert!(user == Some(UrlCredentials::Password(Secret::new("us@er"), Secret::new("p/a%ss"))));
+        let (server, user) = parse("nats://t0ken@h");
         assert_eq!(server, "nats://h");
-        assert!(user == Some(User::Token(Secret::new("t0ken"))));
-        assert!(address(&Secret::new("http://h")).is_err());
+        assert!(user == Some(UrlCredentials::Token(Secret::new("t0ken"))));
+        assert!(parse_address(&Secret::new("http://h")).is_err());
     }
 
     #[test]
-    fn different_users_are_refused() {
-        let mut settings = crate::destination::nats::tests::settings("nats://a:b@h");
-        assert!(Access::new(&settings).is_ok());
-        settings.url = BrokerUrl::Nats(vec![Secret::new("nats://a:b@h"), Secret::new("nats://a:c@i")]);
-        assert!(Access::new(&settings).is_err());
-    }
-
-    #[test]
-    fn pauses_grow_to_a_cap() {
-        assert_eq!(pause(0), Duration::ZERO);
-        for attempt in 1..40 {
-            assert!((Duration::from_millis(50)..=LONGEST_PAUSE).contains(&pause(attempt)));
-        }
-        assert!(pause(30) >= LONGEST_PAUSE / 2);
+    fn addresses_with_different_users_are_refused() {
+        let access = |urls: &[&str]| {
+            let urls = urls.iter().map(|url| Secret::new(*url)).collect();
+            Access::new(&DestinationSettings::new("nats", BrokerUrl::Nats(urls)))
+        };
+        assert!(access(&["nats://a:b@h", "nats://a:b@i"]).is_ok());
+        assert!(access(&["nats://a:b@h", "nats://a:c@i"]).is_err());
     }
 }

@@ -1,0 +1,163 @@
+//! One connection to one address, with a way to end it at once.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{FutureExt as _, TryFutureExt as _};
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use parking_lot::Mutex;
+use tokio::time::{interval, timeout};
+
+use super::address::BrokerAddress;
+use super::outcome::failure;
+use crate::reason::{Failure, Reason};
+
+/// How often [`AmqpConnection::unless_blocked`] checks for an alarm.
+const ALARM_POLL: Duration = Duration::from_millis(20);
+
+/// A connection. It ends when this is dropped.
+pub(super) struct AmqpConnection {
+    pub(super) lapin: Connection,
+    pub(super) address: BrokerAddress,
+    socket: SocketHandle,
+}
+
+impl AmqpConnection {
+    /// Connects within the address's timeout. `name` is shown in the broker's list of connections.
+    pub(super) async fn open(address: &BrokerAddress, name: &str) -> Result<AmqpConnection, Failure> {
+        let tls = address.tls_connector()?;
+        let socket = SocketHandle::default();
+        let properties = ConnectionProperties::default()
+            .with_connection_name(name.into())
+            .with_client_property("product".into(), "hookbridge".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+        let (handle, target) = (socket.clone(), address.clone());
+        let runtime = lapin::runtime::default_runtime().map_err(|error| failure(&error))?;
+        let connecting = Connection::connector(
+            address.uri.clone(),
+            runtime,
+            async move |_: AMQPUri, runtime| {
+                let connecting = async {
+                    let (host, port) = target.host();
+                    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+                    for resolved in tokio::net::lookup_host((host, port)).await? {
+                        match AsyncTcpStream::connect(&runtime, resolved).await {
+                            Ok(stream) => {
+                                if let AsyncTcpStream::Plain(plain) = &stream {
+                                    plain.get_ref().set_nodelay(true)?;
+                                    handle.arm(plain.get_ref().as_fd().try_clone_to_owned()?)?;
+                                }
+                                return match tls.as_ref() {
+                                    Some(connector) => stream.into_rustls(connector, host).await,
+                                    None => Ok(stream),
+                                };
+                            }
+                            Err(error) => last = error,
+                        }
+                    }
+                    Err(last)
+                };
+                Ok(timeout(target.connect_timeout, connecting).await.map_err(io::Error::from)??)
+            },
+            properties,
+        );
+        let connected = match timeout(address.connect_timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| failure(&error)),
+            Err(_) => Err(Failure::new(Reason::Unreachable, "the broker did not answer while connecting")),
+        };
+        match connected {
+            Ok(lapin) => Ok(AmqpConnection { lapin, address: address.clone(), socket }),
+            Err(failure) => {
+                socket.shut_down();
+                Err(failure)
+            }
+        }
+    }
+
+    /// A new channel.
+    pub(super) fn channel(&self) -> impl Future<Output = Result<Channel, Failure>> + Send + '_ {
+        self.lapin.create_channel().map_err(|error| failure(&error))
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lapin.status().connected()
+    }
+
+    /// Whether the broker blocks this connection (memory or disk alarm).
+    pub(super) fn is_blocked(&self) -> bool {
+        self.lapin.status().blocked()
+    }
+
+    /// Returns when the broker blocks this connection.
+    pub(super) async fn blocked(&self) {
+        let mut poll = interval(ALARM_POLL);
+        while !self.is_blocked() {
+            poll.tick().await;
+        }
+    }
+
+    /// Does some work on the connection, but does not wait for the end of an alarm: the broker answers nothing on a
+    /// blocked connection.
+    pub(super) async fn unless_blocked<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.blocked() => Err(Reason::Blocked.into()),
+            done = work => done,
+        }
+    }
+
+    /// Closes the connection in order, or at once when the time is over.
+    pub(super) async fn close(&self, at_most: Duration) {
+        let _ = timeout(at_most, self.lapin.close(200, "OK".into()).boxed()).await;
+        self.kill();
+    }
+
+    /// Ends the connection at once. Dropping a lapin connection only asks the broker to close it: while a frozen or
+    /// blocked broker does not answer, lapin's thread and all frames that it holds would stay, and would be sent when
+    /// the broker thaws.
+    pub(super) fn kill(&self) {
+        self.socket.shut_down();
+    }
+}
+
+impl Drop for AmqpConnection {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A second handle to the connection's socket.
+#[derive(Clone, Default)]
+struct SocketHandle(Arc<Mutex<SocketState>>);
+
+#[derive(Default)]
+enum SocketState {
+    #[default]
+    NotConnected,
+    Open(TcpStream),
+    ShutDown,
+}
+
+impl SocketHandle {
+    /// Takes the socket; fails if it was to be shut down before it was connected.
+    fn arm(&self, socket: OwnedFd) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if matches!(*state, SocketState::ShutDown) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        *state = SocketState::Open(socket.into());
+        Ok(())
+    }
+
+    fn shut_down(&self) {
+        if let SocketState::Open(socket) = std::mem::replace(&mut *self.0.lock(), SocketState::ShutDown) {
+            // It only fails when the connection has ended already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
