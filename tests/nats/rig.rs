@@ -1,6 +1,6 @@
 //! A destination for a test, and an administrator's view of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -144,6 +144,10 @@ pub struct Log(Arc<parking_lot::Mutex<Vec<u8>>>);
 
 impl Log {
     pub fn start() -> (Log, tracing::subscriber::DefaultGuard) {
+        // With a single subscriber, tracing asks only the thread that reaches a log line first whether the line is wanted,
+        // and that may be the thread of another test, which has none.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing::Dispatch::new(tracing_subscriber::registry()));
         let log = Log::default();
         let writer = log.clone();
         let format = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());

@@ -7,15 +7,16 @@ use std::time::Duration;
 use async_nats::connection::State as ClientState;
 use async_nats::{Client, ClientError, Event, Message, ServerError, Subscriber};
 use futures_util::StreamExt as _;
-use futures_util::future::FutureExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::connection::Connection;
-use super::outcome;
 use super::state::NatsState;
+use super::{api, outcome};
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 use protocol_error::ProtocolError;
@@ -30,6 +31,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const STALLED: Duration = Duration::from_secs(5);
 /// The largest number of answers that are processed before messages are sent again.
 const MAX_BATCH: usize = 256;
+/// How long a new connection may take to answer before publishes are sent on it all the same.
+const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Bounds the memory for the denied subjects of a connection.
 const MAX_DENIED: usize = 1024;
 
@@ -54,6 +57,7 @@ pub(super) async fn run(
         number,
         largest_request: Arc::default(),
         current: None,
+        opening: None,
         last_error: None,
         over: None,
     };
@@ -75,6 +79,8 @@ struct ClientSession<'a> {
     largest_request: Arc<AtomicUsize>,
     /// The current connection, and the library's count of connects at its start.
     current: Option<(Connection, u64)>,
+    /// Resolves with the number of the current connection when it can be published on.
+    opening: Option<BoxFuture<'static, u64>>,
     /// The last error of the server or the library.
     last_error: Option<Failure>,
     /// Why another client is needed.
@@ -107,6 +113,12 @@ impl ClientSession<'_> {
                     if stalled.elapsed() >= STALLED && self.state.publishes.stalled(STALLED) {
                         stalled = Instant::now();
                         self.state.recheck.notify_one();
+                    }
+                }
+                number = poll_optional(&mut self.opening) => {
+                    self.opening = None;
+                    if self.current.as_ref().is_some_and(|(current, _)| current.number == number) {
+                        self.state.publishes.connected(number);
                     }
                 }
                 () = &mut expiry => expiry.as_mut().reset(self.state.publishes.expire()),
@@ -147,7 +159,7 @@ impl ClientSession<'_> {
         let connected = self.client.connection_state() == ClientState::Connected;
         if self.current.as_ref().is_some_and(|(_, before)| !connected || *before != connects) {
             self.drain();
-            self.current = None;
+            (self.current, self.opening) = (None, None);
             self.state.disconnected(self.failure("the connection ended"));
         }
         if self.current.is_none() && connected {
@@ -160,8 +172,21 @@ impl ClientSession<'_> {
             };
             let info = self.client.server_info();
             self.last_error = None;
-            self.state.connected(connection.clone(), &format!("{} (NATS {})", info.server_name, info.version));
+            let server = format!("{} (NATS {})", info.server_name, info.version);
+            self.state.status.connected(connection.clone(), &server);
+            self.opening = Some(self.round_trip(connection.clone()).boxed());
             self.current = Some((connection, connects));
+        }
+    }
+
+    /// Waits until the server has processed our subscription. If it denies it, it says so before it answers this request,
+    /// and nothing must be published by then, because no answer could arrive. A slow JetStream API does not hold
+    /// publishes up for long.
+    fn round_trip(&self, connection: Connection) -> impl Future<Output = u64> + Send + use<> {
+        let endpoint = format!("STREAM.INFO.{}", self.state.wanted.stream);
+        async move {
+            let _ = timeout(ROUND_TRIP, api::request(&connection, &endpoint, &Value::Null)).await;
+            connection.number
         }
     }
 
@@ -244,4 +269,12 @@ impl ClientSession<'_> {
 
 fn parse_token(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
+}
+
+/// Resolves with the future, if there is one.
+async fn poll_optional<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }

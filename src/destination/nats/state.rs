@@ -32,13 +32,6 @@ impl NatsState {
         }
     }
 
-    /// There is a connection: queued publishes are sent on it.
-    pub(super) fn connected(&self, connection: Connection, server: &str) {
-        let number = connection.number;
-        self.status.connected(connection, server);
-        self.publishes.connected(number);
-    }
-
     /// There is no connection, or no usable one: publishes are refused with this failure.
     pub(super) fn disconnected(&self, failure: Failure) {
         self.publishes.disconnected(failure.clone());
