@@ -12,10 +12,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
+use bytes::Bytes;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -114,7 +114,13 @@ impl Ingress {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
             let metrics = SourceMetrics::new(&source, &self.metrics);
-            let state = Arc::new(SourceState { ingress: Arc::clone(self), source, room, metrics, clock_samples: Throttle::default() });
+            let state = Arc::new(SourceState {
+                ingress: Arc::clone(self),
+                source,
+                room,
+                metrics,
+                clock_samples: Throttle::default(),
+            });
             let post: MethodRouter = any(receive).with_state(state); // also answers other methods
             router = router.route(&path, post);
         }
@@ -171,10 +177,9 @@ impl SourceState {
         let clock = self.clock(&head, announced)?;
         *body_done = true;
         let request = gate.read(connection);
-        let (bytes, request) =
-            body::read(body, announced, limits, request, started).await.inspect_err(|refused| {
-                *body_done = matches!(refused, Refused::TooSlow | Refused::Incomplete);
-            })?;
+        let (bytes, request) = body::read(body, announced, limits, request, started).await.inspect_err(|refused| {
+            *body_done = matches!(refused, Refused::TooSlow | Refused::Incomplete);
+        })?;
         let head = self.verify(head, bytes.clone(), clock).await?;
         let admission = request.admit(&self.room).map_err(Refused::Full)?;
         let id = head.id.clone();

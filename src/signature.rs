@@ -254,3 +254,29 @@ pub fn sign(key: &Key, id: &str, timestamp: i64, body: &[u8]) -> Option<String> 
     }
     Some(format!("v1,{}", STANDARD.encode(hmac.finalize().into_bytes())))
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+
+    /// Each try hashes the whole body, before the sender has shown that it has a secret.
+    #[test]
+    fn a_large_body_has_few_public_key_tries() {
+        let signing = SigningKey::from_bytes(&[7; 32]);
+        let keys = [Key::Public(signing.verifying_key())];
+        let verifies = |bytes: usize, position: usize| {
+            let body = vec![b' '; bytes];
+            let message = [b"msg_1.1.".as_slice(), &body].concat();
+            let item = |signature: [u8; 64]| format!("v1a,{}", STANDARD.encode(signature));
+            let mut items = vec![item([0; 64]); position];
+            items.push(item(signing.sign(&message).to_bytes()));
+            let head =
+                Head { id: "msg_1".into(), timestamp: 1, timestamp_text: "1".into(), signature: items.join(" ") };
+            head.signed(&keys, &body).is_ok()
+        };
+        assert!(verifies(100, 0) && verifies(100, 31) && !verifies(100, 32));
+        assert!(verifies(8 << 20, 0) && verifies(8 << 20, 3) && !verifies(8 << 20, 4));
+    }
+}

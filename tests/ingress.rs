@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 use support::bridge::Bridge;
+use support::brokers::{Broker, Kind};
 use support::sender::{Answer, answer, body, client, now, post, request, signature};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -115,6 +116,10 @@ async fn bodies_over_the_limit_are_refused_with_and_without_content_length() {
 async fn raw(bridge: &Bridge, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
     stream.write_all(bytes).await.expect("sent");
+    read_head(&mut stream).await
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -139,8 +144,9 @@ async fn an_incomplete_body_times_out_with_408() {
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
+/// Unverified bodies give way to later ones, so that they cannot keep a delivery out.
 #[tokio::test]
-async fn the_byte_limit_counts_received_bytes() {
+async fn a_slow_unverified_body_gives_its_bytes_to_a_delivery() {
     let bridge = bridge("limits: {bytes: 16KiB, body: 16KiB, read_timeout: 20s}\n");
     // A request that has only announced its body takes none of the limit; then it takes what it has sent.
     let mut slow = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
@@ -156,8 +162,10 @@ async fn the_byte_limit_counts_received_bytes() {
         (bridge.program.metric("hookbridge_in_flight_bytes").await >= 14_000.0).then_some(())
     })
     .await;
-    let refused = post(&bridge.program.url("videogen"), "m2", &"x".repeat(3000)).await;
-    assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("503 process_full", Some("2")));
+    let large = body("file.playback_ready", &"f".repeat(3000));
+    assert_eq!(post(&bridge.program.url("videogen"), "m2", &large).await.word(), "200 accepted");
+    let answer = read_head(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 2"), "{answer}");
 }
 
 #[tokio::test]
@@ -174,16 +182,34 @@ async fn http_1_and_2_are_served() {
     }
 }
 
-/// A request that never sends its body: it is in flight until its connection ends.
-async fn held(bridge: &Bridge, source: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
-    let head = format!(
-        "POST /webhooks/{source} HTTP/1.1\r\nhost: x\r\nwebhook-id: a\r\nwebhook-timestamp: {}\r\n\
-         webhook-signature: v1,x\r\ncontent-length: 10\r\n\r\n",
-        now()
-    );
-    stream.write_all(head.as_bytes()).await.expect("sent");
-    stream
+/// A bridge whose events `file.playback_ready` go to a NATS server that can be paused: then they stay in flight.
+struct Stalling {
+    bridge: Bridge,
+    nats: Broker,
+}
+
+impl Stalling {
+    async fn serve(configuration: &str) -> Stalling {
+        let nats = Broker::start(Kind::Nats);
+        let routes = "routes: [{match: file.playback_ready, to: [broker]}, {match: '**', to: [files]}]";
+        let bridge = Bridge::serve_with(
+            &format!("store: memory\n{routes}\n{configuration}"),
+            &format!("broker: {{url: '{}'}}", nats.url()),
+            &[],
+        );
+        bridge.program.ready().await;
+        nats.pause();
+        Stalling { bridge, nats }
+    }
+
+    /// Posts a delivery that stays in flight.
+    async fn post(&self, id: &str) -> tokio::task::JoinHandle<Answer> {
+        let before = self.bridge.program.metric("hookbridge_in_flight").await;
+        let (url, id) = (self.bridge.url("videogen"), id.to_owned());
+        let posted = tokio::spawn(async move { post(&url, &id, &body("file.playback_ready", "f")).await });
+        in_flight(&self.bridge, before + 1.0).await;
+        posted
+    }
 }
 
 async fn in_flight(bridge: &Bridge, count: f64) {
@@ -191,47 +217,104 @@ async fn in_flight(bridge: &Bridge, count: f64) {
     support::wait::until("requests in flight", Duration::from_secs(20), all).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_with_too_much_in_flight_gets_429() {
     let secret = support::program::SECRET;
-    let bridge = bridge(&format!(
-        "limits: {{read_timeout: 20s}}\nsources: {{videogen: {{in_flight: 2}}, other: {{secrets: ['{secret}'], events: [a]}}}}\n"
-    ));
-    let slow = [held(&bridge, "videogen").await, held(&bridge, "videogen").await];
-    in_flight(&bridge, 2.0).await;
-    let event = body("file.playback_ready", "f");
-    let refused = post(&bridge.url("videogen"), "m1", &event).await;
+    let sources = format!("sources: {{videogen: {{in_flight: 2}}, other: {{secrets: ['{secret}'], events: [a]}}}}\n");
+    let stalling = Stalling::serve(&sources).await;
+    let bridge = &stalling.bridge;
+    let posted = [stalling.post("m1").await, stalling.post("m2").await];
+    let refused = post(&bridge.url("videogen"), "m3", &body("file.playback_ready", "f")).await;
     assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("429 source_full", Some("2")));
     // The limit is per source: the other source is not affected.
     assert_eq!(post(&bridge.url("other"), "m1", r#"{"type":"a"}"#).await.word(), "200 accepted");
-    drop(slow);
-    in_flight(&bridge, 0.0).await;
-    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+    stalling.nats.resume();
+    for posted in posted {
+        assert_eq!(posted.await.expect("no panic").word(), "200 accepted");
+    }
+    in_flight(bridge, 0.0).await;
+    assert_eq!(post(&bridge.url("videogen"), "m3", &body("file.playback_ready", "f")).await.word(), "200 accepted");
     let counted = "hookbridge_refusals_total{source=\"videogen\",reason=\"source_full\"}";
     assert_eq!(bridge.program.metric(counted).await, 1.0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_and_connections_are_bounded() {
-    let bridge = bridge("limits: {requests: 2, connections: 3, read_timeout: 20s}\n");
-    let slow = [held(&bridge, "videogen").await, held(&bridge, "videogen").await];
-    in_flight(&bridge, 2.0).await;
-    let event = body("file.playback_ready", "f");
-    // This is the third and last connection that is accepted.
-    let client = client();
-    let full = answer(request(&client, &bridge.url("videogen"), "m1", event.as_bytes())).await.expect("an answer");
+    let stalling = Stalling::serve("limits: {requests: 2, connections: 3}\n").await;
+    let bridge = &stalling.bridge;
+    let posted = [stalling.post("m1").await, stalling.post("m2").await];
+    // The third and last connection. It stays open, without a request in progress.
+    let full = answer(request(&client(), &bridge.url("videogen"), "m3", b"{}")).await.expect("an answer");
     assert_eq!((full.word().as_str(), full.retry_after.as_deref()), ("503 process_full", Some("2")));
-    let mut fourth = TcpStream::connect(&bridge.program.webhooks).await.expect("the system's backlog accepts it");
-    fourth.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-    let mut byte = [0; 1];
-    let waits = tokio::time::timeout(Duration::from_millis(300), fourth.read(&mut byte)).await;
-    assert!(waits.is_err(), "a fourth connection was served: {waits:?}");
-    drop(slow);
-    // The closed connections make room for it.
-    let served = tokio::time::timeout(Duration::from_secs(20), fourth.read(&mut byte)).await;
-    assert_eq!(served.expect("in time").expect("read"), 1);
-    in_flight(&bridge, 0.0).await;
-    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+    // A fourth connection takes the place of the idle one. The two with a delivery in flight keep theirs.
+    let mut fourth = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+    fourth.write_all(b"POST /webhooks/videogen HTTP/1.1\r\nhost: x\r\n").await.expect("sent");
+    stalling.nats.resume();
+    for posted in posted {
+        assert_eq!(posted.await.expect("no panic").word(), "200 accepted");
+    }
+    in_flight(bridge, 0.0).await;
+    fourth.write_all(b"\r\n").await.expect("sent");
+    assert!(read_head(&mut fourth).await.starts_with("HTTP/1.1 400"));
+}
+
+/// Kubernetes restarts a process whose `/livez` does not answer, and a sender gives up.
+#[tokio::test]
+async fn idle_connections_do_not_keep_others_out() {
+    let bridge = bridge("limits: {connections: 50}\n");
+    for (address, request) in [
+        (&bridge.program.admin, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"),
+        (&bridge.program.webhooks, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"),
+    ] {
+        let mut idle = Vec::new();
+        for number in 0..200 {
+            let mut stream = TcpStream::connect(address).await.expect("connects");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"), "connection {number}");
+            idle.push(stream);
+        }
+    }
+    assert_eq!(post(&bridge.url("videogen"), "m1", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+}
+
+/// Heads without a body, on many connections and streams, by a sender that has no secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn unverified_requests_do_not_keep_deliveries_out() {
+    let bridge = bridge("sources: {videogen: {rate: 100, in_flight: 64}}\nlimits: {requests: 64}\n");
+    hookbridge::tls::install_provider();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut attack = tokio::task::JoinSet::new();
+    for connection in 0..20 {
+        let http2 = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
+        let junk = if connection % 2 == 0 { http2 } else { client() };
+        for stream in 0..60 {
+            let (junk, url, stop) = (junk.clone(), bridge.url("videogen"), stop.clone());
+            // Every third is outside the tolerance.
+            let timestamp = if stream % 3 == 0 { 0 } else { now() };
+            attack.spawn(async move {
+                while !stop.is_cancelled() {
+                    let never = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+                    let request = junk.post(&url).header("webhook-id", "junk").header("webhook-timestamp", timestamp);
+                    let request = request.header("webhook-signature", "v1,AAAA");
+                    let sent = request.body(reqwest::Body::wrap_stream(never)).send();
+                    let _ = stop.run_until_cancelled(sent).await;
+                }
+            });
+        }
+    }
+    support::wait::until("the attack", Duration::from_secs(20), async || {
+        (bridge.program.metric("hookbridge_refusals_total{source=\"videogen\",reason=\"process_full\"}").await > 100.0)
+            .then_some(())
+    })
+    .await;
+    let client = client();
+    for number in 0..50 {
+        let event = body("file.playback_ready", "f");
+        let sent = request(&client, &bridge.url("videogen"), &format!("m{number}"), event.as_bytes());
+        assert_eq!(answer(sent).await.expect("an answer").word(), "200 accepted", "delivery {number}");
+    }
+    stop.cancel();
+    while attack.join_next().await.is_some() {}
 }
 
 #[tokio::test]

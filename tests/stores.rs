@@ -63,3 +63,60 @@ async fn a_ledger_that_cannot_be_written_answers_503_until_it_can() {
     assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "200 accepted");
     assert_eq!(bridge.ids("file.playback_ready"), ["a", "b", "c"]);
 }
+
+/// A copy of the directory after a shutdown is a whole backup.
+#[tokio::test]
+async fn after_sigterm_the_store_is_one_file() {
+    let mut bridge = Bridge::serve("");
+    for number in 0..20 {
+        let answer = post(&bridge.url("videogen"), &format!("m{number}"), &body("file.playback_ready", "f")).await;
+        assert_eq!(answer.word(), "200 accepted");
+    }
+    assert!(bridge.program.term().success());
+    let mut files: Vec<_> = std::fs::read_dir(bridge.data())
+        .expect("the directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["ledger.sqlite", "lock"]);
+    let database = rusqlite::Connection::open(bridge.data().join("ledger.sqlite")).expect("a database");
+    let ids: i64 = database.query_row("SELECT count(*) FROM ids", [], |row| row.get(0)).expect("the ids");
+    assert_eq!(ids, 20);
+}
+
+/// What is written to a file without a path is lost with the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_is_gone_is_noticed() {
+    let bridge = Bridge::serve("");
+    let url = bridge.url("videogen");
+    assert_eq!(post(&url, "a", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    let elsewhere = bridge.data().with_extension("moved");
+    std::fs::rename(bridge.data(), &elsewhere).expect("moved");
+    assert_eq!(post(&url, "b", &body("file.playback_ready", "f")).await.word(), "503 store");
+    let (status, page) = bridge.program.get("/readyz").await;
+    assert!(status == 503 && page.contains("store-down"), "{page}");
+    assert!(bridge.program.log().contains("put it back, or restart hookbridge"));
+    std::fs::rename(&elsewhere, bridge.data()).expect("moved back");
+    bridge.program.ready().await;
+    let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();
+    assert!(word == "200 duplicate" || word == "200 accepted", "{word}");
+    assert_eq!(bridge.ids("file.playback_ready"), ["a", "b"]);
+}
+
+/// Bodies hold signed URLs, which let anyone download.
+#[tokio::test]
+async fn only_the_owner_can_read_what_is_stored() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bridge = Bridge::serve("");
+    assert_eq!(post(&bridge.url("videogen"), "a", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+    for directory in [bridge.data(), bridge.data().with_file_name("events")] {
+        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
+        let files: Vec<_> = std::fs::read_dir(&directory).expect("a directory").collect();
+        assert!(files.len() >= 2);
+        for file in files {
+            let path = file.expect("an entry").path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}

@@ -111,13 +111,9 @@ impl Refused {
                 "The body did not arrive within limits.read_timeout.",
                 None,
             ),
-            Refused::Incomplete => (
-                S::BAD_REQUEST,
-                "body_incomplete",
-                "Body incomplete",
-                "The body ended early or is malformed.",
-                None,
-            ),
+            Refused::Incomplete => {
+                (S::BAD_REQUEST, "body_incomplete", "Body incomplete", "The body ended early or is malformed.", None)
+            }
             Refused::Full(Full::Source) => (
                 S::TOO_MANY_REQUESTS,
                 "source_full",

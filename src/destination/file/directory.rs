@@ -3,12 +3,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::outcome::failure;
 use super::topic_file::{EXTENSION, FileIdentity, TopicFile, identity};
-use crate::durable;
+use crate::durable::{self, PRIVATE_FILE};
 use crate::reason::{Failure, Reason};
 
 /// A directory that only this process writes to.
@@ -28,7 +28,7 @@ impl Directory {
         };
         durable::create_dir_all(path).map_err(cannot("create the directory"))?;
         let lock_path = path.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = File::options().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(&lock_path);
         let lock = lock.map_err(cannot("write into"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use crate::durable::PRIVATE_FILE;
 
 /// The extension of a topic's file.
 pub(super) const EXTENSION: &str = "ndjson";
@@ -39,7 +41,7 @@ pub(super) enum WriteError {
 impl TopicFile {
     /// Opens the file, or creates it. Removes an incomplete last line.
     pub(super) fn open(path: &Path, destination: &str) -> io::Result<Self> {
-        let file = File::options().read(true).append(true).create(true).open(path)?;
+        let file = File::options().read(true).append(true).create(true).mode(PRIVATE_FILE).open(path)?;
         let metadata = file.metadata()?;
         let durable = whole_lines(&file, metadata.len())?;
         let mut topic_file = TopicFile { file, identity: identity(&metadata), durable, written: durable };
