@@ -7,7 +7,7 @@ fn values_cannot_become_structure() {
     let odd = "x\nack: stored\nlisten: [1]\n\"} , {: y";
     let environment = environment_of([("KEY", KEY), ("ODD", odd), ("TAB", "a: b")]);
     let text = "sources: {videogen: {secrets: \"${KEY}\"}}
-destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', other: '${TAB}'}}}\ndata: ${TAB}";
+destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', client.rack: '${TAB}'}}}\ndata: ${TAB}";
     let settings = load_text(text, Flags::default(), &environment).unwrap().settings;
     let value = |index: usize| settings.destinations[0].properties[index].1.expose();
     assert_eq!((value(0), value(1)), (odd, "a: b"));
@@ -92,7 +92,7 @@ fn settings_print_no_secret() {
 destinations:
   n: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
   r: {url: \"amqp://u:${PASSWORD}@h,i\"}
-  k: {url: 'kafka://h', properties: {sasl.password: \"${BAD}\"}}
+  k: {url: 'kafka://h', properties: {client.id: \"${BAD}\"}}
 routes: [{match: '**', to: [n, r, k]}]";
     let Loaded { settings, warnings } = load_file(text).unwrap();
     let shown = format!("{settings:?} {settings:#?} {warnings:?} {}", settings.print());
