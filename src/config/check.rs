@@ -14,7 +14,7 @@ use crate::admission::Limits;
 use crate::source::Source;
 use checker::Checker;
 
-pub(super) use source::keys_in;
+pub(super) use source::{encoded_once, keys_in};
 
 mod checker;
 mod destination;

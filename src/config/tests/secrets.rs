@@ -105,6 +105,29 @@ routes: [{match: '**', to: [n, r, k]}]";
 }
 
 #[test]
+fn keys_that_are_encoded_twice_are_refused() {
+    use base64::Engine as _;
+    let encode = |text: &[u8]| base64::engine::general_purpose::STANDARD.encode(text);
+    let twice = "the secret is base64-encoded twice: decode it once, so that it begins with whsec_ or whpk_";
+    for key in [
+        encode(KEY.as_bytes()),
+        encode(format!("{OTHER_KEY}\n").as_bytes()),
+        encode(KEY.as_bytes()).trim_end_matches('=').to_owned(),
+        format!("whsec_{}", encode(KEY.as_bytes())),
+    ] {
+        let text = format!("sources: {{videogen: {{secrets: '{key}'}}}}\ndestinations: {{n: {{url: 'nats://h'}}}}");
+        assert_eq!(load_file(&text).unwrap_err(), format!("f:1:31: {twice}"));
+        let flags = Flags { secret: vec![Secret::new(key)], ..Flags::default() };
+        assert_eq!(keys_given(&flags, &|_| None).unwrap_err().to_string(), format!("--secret: {twice}"));
+    }
+    // Keys may begin with any bytes, and consist of text.
+    for key in [encode(b"whsec_\x00\x01\x02 and further bytes"), encode(b"a key of text, not of a key")] {
+        let flags = Flags { secret: vec![Secret::new(key)], ..Flags::default() };
+        assert_eq!(keys_given(&flags, &|_| None).unwrap().len(), 1);
+    }
+}
+
+#[test]
 fn flags_print_no_secret() {
     let flags =
         Flags { to: Some(Secret::new("nats://hunter2@h")), secret: vec![Secret::new("hunter2")], ..Flags::default() };
