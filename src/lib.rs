@@ -31,6 +31,8 @@
 //! The two seams are [`ledger::Ledger`] and [`destination::Destination`]. A conformance suite runs over every
 //! implementation of each.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod admission;
 pub mod app;
