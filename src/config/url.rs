@@ -12,8 +12,10 @@ use crate::secret::Secret;
 const EXPECTED: &str = "expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR";
 const ENCODING_HINT: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)";
 
+type IsValid = fn(&str) -> bool;
+
 /// The parameters of an AMQP URL: name, valid values, and a description of them.
-const AMQP_PARAMETERS: [(&str, fn(&str) -> bool, &str); 5] = [
+const AMQP_PARAMETERS: [(&str, IsValid, &str); 5] = [
     ("frame_max", is_number::<u32>, "a number of bytes"),
     ("channel_max", is_number::<u16>, "a number from 0 to 65535"),
     ("heartbeat", is_number::<u16>, "a number of seconds from 0 to 65535"),
