@@ -16,15 +16,16 @@ type IsValid = fn(&str) -> bool;
 
 /// The parameters of an AMQP URL: name, valid values, and a description of them.
 const AMQP_PARAMETERS: [(&str, IsValid, &str); 5] = [
-    ("frame_max", is_number::<u32>, "a number of bytes"),
-    ("channel_max", is_number::<u16>, "a number from 0 to 65535"),
-    ("heartbeat", is_number::<u16>, "a number of seconds from 0 to 65535"),
-    ("connection_timeout", is_number::<u64>, "a number of milliseconds"),
+    // Less is not allowed (AMQP 0-9-1, section 4.2.3), and the client sizes its buffers by it: 0 is not "no limit".
+    ("frame_max", |value| is_number::<u32>(value, 4096), "a number of bytes, at least 4096"),
+    ("channel_max", |value| is_number::<u16>(value, 0), "a number from 0 to 65535"),
+    ("heartbeat", |value| is_number::<u16>(value, 0), "a number of seconds from 0 to 65535"),
+    ("connection_timeout", |value| is_number::<u64>(value, 1), "a number of milliseconds, at least 1"),
     ("auth_mechanism", |value| value.parse::<SASLMechanism>().is_ok(), "plain, amqplain, external or anonymous"),
 ];
 
-fn is_number<T: FromStr>(value: &str) -> bool {
-    value.parse::<T>().is_ok()
+fn is_number<T: FromStr + Into<u64>>(value: &str, least: u64) -> bool {
+    value.parse::<T>().is_ok_and(|number| number.into() >= least)
 }
 
 /// Parses one or more addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.

@@ -158,6 +158,8 @@ pub enum SettingPart {
     Cert,
     /// `tls.key`.
     Key,
+    /// `auth.token`.
+    Token,
     /// `auth.nkey`.
     Nkey,
     /// `auth.creds`.

@@ -131,13 +131,14 @@ impl Checker<'_, '_> {
             SettingPart::Cert => quotes(&raw.tls.cert),
             SettingPart::Key => quotes(&raw.tls.key),
             SettingPart::Creds => quotes(&raw.auth.creds),
-            SettingPart::Nkey | SettingPart::Url | SettingPart::Properties => None,
+            SettingPart::Token | SettingPart::Nkey | SettingPart::Url | SettingPart::Properties => None,
         };
         if let Some((place, path)) = file {
             self.report.mistake(&place, format!("{path}: {}", fault.message));
             return;
         }
         let place = match fault.part {
+            SettingPart::Token => raw.auth.token.as_ref().map(|leaf| &leaf.place),
             SettingPart::Nkey => raw.auth.nkey.as_ref().map(|leaf| &leaf.place),
             SettingPart::Properties => raw.properties.0.first().map(|(name, _)| &name.place),
             _ => raw.url.as_ref().map(|url| &url.place),

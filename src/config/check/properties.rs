@@ -6,8 +6,8 @@ use crate::config::raw::{Leaf, Named, RawTls};
 use crate::destination::precheck::property_fault;
 use crate::secret::Secret;
 
-/// The librdkafka properties that cannot be configured, with the reasons. This is the only such list: operators may set any
-/// other property.
+/// The librdkafka properties that cannot be configured, with the reasons. Operators may set any other property that a
+/// producer has.
 pub(in super::super) const RESERVED_PROPERTIES: [(&str, &str); 27] = [
     ("enable.idempotence", "without it, a retry inside the client could duplicate or reorder events"),
     ("enable.gapless.guarantee", "it would stop the producer at the first message that fails"),
@@ -38,6 +38,41 @@ pub(in super::super) const RESERVED_PROPERTIES: [(&str, &str); 27] = [
     ("log.connection.close", "the outcome of a publish depends on knowing about lost connections"),
 ];
 
+/// What librdkafka's CONFIGURATION.md marks as `C`: a producer ignores these properties.
+const CONSUMER_PROPERTIES: [&str; 31] = [
+    "auto.commit.enable",
+    "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "check.crcs",
+    "consume.callback.max.messages",
+    "coordinator.query.interval.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.error.backoff.ms",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.protocol.type",
+    "group.remote.assignor",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "offset.store.method",
+    "offset.store.path",
+    "offset.store.sync.interval.ms",
+    "partition.assignment.strategy",
+    "queued.max.messages.kbytes",
+    "queued.min.messages",
+    "session.timeout.ms",
+];
+
 impl Checker<'_, '_> {
     /// `apply`: whether the destination takes properties at all.
     pub(super) fn properties(&mut self, raw: &Named<Leaf>, apply: bool) -> Vec<(String, Secret)> {
@@ -48,6 +83,10 @@ impl Checker<'_, '_> {
             let bare = bare.strip_prefix("topic.").unwrap_or(&bare);
             if let Some((_, why)) = RESERVED_PROPERTIES.iter().find(|(reserved, _)| bare == *reserved) {
                 self.mistake(Some(name), format!("the property `{bare}` cannot be set: {why}"));
+                continue;
+            }
+            if apply && CONSUMER_PROPERTIES.contains(&bare) {
+                self.mistake(Some(name), format!("the property `{bare}` has no effect: it is one of consumers"));
                 continue;
             }
             if name.text.is_empty()

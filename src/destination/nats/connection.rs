@@ -148,10 +148,14 @@ impl Access {
 pub(in crate::destination) fn faults(settings: &DestinationSettings) -> Vec<SettingFault> {
     let mut faults = Vec::new();
     let mut fault = |part, message| faults.push(SettingFault { part, message });
-    if let Err(failure) = servers(&settings.url) {
-        fault(SettingPart::Url, failure.detail.into_owned());
+    let Auth { token, nkey, creds } = &settings.auth;
+    match servers(&settings.url) {
+        Err(failure) => fault(SettingPart::Url, failure.detail.into_owned()),
+        Ok((_, Some(UrlCredentials::Token(_)))) if token.is_some() => {
+            fault(SettingPart::Token, "`url` contains a token already".into());
+        }
+        Ok(_) => {}
     }
-    let Auth { nkey, creds, .. } = &settings.auth;
     if let Some(Err(why)) = nkey.as_ref().map(check_seed) {
         fault(SettingPart::Nkey, why.into());
     }

@@ -64,6 +64,19 @@ fn settings_without_effect() {
             "f:2:25: the parameter `heartbeat` of an AMQP URL: expected a number of seconds from 0 to 65535",
         ),
         (
+            "{r: {url: 'amqp://h?frame_max=0'}}",
+            "f:2:25: the parameter `frame_max` of an AMQP URL: expected a number of bytes, at least 4096",
+        ),
+        (
+            "{r: {url: 'amqp://h?connection_timeout=0'}}",
+            "f:2:25: the parameter `connection_timeout` of an AMQP URL: expected a number of milliseconds, at least 1",
+        ),
+        (
+            "{k: {url: 'kafka://h', properties: {group.id: hunter2}}}",
+            "f:2:51: the property `group.id` has no effect: it is one of consumers",
+        ),
+        ("{n: {url: 'nats://hunter2@h', auth: {token: hunter2}}}", "f:2:59: `url` contains a token already"),
+        (
             "{r: {url: 'amqp://h?auth_mechanism=hunter2'}}",
             "f:2:25: the parameter `auth_mechanism` of an AMQP URL: expected plain, amqplain, external or anonymous",
         ),
