@@ -14,6 +14,7 @@ mod check;
 mod demo;
 mod exit;
 mod inputs;
+mod output;
 mod send;
 mod serve;
 mod verify;

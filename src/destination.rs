@@ -42,6 +42,7 @@ mod kafka;
 mod keeper;
 mod nats;
 mod open;
+pub mod precheck;
 mod rabbitmq;
 pub mod settings;
 mod status;

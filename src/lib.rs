@@ -19,7 +19,7 @@
 //!
 //! What travels: [`delivery`], [`event`] and [`message`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
 //! dead letter. For operators: [`admin`], [`vitals`], [`telemetry`]. For several modules: [`source`] (the settings of a
-//! source), [`secret`], [`tls`], [`durable`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender.
+//! source), [`secret`], [`tls`], [`durable`], [`settings_file`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender.
 //!
 //! # Where the guarantees are kept
 //!
@@ -30,6 +30,8 @@
 //!
 //! The two seams are [`ledger::Ledger`] and [`destination::Destination`]. A conformance suite runs over every
 //! implementation of each.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
 pub mod admission;
@@ -55,6 +57,7 @@ pub mod route;
 pub mod samples;
 pub mod secret;
 pub mod sender;
+pub mod settings_file;
 pub mod signature;
 pub mod source;
 pub mod store;

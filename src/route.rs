@@ -98,21 +98,37 @@ impl Pattern {
         self.0.iter().any(|part| part == "**") && self.0.iter().all(|part| part == "**")
     }
 
-    /// Whether a name matches.
+    /// Whether a name matches. Takes time in proportion to the parts of the pattern times those of the name.
     pub fn matches(&self, name: &str) -> bool {
-        fn go(pattern: &[String], name: &[&str]) -> bool {
-            match pattern.split_first() {
-                None => name.is_empty(),
-                Some((part, rest)) if part == "**" => {
-                    rest.is_empty() || (0..=name.len()).any(|skip| go(rest, &name[skip..]))
+        let name: Vec<&str> = name.split('.').collect();
+        self.matches_parts(&name, |wanted, part| wanted == "*" || wanted == part)
+    }
+
+    /// `fits` compares one part of the pattern, other than `**`, with one part of the name.
+    ///
+    /// After a mismatch, only the last `**` takes one more part: if some earlier `**` could take more, so could the last.
+    fn matches_parts(&self, name: &[&str], mut fits: impl FnMut(&str, &str) -> bool) -> bool {
+        let (mut at, mut next) = (0, 0);
+        // The part of the pattern after the last `**`, and how far that `**` reaches into the name.
+        let mut last: Option<(usize, usize)> = None;
+        while let Some(part) = name.get(next) {
+            match self.0.get(at) {
+                Some(wanted) if wanted == "**" => {
+                    at += 1;
+                    last = Some((at, next));
                 }
-                Some((part, rest)) => {
-                    name.split_first().is_some_and(|(first, others)| (part == "*" || part == first) && go(rest, others))
+                Some(wanted) if fits(wanted, part) => {
+                    at += 1;
+                    next += 1;
+                }
+                _ => {
+                    let Some((after, reach)) = last else { return false };
+                    (at, next) = (after, reach + 1);
+                    last = Some((at, next));
                 }
             }
         }
-        let name: Vec<&str> = name.split('.').collect();
-        go(&self.0, &name)
+        self.0[at..].iter().all(|wanted| wanted == "**")
     }
 }
 

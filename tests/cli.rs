@@ -188,6 +188,52 @@ fn check_connect_prints_findings_and_failures() {
     }
 }
 
+/// `| head` closes standard output, and a full disk refuses it.
+#[test]
+fn closed_or_full_standard_output_ends_a_command_with_a_message() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (to, data) =
+        (format!("file:{}", directory.path().display()), directory.path().join("data").display().to_string());
+    let settings = ["--to", &to, "--secret", SECRET, "--data", &data];
+    for (command, with_settings) in [
+        (&["--help"][..], false),
+        (&["serve", "--help"], false),
+        (&["--version"], false),
+        (&["check"], true),
+        (&["check", "--print"], true),
+        (&["check", "--connect"], true),
+        (&["verify", "--secret", SECRET], false),
+        (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET], false),
+        (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET, "--json"], false),
+        (&["demo", "--once", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], false),
+    ] {
+        let full: Stdio = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full").into();
+        let (reader, closed) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        for (name, stdout) in [("full", full), ("closed", closed.into())] {
+            let output = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+                .args(command)
+                .args(if with_settings { &settings[..] } else { &[] })
+                .env_clear()
+                .env("RUST_BACKTRACE", "1")
+                .stdin(Stdio::null())
+                .stdout(stdout)
+                .output()
+                .expect("hookbridge starts");
+            let err = String::from_utf8(output.stderr).expect("UTF-8");
+            assert_eq!(output.status.code(), Some(1), "{command:?}, {name}: {err}");
+            assert!(err.contains("cannot write to standard output"), "{command:?}, {name}: {err}");
+            assert!(!err.contains("panicked") && !err.contains("backtrace"), "{command:?}, {name}: {err}");
+        }
+    }
+    // With standard error closed too, only the exit code is left.
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
+    let status = command.args(["serve", "--to", "nonsense"]).env_clear().stderr(closed).status().expect("it starts");
+    assert_eq!(status.code(), Some(2));
+}
+
 /// Whatever collects the log of `serve` can parse every line, including the last.
 #[test]
 fn fatal_error_of_serve_is_a_json_log_line() {

@@ -109,6 +109,27 @@ async fn a_frozen_broker_times_out_and_recovers<S: Subject>(place: Place<S>) {
     assert!(count == 1 || (unknown && !S::DIFFERENCES.dedups), "published {count} times");
 }
 
+async fn a_second_signal_while_draining_ends_at_once<S: Subject>(place: Place<S>) {
+    let mut program = place.serve();
+    program.ready().await;
+    let (url, event) = (program.url("videogen"), body("file.playback_ready", "f1"));
+    assert_eq!(post(&url, "warm", &event).await.word(), "200 accepted");
+    place.subject.pause().await;
+    let client = client();
+    let sending = tokio::spawn(async move { deliver(&client, &url, "a", &event).await });
+    until("in flight", SOON, async || (program.metric("hookbridge_in_flight").await == 1.0).then_some(())).await;
+    program.signal("TERM");
+    program.logged("draining");
+    let started = Instant::now();
+    program.signal("INT");
+    let status = program.wait();
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(status.code(), Some(1), "{}", program.log());
+    program.logged("ended by a second signal; deliveries left in flight, for their senders to retry: 1");
+    place.subject.resume().await;
+    sending.abort();
+}
+
 async fn a_retry_reaches_only_the_target_that_was_down<S: Subject>(place: Place<S>) {
     let (events, configuration) = (place.directory().join("second"), place.directory().join("hookbridge.yaml"));
     let text = |routes: &str| {
@@ -148,7 +169,8 @@ async fn a_retry_reaches_only_the_target_that_was_down<S: Subject>(place: Place<
 suite::place::whole_program! {
     {
         starts_while_the_broker_is_down an_outage_does_not_affect_readiness a_broker_restarted_under_load_loses_nothing
-        a_frozen_broker_times_out_and_recovers a_retry_reaches_only_the_target_that_was_down
+        a_frozen_broker_times_out_and_recovers a_second_signal_while_draining_ends_at_once
+        a_retry_reaches_only_the_target_that_was_down
     };
     nats: suite::nats::Nats;
     kafka: suite::kafka::Kafka;

@@ -18,8 +18,7 @@ async fn each_broker_can_be_the_first_over_tls() {
     let tls = |broker: &Broker| format!("tls: {{ca: '{}'}}", broker.export("BROKERS_CA"));
     let nats = format!("nats: {{url: '{}', {}}}", nats.export("NATS_URL"), tls(&nats));
     let amqp = format!("rabbitmq: {{url: '{}', {}}}", rabbitmq.export("AMQPS_URL"), tls(&rabbitmq));
-    let sasl =
-        format!("security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: {user}, sasl.password: {password}");
+    let sasl = format!("sasl.mechanism: PLAIN, sasl.username: {user}, sasl.password: {password}");
     let servers = kafka.export("KAFKA_SASL_SSL_BROKERS");
     let kafka = format!("kafka: {{url: 'kafka://{servers}', {}, properties: {{{sasl}}}}}", tls(&kafka));
     let all = [nats.as_str(), amqp.as_str(), kafka.as_str()];

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use super::args::SettingsArgs;
 use super::exit::{FAILED, block_on, failed, mistakes};
 use super::inputs::{process_environment, settings, start_logging};
+use super::output::{line, text};
 use crate::config::{Settings, StoreKind, admin_address};
 use crate::destination::{self, Opening};
 use crate::reason::{Failure, Reason};
@@ -54,11 +55,12 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if args.print {
-        print!("{}", settings.print());
-    } else {
-        println!("ok");
-        summary(&settings);
+    let printed = match args.print {
+        true => text(settings.print()),
+        false => line("ok").and_then(|()| summary(&settings)),
+    };
+    if let Err(error) = printed {
+        return failed(&error);
     }
     if !args.connect {
         return ExitCode::SUCCESS;
@@ -67,7 +69,7 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         return code;
     }
     block_on(async {
-        anyhow::ensure!(connect(&settings).await, "the store or a destination cannot be used");
+        anyhow::ensure!(connect(&settings).await?, "the store or a destination cannot be used");
         Ok(())
     })
 }
@@ -92,21 +94,22 @@ fn live(mut listener: SocketAddr) -> ExitCode {
     }
 }
 
-fn summary(settings: &Settings) {
+fn summary(settings: &Settings) -> anyhow::Result<()> {
     for source in &settings.sources {
         let Source { name, path, keys, events, .. } = source;
-        println!("source {name}: {path}, {}, {}", counted(keys.len(), "key"), counted(events.len(), "event"));
+        let (keys, events) = (counted(keys.len(), "key"), counted(events.len(), "event"));
+        line(format_args!("source {name}: {path}, {keys}, {events}"))?;
     }
     for destination in &settings.destinations {
         let topics = settings.topics(&destination.name).len();
-        println!(
+        line(format_args!(
             "destination {}: {}, {}",
             destination.name,
             destination.url.shown().join(", "),
             counted(topics, "topic")
-        );
+        ))?;
     }
-    println!("{}", counted(settings.routes.rules.len(), "route"));
+    line(counted(settings.routes.rules.len(), "route"))
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -114,7 +117,7 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 /// Connects to the store and every destination, and prints the findings. Returns whether all can be used.
-async fn connect(settings: &Settings) -> bool {
+async fn connect(settings: &Settings) -> anyhow::Result<bool> {
     let metrics = Arc::new(Metrics::default());
     let probes = settings.destinations.iter().map(|destination| {
         let opening = app::opening(settings, destination, &metrics);
@@ -123,24 +126,24 @@ async fn connect(settings: &Settings) -> bool {
     let mut all_usable = true;
     if settings.store == StoreKind::Embedded {
         match ledger::embedded::inspect(&settings.data) {
-            Ok(how) => println!("store: {} {how}", settings.data.display()),
+            Ok(how) => line(format_args!("store: {} {how}", settings.data.display()))?,
             Err(failure) => {
-                println!("store: failed: {failure}");
+                line(format_args!("store: failed: {failure}"))?;
                 all_usable = false;
             }
         }
     }
     for (name, found) in join_all(probes).await {
         match found {
-            Ok(lines) if lines.is_empty() => println!("destination {name}: reached"),
-            Ok(lines) => lines.iter().for_each(|line| println!("destination {name}: {line}")),
+            Ok(lines) if lines.is_empty() => line(format_args!("destination {name}: reached"))?,
+            Ok(lines) => lines.iter().try_for_each(|found| line(format_args!("destination {name}: {found}")))?,
             Err(failure) => {
-                println!("destination {name}: failed: {failure}");
+                line(format_args!("destination {name}: failed: {failure}"))?;
                 all_usable = false;
             }
         }
     }
-    all_usable
+    Ok(all_usable)
 }
 
 async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {

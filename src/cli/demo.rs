@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::args::SettingsArgs;
 use super::exit::{block_on, mistakes};
 use super::inputs::process_environment;
+use super::output::{line, note};
 use super::serve::serve;
 use crate::config::{Settings, load};
 use crate::samples;
@@ -58,7 +59,7 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         Err(all) => return mistakes(&all),
     };
     if let Err(mistake) = telemetry::logs::init(Some("warn")) {
-        eprintln!("{mistake}");
+        note(mistake);
     }
     block_on(async {
         let result = serve_and_demonstrate(args, settings, &directory, &secret).await;
@@ -82,8 +83,8 @@ async fn serve_and_demonstrate(
         if args.once || result.is_err() {
             return result;
         }
-        println!("\nStill serving. Send more from another terminal, then press Ctrl-C here:\n");
-        println!("  hookbridge send --url {url} --secret {secret} --count 100 --duplicates 0.2\n");
+        line(format_args!("\nStill serving. Send more from another terminal, then press Ctrl-C here:\n"))?;
+        line(format_args!("  hookbridge send --url {url} --secret {secret} --count 100 --duplicates 0.2\n"))?;
         std::future::pending().await
     };
     let listening = |address| {
@@ -98,36 +99,34 @@ async fn serve_and_demonstrate(
 
 async fn demonstrate(url: &str, directory: &Path, secret: &str) -> anyhow::Result<()> {
     let key = Key::parse(secret).context("the generated secret is not valid")?;
-    println!("hookbridge listens on {url} and publishes to files in {}", directory.display());
+    line(format_args!("hookbridge listens on {url} and publishes to files in {}", directory.display()))?;
     let all = samples::samples(1, jiff::Timestamp::now().as_second());
     let options = SendOptions { url: url.to_owned(), connections: 1, rate: None };
-    println!("\n1. Each of VideoGen's {} events, signed and posted:\n", all.len());
+    line(format_args!("\n1. Each of VideoGen's {} events, signed and posted:\n", all.len()))?;
     let deliveries = || {
         all.iter()
             .enumerate()
             .map(|(number, sample)| UnsignedDelivery { id: format!("msg_demo_{number}"), body: sample.body.clone() })
     };
-    print_counts(&send(&options, &key, deliveries()).await?.counts);
-    println!("\n2. The same deliveries again, as from a sender that missed the answers:\n");
-    print_counts(&send(&options, &key, deliveries()).await?.counts);
+    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
+    line(format_args!("\n2. The same deliveries again, as from a sender that missed the answers:\n"))?;
+    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
     let other_key =
         Key::parse(&format!("whsec_{}", STANDARD.encode([0_u8; 32]))).context("the generated secret is not valid")?;
-    println!("\n3. One delivery signed with another secret:\n");
-    print_counts(&send(&options, &other_key, deliveries().take(1)).await?.counts);
-    println!("\n4. The published events, each once (id, topic, subject):\n");
+    line(format_args!("\n3. One delivery signed with another secret:\n"))?;
+    print_counts(&send(&options, &other_key, deliveries().take(1)).await?.counts)?;
+    line(format_args!("\n4. The published events, each once (id, topic, subject):\n"))?;
     let published = published(&directory.join("events"))?;
     for (topic, event) in &published {
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
-        println!("  {:<12} {topic:<28} {}", text("id"), text("subject"));
+        line(format_args!("  {:<12} {topic:<28} {}", text("id"), text("subject")))?;
     }
     anyhow::ensure!(published.len() == all.len(), "{} events were published, not {}", published.len(), all.len());
     Ok(())
 }
 
-fn print_counts(counts: &BTreeMap<String, u64>) {
-    for (answer, count) in counts {
-        println!("  {count:>3} × {answer}");
-    }
+fn print_counts(counts: &BTreeMap<String, u64>) -> anyhow::Result<()> {
+    counts.iter().try_for_each(|(answer, count)| line(format_args!("  {count:>3} × {answer}")))
 }
 
 fn published(directory: &Path) -> anyhow::Result<Vec<(String, Value)>> {
@@ -141,8 +140,8 @@ fn published(directory: &Path) -> anyhow::Result<Vec<(String, Value)>> {
     for path in files {
         let topic = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        for line in text.lines() {
-            events.push((topic.clone(), serde_json::from_str(line)?));
+        for event in text.lines() {
+            events.push((topic.clone(), serde_json::from_str(event)?));
         }
     }
     Ok(events)

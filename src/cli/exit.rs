@@ -1,7 +1,9 @@
 //! How a command ends: its exit code, and the error that it prints.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use super::output::note;
 use crate::config::Mistakes;
 use crate::telemetry::logs;
 
@@ -15,12 +17,14 @@ pub(super) const USAGE: u8 = 2;
 pub fn wrong_usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     if error.use_stderr() && may_contain_secret(&text) {
-        eprintln!(
+        note(
             "error: unexpected argument (not shown, as it may be a secret): give each secret with its own --secret and \
-             each URL with its own option (see hookbridge --help)"
+             each URL with its own option (see hookbridge --help)",
         );
-    } else {
+    } else if error.use_stderr() {
         let _ = error.print(); // there is no other place to report that standard error is closed
+    } else if let Err(error) = error.print().and_then(|()| std::io::stdout().flush()) {
+        return failed(&anyhow::Error::new(error).context("cannot write to standard output"));
     }
     ExitCode::from(if error.use_stderr() { USAGE } else { 0 })
 }
@@ -47,13 +51,13 @@ pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
     if logs::are_json() {
         tracing::error!("{error:#}");
     } else {
-        eprintln!("{error:#}");
+        note(format_args!("{error:#}"));
     }
     ExitCode::from(FAILED)
 }
 
 /// Prints the mistakes in a configuration.
 pub(super) fn mistakes(mistakes: &Mistakes) -> ExitCode {
-    eprintln!("{mistakes}");
+    note(mistakes);
     ExitCode::from(USAGE)
 }

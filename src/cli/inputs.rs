@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::args::SettingsArgs;
 use super::exit::{USAGE, mistakes};
+use super::output::note;
 use crate::config::{Settings, keys_given, load, log_filter};
 use crate::signature::Key;
 use crate::telemetry;
@@ -22,7 +23,7 @@ pub(super) fn process_environment(name: &str) -> Option<OsString> {
 pub(super) fn settings(args: &SettingsArgs) -> Result<Settings, ExitCode> {
     let loaded = load(&args.flags(), &process_environment).map_err(|all| mistakes(&all))?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        note(format_args!("warning: {warning}"));
     }
     Ok(loaded.settings)
 }
@@ -38,12 +39,12 @@ pub(super) fn signing_key(args: &SettingsArgs) -> Result<Key, ExitCode> {
     } else {
         let keys: Result<Vec<Key>, _> = given.iter().map(|key| Key::parse(key.expose())).collect();
         keys.map_err(|fault| {
-            eprintln!("{}", fault.advice());
+            note(fault.advice());
             ExitCode::from(USAGE)
         })?
     };
     keys.into_iter().find(|key| matches!(key, Key::Shared(_))).ok_or_else(|| {
-        eprintln!("no secret can sign: give --secret whsec_… (a public key whpk_… can only verify)");
+        note("no secret can sign: give --secret whsec_… (a public key whpk_… can only verify)");
         ExitCode::from(USAGE)
     })
 }
@@ -54,7 +55,7 @@ pub(super) fn signing_key(args: &SettingsArgs) -> Result<Key, ExitCode> {
 /// The exit code: the filter is not valid.
 pub(super) fn start_logging() -> Result<(), ExitCode> {
     telemetry::logs::init(log_filter(&process_environment).as_deref()).map_err(|mistake| {
-        eprintln!("{mistake}");
+        note(mistake);
         ExitCode::from(USAGE)
     })
 }

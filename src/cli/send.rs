@@ -9,6 +9,7 @@ use serde_json::json;
 use super::args::SettingsArgs;
 use super::exit::block_on;
 use super::inputs::signing_key;
+use super::output::line;
 use crate::samples;
 use crate::sender::{Answers, SendOptions, UnsignedDelivery, send};
 use crate::signature::Key;
@@ -57,7 +58,7 @@ pub(super) fn run(args: &SendArgs) -> ExitCode {
     };
     block_on(async {
         let answers = send_all(args, &key).await?;
-        print(args, &answers);
+        print(args, &answers)?;
         anyhow::ensure!(
             answers.good == answers.all,
             "{} of {} deliveries were not answered 200",
@@ -120,19 +121,15 @@ fn number(text: &str, within: std::ops::RangeInclusive<f64>) -> Result<f64, Stri
     number.ok_or_else(|| format!("expected a number from {} to {}", within.start(), within.end()))
 }
 
-fn print(args: &SendArgs, answers: &Answers) {
+fn print(args: &SendArgs, answers: &Answers) -> anyhow::Result<()> {
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
     let (p50, p99) = (milliseconds(answers.quantile(0.5)), milliseconds(answers.quantile(0.99)));
     if args.json {
         let counts = &answers.counts;
-        println!(
-            "{}",
-            json!({"sent": answers.all, "ok": answers.good, "answers": counts, "p50_ms": p50, "p99_ms": p99})
-        );
-        return;
+        return line(json!({"sent": answers.all, "ok": answers.good, "answers": counts, "p50_ms": p50, "p99_ms": p99}));
     }
     for (answer, count) in &answers.counts {
-        println!("{count:>8}  {answer}");
+        line(format_args!("{count:>8}  {answer}"))?;
     }
-    println!("{:>8}  sent; latency p50 {p50} ms, p99 {p99} ms", answers.all);
+    line(format_args!("{:>8}  sent; latency p50 {p50} ms, p99 {p99} ms", answers.all))
 }

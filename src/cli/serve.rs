@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::args::SettingsArgs;
 use super::exit::block_on;
@@ -13,7 +15,7 @@ use super::inputs::{settings, start_logging};
 use crate::app::App;
 use crate::config::Settings;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, and finishes what is in flight; a second signal ends it at once.
 pub(super) fn run(args: &SettingsArgs) -> ExitCode {
     let settings = match settings(args) {
         Ok(settings) => settings,
@@ -29,7 +31,8 @@ pub(super) fn run(args: &SettingsArgs) -> ExitCode {
 /// returns runs concurrently with the server.
 ///
 /// # Errors
-/// An address cannot be bound, another process uses the data directory, or a destination's settings can never work.
+/// An address cannot be bound, another process uses the data directory, a destination's settings can never work, or a
+/// second signal ended the shutdown.
 pub(super) async fn serve<L: Future<Output = ()>>(
     settings: Settings,
     listening: impl FnOnce(SocketAddr) -> L,
@@ -41,20 +44,35 @@ pub(super) async fn serve<L: Future<Output = ()>>(
     let webhooks = bind("webhooks", listen).await?;
     let admin = bind("admin", admin).await?;
     let listening = listening(webhooks.local_addr().context("the listener has no address")?);
-    let shutdown = async {
+    let metrics = Arc::clone(&app.vitals().metrics);
+    let shutdown = CancellationToken::new();
+    let mut signalled = async || {
         tokio::select! {
             _ = term.recv() => (),
             _ = int.recv() => (),
         }
     };
-    let app = app.run(webhooks, admin, shutdown);
-    tokio::pin!(app, listening);
+    let second_signal = async {
+        signalled().await;
+        shutdown.cancel();
+        signalled().await;
+    };
+    let app = app.run(webhooks, admin, shutdown.cancelled());
+    let served = async {
+        tokio::pin!(app, listening);
+        tokio::select! {
+            () = &mut app => return,
+            () = &mut listening => (),
+        }
+        app.await;
+    };
     tokio::select! {
-        () = &mut app => return Ok(()),
-        () = &mut listening => (),
+        () = served => Ok(()),
+        () = second_signal => {
+            let left = metrics.in_flight.get();
+            anyhow::bail!("ended by a second signal; deliveries left in flight, for their senders to retry: {left}")
+        }
     }
-    app.await;
-    Ok(())
 }
 
 async fn bind(listener: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

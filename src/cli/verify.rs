@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::args::SettingsArgs;
-use super::exit::{FAILED, USAGE};
+use super::exit::{FAILED, USAGE, failed};
 use super::inputs::process_environment;
+use super::output::{line, note};
 use crate::config::{Flags, keys_given, load};
 use crate::signature::{self, Key};
 
@@ -41,11 +42,13 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
     match reason(args) {
         Ok(reason) => {
             let outcome = if reason == "ok" { "accept" } else { "reject" };
-            println!("{}", serde_json::json!({"outcome": outcome, "reason": reason}));
+            if let Err(error) = line(serde_json::json!({"outcome": outcome, "reason": reason})) {
+                return failed(&error);
+            }
             if reason == "ok" { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
         Err(message) => {
-            eprintln!("{message}");
+            note(message);
             ExitCode::from(USAGE)
         }
     }

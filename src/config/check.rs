@@ -14,7 +14,7 @@ use crate::admission::Limits;
 use crate::source::Source;
 use checker::Checker;
 
-pub(super) use source::keys_in;
+pub(super) use source::{encoded_once, keys_in};
 
 mod checker;
 mod destination;
@@ -27,7 +27,8 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let mut checker = Checker::new(environment, report);
     let limits = checker.limits(&file.limits);
     let sources = checker.sources(file.sources);
-    let destinations = checker.destinations(file.destinations, limits.body);
+    let publish_timeout = checker.duration(&file.publish.timeout, 120 * SECOND, SECOND..=HOUR);
+    let destinations = checker.destinations(file.destinations, limits.body, publish_timeout);
     let routes = checker.routes(file.routes, file.unrouted, &sources, &destinations);
     let dead_letters_to = file.dead_letters.to.and_then(|to| checker.find_destination(&to, &destinations));
     let dedup_window = checker.window(file.dedup.window, &sources);
@@ -41,7 +42,6 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
         "" => Err("expected a directory".into()),
         text => Ok(PathBuf::from(text)),
     });
-    let publish_timeout = checker.duration(&file.publish.timeout, 120 * SECOND, SECOND..=HOUR);
     let shutdown_timeout = checker.duration(&file.shutdown.timeout, 25 * SECOND, SECOND..=HOUR);
     if publish_timeout < limits.request_timeout {
         let given = file.publish.timeout.as_ref().or(file.limits.request_timeout.as_ref());

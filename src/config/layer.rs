@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::mistake::{Place, Report, quoted};
 use super::raw::{Leaf, Named, OneOrMany, RawDestination, RawFile, RawSource};
-use super::substitute::{Environment, read_file};
+use super::substitute::{Environment, read_file, text_of};
 use super::url;
 use crate::secret::Secret;
 use crate::source::VIDEOGEN;
@@ -48,8 +48,8 @@ pub(super) struct Layer {
 /// The value of a variable. An empty one counts as not set (`NAME=${OTHER}` in a compose file), except for secrets, where
 /// that would hide a mistake.
 pub(super) fn variable(environment: &Environment<'_>, name: &'static str, report: &mut Report) -> Option<Leaf> {
-    let value = environment(name)?.into_string().map_err(|_| "it is not UTF-8");
-    let text = report.ok(&Place::Named(name), value)?;
+    let text = text_of(environment(name)?).map_err(|why| format!("it {why}"));
+    let text = report.ok(&Place::Named(name), text)?;
     (name == "HOOKBRIDGE_SECRET" || !text.is_empty()).then(|| Leaf::named(name, text))
 }
 

@@ -1,14 +1,16 @@
 //! Reads the file, puts environment and then flags over it, and has the result checked.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::layer::{Flags, Layer, variable};
 use super::mistake::{Mistake, Mistakes, Place, Report};
 use super::raw::{RawFile, read};
-use super::substitute::Environment;
+use super::substitute::{Environment, text_of};
 use super::{Settings, check};
 use crate::secret::Secret;
+use crate::settings_file::read_text;
 
 /// Checked settings, and warnings about them.
 #[derive(Debug)]
@@ -54,15 +56,21 @@ pub fn keys_given(flags: &Flags, environment: &Environment<'_>) -> Result<Vec<Se
     let mut file = RawFile::default();
     let below = Layer::from_environment(environment, &mut report);
     Layer::from_flags(flags).over(below).only_secrets().apply(&mut file, &mut report);
-    report.finish()?;
     let secrets = file.sources.unwrap_or_default().0.into_iter().filter_map(|(_, source)| source.secrets);
-    let texts = secrets.flat_map(|secrets| secrets.all).flat_map(|leaf| check::keys_in(&leaf.text));
-    Ok(texts.map(Secret::new).collect())
+    let mut keys = Vec::new();
+    for leaf in secrets.flat_map(|secrets| secrets.all) {
+        for key in check::keys_in(&leaf.text) {
+            report.ok(&leaf.place, check::encoded_once(&key));
+            keys.push(Secret::new(key));
+        }
+    }
+    report.finish()?;
+    Ok(keys)
 }
 
 /// The log filter in `HOOKBRIDGE_LOG`, such as `debug` or `hookbridge=debug,lapin=info`.
 pub fn log_filter(environment: &Environment<'_>) -> Option<String> {
-    environment("HOOKBRIDGE_LOG")?.into_string().ok().filter(|filter| !filter.is_empty())
+    text_of(environment("HOOKBRIDGE_LOG")?).ok().filter(|filter| !filter.is_empty())
 }
 
 /// The file with environment and flags over it, unchecked.
@@ -79,8 +87,11 @@ fn merged(flags: &Flags, environment: &Environment<'_>) -> Result<(RawFile, Repo
     if let Some(path) = path {
         let name = path.display().to_string();
         report = Report::new(name.clone());
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| single(&name, 0, 0, format!("the file cannot be read: {}", error.kind())))?;
+        let text = read_text(&path).map_err(|error| {
+            let why =
+                if error.kind() == ErrorKind::FileTooLarge { error.to_string() } else { error.kind().to_string() };
+            single(&name, 0, 0, format!("the file cannot be read: {why}"))
+        })?;
         file = read(&text).map_err(|(place, message)| match place {
             Place::File { line, column } => single(&name, line, column, message),
             Place::Named(_) | Place::Nowhere => single(&name, 1, 1, message),

@@ -86,6 +86,11 @@ impl Report {
         }
     }
 
+    /// How many mistakes there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.mistakes.len()
+    }
+
     pub(super) fn warning(&mut self, place: &Place, message: impl Into<String>) {
         let warning = self.at(place, message.into());
         if !self.warnings.contains(&warning) {

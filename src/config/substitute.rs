@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::settings_file;
 
 /// Looks up an environment variable: `std::env::var_os`, or a table in tests.
 pub type Environment<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
@@ -18,8 +21,8 @@ pub(super) fn substitute(text: &str, environment: &Environment<'_>) -> Result<St
     replace_references(text, |name, _| value(name, environment))
 }
 
-/// Replaces the references in a URL. A replacement before the `@` (a user or a password) is percent-encoded, unless it
-/// already is.
+/// Replaces the references in a URL. A replacement before the `@` is a user or a password as it is: it is percent-encoded,
+/// even if it looks as if it were already.
 ///
 /// # Errors
 /// Same as [`substitute`].
@@ -63,7 +66,17 @@ fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
         return Err("expected `${NAME}` or `${file:PATH}`; write `$${` for a literal `${`".into());
     }
     let value = environment(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
-    value.into_string().map_err(|_| format!("the environment variable `{name}` is not UTF-8"))
+    text_of(value).map_err(|why| format!("the environment variable `{name}` {why}"))
+}
+
+/// The text of an environment variable without the carriage return that files of variables with Windows line ends leave.
+///
+/// # Errors
+/// What is wrong; completes a sentence that begins with the variable's name.
+pub(super) fn text_of(value: OsString) -> Result<String, &'static str> {
+    let mut text = value.into_string().map_err(|_| "is not UTF-8")?;
+    text.truncate(text.trim_end_matches('\r').len());
+    Ok(text)
 }
 
 /// The text of a file without the newline at its end, which editors and `echo` add.
@@ -71,14 +84,10 @@ fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
 /// # Errors
 /// What is wrong; completes a sentence that begins with the file's name.
 pub(super) fn read_file(path: &str) -> Result<String, String> {
-    /// In bytes. No setting needs more.
-    const MOST: u64 = 1 << 20;
-    let unreadable = |error: std::io::Error| format!("cannot be read: {}", error.kind());
-    let length = fs::metadata(path).map_err(unreadable)?.len();
-    if length > MOST {
-        return Err("is larger than 1 MiB".into());
-    }
-    let bytes = fs::read(path).map_err(unreadable)?;
+    let bytes = settings_file::read(Path::new(path)).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => "is larger than 1 MiB".into(),
+        kind => format!("cannot be read: {kind}"),
+    })?;
     let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
     Ok(text)
@@ -86,20 +95,10 @@ pub(super) fn read_file(path: &str) -> Result<String, String> {
 
 fn percent_encode(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(&byte);
-    let bytes = value.as_bytes();
-    let encoded_already = value.contains('%')
-        && bytes.iter().enumerate().all(|(index, byte)| {
-            plain(*byte)
-                || (*byte == b'%'
-                    && bytes.get(index + 1..index + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)))
-        });
-    if encoded_already {
-        return value.into();
-    }
     let mut encoded = String::with_capacity(value.len());
-    for byte in bytes {
-        if plain(*byte) {
-            encoded.push(char::from(*byte));
+    for byte in value.bytes() {
+        if plain(byte) {
+            encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));
         }
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn newline_at_the_end_of_a_file_is_removed() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "one\ntwo\r\n").unwrap();
+        std::fs::write(file.path(), "one\ntwo\r\n").unwrap();
         let path = file.path().display();
         assert_eq!(substitute(&format!("${{file:{path}}}!"), &|_| None).as_deref(), Ok("one\ntwo!"));
         let missing = substitute("${file:/nowhere/at/all}", &|_| None).unwrap_err();
@@ -143,11 +142,26 @@ mod tests {
     }
 
     #[test]
+    fn carriage_return_at_the_end_of_a_variable_is_removed() {
+        let environment = environment_of([("A", "a\r"), ("B", "\rb\r\n")]);
+        assert_eq!(substitute("${A}/x", &environment).as_deref(), Ok("a/x"));
+        assert_eq!(substitute("${B}", &environment).as_deref(), Ok("\rb\r\n"));
+        assert_eq!(substitute_url("nats://u:${A}@h", &environment).as_deref(), Ok("nats://u:a@h"));
+    }
+
+    #[test]
+    fn reading_a_file_without_end_ends() {
+        let endless = substitute("${file:/dev/zero}", &|_| None).unwrap_err();
+        assert_eq!(endless, "the file `/dev/zero` is larger than 1 MiB");
+    }
+
+    #[test]
     fn passwords_are_percent_encoded_in_urls() {
         let environment = environment_of([("P", "p@s/s,w%"), ("E", "p%40s"), ("H", "host"), ("V", "a/b")]);
         let replaced = |text: &str| substitute_url(text, &environment).unwrap();
         assert_eq!(replaced("amqp://u:${P}@${H}:5672/${V}"), "amqp://u:p%40s%2Fs%2Cw%25@host:5672/a/b");
-        assert_eq!(replaced("amqp://u:${E}@h"), "amqp://u:p%40s@h");
+        // Not taken for an encoded `p@s`.
+        assert_eq!(replaced("amqp://u:${E}@h"), "amqp://u:p%2540s@h");
         assert_eq!(replaced("nats://${H},u@${H}"), "nats://host,u@host");
     }
 }

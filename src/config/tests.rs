@@ -54,7 +54,7 @@ sources:
 destinations:
   stream: {url: "nats://nats:4222", stream: EVENTS, mode: binary, topology: ensure}
   rabbit: {url: "amqps://user:${RABBIT_PASSWORD}@rabbit:5671/prod", exchange: events}
-  kafka:  {url: "kafka://k1:9092,k2:9092", partitions: 12, properties: {security.protocol: SASL_SSL}}
+  kafka:  {url: "kafka://k1:9092,k2:9092", partitions: 12, properties: {security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: hookbridge, sasl.password: "${KAFKA_PASSWORD}"}}
 routes:
   - match: "file.*"
     to: [stream, {destination: kafka, topic: "videogen.{event}", key: "{subject}"}]
@@ -76,7 +76,11 @@ fn example_of_the_design_is_valid() {
     let next = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(next.path(), format!("{OTHER_KEY}\n")).unwrap();
     let text = EXAMPLE.replace("NEXT", &next.path().display().to_string());
-    let environment = environment_of([("VIDEOGEN_SIGNING_SECRET", KEY), ("RABBIT_PASSWORD", "hunter2")]);
+    let environment = environment_of([
+        ("VIDEOGEN_SIGNING_SECRET", KEY),
+        ("RABBIT_PASSWORD", "hunter2"),
+        ("KAFKA_PASSWORD", "hunter2"),
+    ]);
     let Loaded { settings, warnings } = load_text(&text, Flags::default(), &environment).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(settings.sources[0].keys.len(), 2);
@@ -174,7 +178,7 @@ fn printed_settings_can_be_loaded() {
     let text = "sources: {videogen: {secrets: \"${KEY}\", attributes: {env: '$${x}'}}}
 destinations:
   stream: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
-  kafka: {url: 'kafka://k', properties: {sasl.password: \"${BAD}\"}}
+  kafka: {url: 'kafka://k', properties: {client.id: \"${BAD}\"}}
 routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka, topic: t, key: '{subject}'}]}]";
     let printed = load_file(text).unwrap().settings.print();
     assert!(!printed.contains("hunter2") && !printed.contains("whsec_"), "{printed}");

@@ -1,12 +1,32 @@
 //! Parses `--to` and `url` into kind and addresses. Messages never quote them, because they may contain a password.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use lapin::uri::{AMQPUri, SASLMechanism};
+
+use super::mistake::{hint, quoted_name};
 use crate::destination::settings::BrokerUrl;
 use crate::secret::Secret;
 
 const EXPECTED: &str = "expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR";
 const ENCODING_HINT: &str = "(in a password, write `,` as %2C, `@` as %40, `/` as %2F, `#` as %23)";
+
+type IsValid = fn(&str) -> bool;
+
+/// The parameters of an AMQP URL: name, valid values, and a description of them.
+const AMQP_PARAMETERS: [(&str, IsValid, &str); 5] = [
+    // Less is not allowed (AMQP 0-9-1, section 4.2.3), and the client sizes its buffers by it: 0 is not "no limit".
+    ("frame_max", |value| is_number::<u32>(value, 4096), "a number of bytes, at least 4096"),
+    ("channel_max", |value| is_number::<u16>(value, 0), "a number from 0 to 65535"),
+    ("heartbeat", |value| is_number::<u16>(value, 0), "a number of seconds from 0 to 65535"),
+    ("connection_timeout", |value| is_number::<u64>(value, 1), "a number of milliseconds, at least 1"),
+    ("auth_mechanism", |value| value.parse::<SASLMechanism>().is_ok(), "plain, amqplain, external or anonymous"),
+];
+
+fn is_number<T: FromStr + Into<u64>>(value: &str, least: u64) -> bool {
+    value.parse::<T>().is_ok_and(|number| number.into() >= least)
+}
 
 /// Parses one or more addresses of one kind. `a://u:p@h1,h2/path` is two addresses with the same user and path.
 ///
@@ -41,7 +61,7 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
     }
     match kind(&scheme) {
         "kafka" => addresses.iter().map(ParsedAddress::kafka).collect::<Result<_, _>>().map(BrokerUrl::Kafka),
-        "amqp" => Ok(BrokerUrl::Amqp(addresses.iter().map(ParsedAddress::url).collect())),
+        "amqp" => addresses.iter().map(ParsedAddress::amqp).collect::<Result<_, _>>().map(BrokerUrl::Amqp),
         _ if addresses.iter().any(|address| !address.path.is_empty()) => {
             Err("a NATS address cannot have a path".into())
         }
@@ -60,6 +80,34 @@ impl ParsedAddress {
     fn url(&self) -> Secret {
         let at = if self.user.is_empty() { "" } else { "@" };
         Secret::new(format!("{}://{}{at}{}{}", self.scheme, self.user, self.host, self.path))
+    }
+
+    fn amqp(&self) -> Result<Secret, String> {
+        let query = self.path.split_once('?').map(|(_, query)| query).unwrap_or_default();
+        let mut seen: Vec<&str> = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let Some((known, is_valid, expected)) = AMQP_PARAMETERS.iter().find(|(known, ..)| *known == name) else {
+                let names = AMQP_PARAMETERS.map(|(name, ..)| name);
+                let quoted = quoted_name(name).map_or_else(String::new, |name| format!(" {name}"));
+                let list = names.map(|name| format!("`{name}`")).join(", ");
+                return Err(format!(
+                    "unknown parameter{quoted} in an AMQP URL: expected one of {list}{}",
+                    hint(name, names)
+                ));
+            };
+            if !is_valid(value) {
+                return Err(format!("the parameter `{known}` of an AMQP URL: expected {expected}"));
+            }
+            if seen.contains(known) {
+                return Err(format!("the parameter `{known}` of an AMQP URL is given twice"));
+            }
+            seen.push(known);
+        }
+        let url = self.url();
+        // The parser's message could repeat a part of the URL, and with it the password.
+        let parsed = url.expose().parse::<AMQPUri>();
+        parsed.map(|_| url).map_err(|_| "it is not a well-formed AMQP URL".into())
     }
 
     fn kafka(&self) -> Result<String, String> {
@@ -158,7 +206,7 @@ mod tests {
             ("tls://t@[::1]:4222/", &["tls://t@[::1]:4222"]),
             ("kafka://k1:9093,k2", &["k1:9093", "k2:9092"]),
             ("kafka://[::1]", &["[::1]:9092"]),
-            ("amqps://u:p@a:5671,b:5671/prod?x=1", &["amqps://u:p@a:5671/prod?x=1", "amqps://u:p@b:5671/prod?x=1"]),
+            ("amqps://u:p@a:1,b:2/v?heartbeat=5", &["amqps://u:p@a:1/v?heartbeat=5", "amqps://u:p@b:2/v?heartbeat=5"]),
             ("amqp://a/x, amqp://b/y", &["amqp://a/x", "amqp://b/y"]),
             ("amqp://a/%2f", &["amqp://a/%2f"]),
             ("file:a/b", &["a/b"]),
@@ -188,6 +236,9 @@ mod tests {
             "nats://[hunter2]",
             "kafka://a/hunter2",
             "nats://[::1]4222",
+            "amqp://h?Hunter2=1",
+            "amqp://h?heartbeat=hunter2",
+            "amqp://u:hunter2%ff@h",
         ] {
             let message = read(text).unwrap_err();
             assert!(!message.contains("hun") && !message.contains("ter2"), "{text}: {message}");

@@ -28,6 +28,8 @@ use crate::destination::settings::Mode;
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
+pub(super) use connection::{fault, property_fault};
+
 mod blocking;
 mod cluster;
 mod connection;

@@ -29,6 +29,8 @@ use message::NatsMessage;
 use state::NatsState;
 use topology::stream;
 
+pub(super) use connection::faults;
+
 mod api;
 mod connection;
 mod in_flight;

@@ -138,6 +138,36 @@ pub struct Auth {
     pub creds: Option<PathBuf>,
 }
 
+/// What is wrong with a destination's settings, as far as is known without a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingFault {
+    /// The setting.
+    pub part: SettingPart,
+    /// What is wrong. Contains no secret and no path.
+    pub message: String,
+}
+
+/// A part of a destination's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingPart {
+    /// `url`.
+    Url,
+    /// `tls.ca`.
+    Ca,
+    /// `tls.cert`.
+    Cert,
+    /// `tls.key`.
+    Key,
+    /// `auth.token`.
+    Token,
+    /// `auth.nkey`.
+    Nkey,
+    /// `auth.creds`.
+    Creds,
+    /// `properties`.
+    Properties,
+}
+
 /// An address without user and password, and without its query.
 fn masked(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));

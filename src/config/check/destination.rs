@@ -1,12 +1,16 @@
 //! Checks destinations: addresses, and settings that apply only to some kinds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checker::Checker;
-use crate::config::mistake::{Place, hint, quoted_name};
+use crate::config::mistake::{Place, hint, quoted, quoted_name};
 use crate::config::raw::{Leaf, Named, OneOrMany, RawAuth, RawDestination, RawTls};
 use crate::config::url;
-use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, Mode, Tls, Topology};
+use crate::destination::precheck::faults;
+use crate::destination::settings::{
+    Auth, BrokerUrl, DestinationSettings, Mode, SettingFault, SettingPart, Tls, Topology,
+};
 use crate::naming::Kind;
 use crate::secret::Secret;
 
@@ -20,11 +24,24 @@ pub(super) struct NamedDestination {
 
 impl Checker<'_, '_> {
     /// `body` is the limit for bodies, in bytes.
-    pub(super) fn destinations(&mut self, raw: Option<Named<RawDestination>>, body: usize) -> Vec<NamedDestination> {
+    pub(super) fn destinations(
+        &mut self,
+        raw: Option<Named<RawDestination>>,
+        body: usize,
+        publish_timeout: Duration,
+    ) -> Vec<NamedDestination> {
         let named = raw.map(|named| named.0).unwrap_or_default();
         let checked = named.into_iter().map(|(leaf, raw)| {
             let name = self.name(&leaf, "destination");
-            NamedDestination { settings: self.destination(&leaf, &name, raw, body), name, place: leaf.place }
+            let before = self.report.count();
+            let settings = self.destination(&leaf, &name, &raw, body);
+            if let Some(settings) = &settings {
+                // A client of Kafka is judged as a whole.
+                let whole = settings.url.kind() != Kind::Kafka || self.report.count() == before;
+                let faults = if whole { faults(settings, body, publish_timeout) } else { Vec::new() };
+                faults.into_iter().for_each(|fault| self.fault(&leaf, &raw, fault));
+            }
+            NamedDestination { settings, name, place: leaf.place }
         });
         checked.collect()
     }
@@ -50,13 +67,24 @@ impl Checker<'_, '_> {
         &mut self,
         leaf: &Leaf,
         name: &Arc<str>,
-        raw: RawDestination,
+        raw: &RawDestination,
         body: usize,
     ) -> Option<DestinationSettings> {
         let url = self.addresses(leaf, raw.url.as_ref());
         let kind = url.as_ref().map(BrokerUrl::kind);
         if let Some(kind) = kind {
-            self.report_inapplicable(kind, &raw);
+            self.report_inapplicable(kind, raw);
+        }
+        if let Some(BrokerUrl::Amqp(all)) = &url
+            && all.iter().any(|url| url.expose().starts_with("amqp:"))
+        {
+            let tls = raw.tls.ca.as_ref().or(raw.tls.cert.as_ref()).or(raw.tls.key.as_ref());
+            if tls.is_some() {
+                self.mistake(tls, "`tls` has no effect on amqp://: write amqps:// in `url`");
+            }
+        }
+        if kind == Some(Kind::Kafka) {
+            self.security(&raw.properties, &raw.tls);
         }
         let modes = [("binary", Mode::Binary), ("structured", Mode::Structured)];
         let default_mode = if kind == Some(Kind::File) { Mode::Structured } else { Mode::Binary };
@@ -89,10 +117,33 @@ impl Checker<'_, '_> {
                 .iter()
                 .any(|name| (self.environment)(name).is_some()),
             auth: self.auth(&raw.auth),
-            properties: self.properties(&raw.properties),
+            properties: self.properties(&raw.properties, kind == Some(Kind::Kafka)),
             url: url?,
         };
         Some(settings)
+    }
+
+    /// Reports a fault at the place of its setting.
+    fn fault(&mut self, name: &Leaf, raw: &RawDestination, fault: SettingFault) {
+        let quotes = |leaf: &Option<Leaf>| leaf.as_ref().map(|leaf| (leaf.place.clone(), quoted(&leaf.text)));
+        let file = match fault.part {
+            SettingPart::Ca => quotes(&raw.tls.ca),
+            SettingPart::Cert => quotes(&raw.tls.cert),
+            SettingPart::Key => quotes(&raw.tls.key),
+            SettingPart::Creds => quotes(&raw.auth.creds),
+            SettingPart::Token | SettingPart::Nkey | SettingPart::Url | SettingPart::Properties => None,
+        };
+        if let Some((place, path)) = file {
+            self.report.mistake(&place, format!("{path}: {}", fault.message));
+            return;
+        }
+        let place = match fault.part {
+            SettingPart::Token => raw.auth.token.as_ref().map(|leaf| &leaf.place),
+            SettingPart::Nkey => raw.auth.nkey.as_ref().map(|leaf| &leaf.place),
+            SettingPart::Properties => raw.properties.0.first().map(|(name, _)| &name.place),
+            _ => raw.url.as_ref().map(|url| &url.place),
+        };
+        self.report.mistake(place.unwrap_or(&name.place), fault.message);
     }
 
     fn addresses(&mut self, name: &Leaf, raw: Option<&OneOrMany>) -> Option<BrokerUrl> {

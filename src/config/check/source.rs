@@ -3,6 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
 use super::checker::{Checker, json_pointer};
 use crate::config::mistake::{Place, quoted_name};
 use crate::config::raw::{Leaf, Named, OneOrMany, RawFields, RawSource};
@@ -32,6 +35,19 @@ const RESERVED_ATTRIBUTES: [&str; 14] = [
 pub(in super::super) fn keys_in(text: &str) -> Vec<String> {
     let keys: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if keys.is_empty() { vec![String::new()] } else { keys }
+}
+
+/// Refuses a key that was base64-encoded once more, as happens to secrets in Kubernetes: it would be accepted, and no
+/// delivery would verify.
+pub(in super::super) fn encoded_once(key: &str) -> Result<(), &'static str> {
+    let encoded = key.strip_prefix("whsec_").or_else(|| key.strip_prefix("whpk_")).unwrap_or(key);
+    let decoded = STANDARD_NO_PAD.decode(encoded.trim_end_matches('=')).unwrap_or_default();
+    let is_key = decoded.starts_with(b"whsec_") || decoded.starts_with(b"whpk_");
+    // `echo` adds a line end before it is encoded.
+    if is_key && decoded.trim_ascii_end().iter().all(u8::is_ascii_graphic) {
+        return Err("the secret is base64-encoded twice: decode it once, so that it begins with whsec_ or whpk_");
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -96,6 +112,9 @@ impl Checker<'_, '_> {
         for leaf in leaves {
             let Some(text) = self.text(leaf) else { continue };
             for key in keys_in(&text) {
+                if self.report.ok(&leaf.place, encoded_once(&key)).is_none() {
+                    continue;
+                }
                 match Key::parse(&key) {
                     Ok(key) => keys.push(key),
                     Err(fault) => self.report.mistake(&leaf.place, fault.advice()),

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod brokers;
 mod meaning;
 
 const SOURCE: &str = "sources: {videogen: {secrets: \"${KEY}\"}}\n";
@@ -218,7 +219,7 @@ fn mistakes_in_destinations() {
             ),
             (
                 "destinations: {n: {url: 'nats://h', auth: {token: a, nkey: b}}}",
-                "f:2:60: give only one of `auth.token`, `auth.nkey` and `auth.creds`",
+                "f:2:60: give only one of `auth.token`, `auth.nkey` and `auth.creds`\nf:2:60: the nkey is not a seed (SU…)",
             ),
             (
                 "destinations: {n: {url: 'nats://h', in_flight_bytes: 1MiB}}",

@@ -112,3 +112,40 @@ fn mistakes_name_the_flag_or_variable() {
          HOOKBRIDGE_ACK: `stored` is not available yet in this version: use `published`"
     );
 }
+
+/// Files of variables with Windows line ends leave a carriage return at the end of every value.
+#[test]
+fn carriage_returns_of_variables_are_removed() {
+    let key = format!("{KEY}\r");
+    let pairs = [
+        ("HOOKBRIDGE_SECRET", key.as_str()),
+        ("HOOKBRIDGE_TO", "nats://h\r"),
+        ("HOOKBRIDGE_DATA", "data\r"),
+        ("HOOKBRIDGE_LISTEN", "\r"),
+        ("HOOKBRIDGE_STORE", "memory\r"),
+    ];
+    let settings = only(&pairs, &flags()).unwrap();
+    assert_eq!((settings.data, settings.store), ("data".into(), StoreKind::Memory));
+    assert_eq!(log_filter(&environment_of([("HOOKBRIDGE_LOG", "debug\r")])).as_deref(), Some("debug"));
+}
+
+#[test]
+fn settings_files_have_a_bound() {
+    for (given, expected) in [
+        (
+            Flags { config: Some("/dev/zero".into()), ..flags() },
+            "/dev/zero: the file cannot be read: it is larger than 1 MiB",
+        ),
+        (
+            Flags {
+                to: Some(Secret::new("nats://h")),
+                secret: vec![Secret::new(KEY)],
+                secret_file: vec!["/dev/zero".into()],
+                ..flags()
+            },
+            "--secret-file: the file `/dev/zero` is larger than 1 MiB",
+        ),
+    ] {
+        assert_eq!(only(&[], &given).unwrap_err(), expected);
+    }
+}

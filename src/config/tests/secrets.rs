@@ -7,7 +7,7 @@ fn values_cannot_become_structure() {
     let odd = "x\nack: stored\nlisten: [1]\n\"} , {: y";
     let environment = environment_of([("KEY", KEY), ("ODD", odd), ("TAB", "a: b")]);
     let text = "sources: {videogen: {secrets: \"${KEY}\"}}
-destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', other: '${TAB}'}}}\ndata: ${TAB}";
+destinations: {k: {url: 'kafka://h', properties: {client.id: '${ODD}', client.rack: '${TAB}'}}}\ndata: ${TAB}";
     let settings = load_text(text, Flags::default(), &environment).unwrap().settings;
     let value = |index: usize| settings.destinations[0].properties[index].1.expose();
     assert_eq!((value(0), value(1)), (odd, "a: b"));
@@ -92,7 +92,7 @@ fn settings_print_no_secret() {
 destinations:
   n: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
   r: {url: \"amqp://u:${PASSWORD}@h,i\"}
-  k: {url: 'kafka://h', properties: {sasl.password: \"${BAD}\"}}
+  k: {url: 'kafka://h', properties: {client.id: \"${BAD}\"}}
 routes: [{match: '**', to: [n, r, k]}]";
     let Loaded { settings, warnings } = load_file(text).unwrap();
     let shown = format!("{settings:?} {settings:#?} {warnings:?} {}", settings.print());
@@ -102,6 +102,29 @@ routes: [{match: '**', to: [n, r, k]}]";
     let BrokerUrl::Amqp(urls) = &settings.destinations[1].url else { panic!("not AMQP") };
     let urls: Vec<_> = urls.iter().map(Secret::expose).collect();
     assert_eq!(urls, ["amqp://u:hunter2%40x@h", "amqp://u:hunter2%40x@i"]);
+}
+
+#[test]
+fn keys_that_are_encoded_twice_are_refused() {
+    use base64::Engine as _;
+    let encode = |text: &[u8]| base64::engine::general_purpose::STANDARD.encode(text);
+    let twice = "the secret is base64-encoded twice: decode it once, so that it begins with whsec_ or whpk_";
+    for key in [
+        encode(KEY.as_bytes()),
+        encode(format!("{OTHER_KEY}\n").as_bytes()),
+        encode(KEY.as_bytes()).trim_end_matches('=').to_owned(),
+        format!("whsec_{}", encode(KEY.as_bytes())),
+    ] {
+        let text = format!("sources: {{videogen: {{secrets: '{key}'}}}}\ndestinations: {{n: {{url: 'nats://h'}}}}");
+        assert_eq!(load_file(&text).unwrap_err(), format!("f:1:31: {twice}"));
+        let flags = Flags { secret: vec![Secret::new(key)], ..Flags::default() };
+        assert_eq!(keys_given(&flags, &|_| None).unwrap_err().to_string(), format!("--secret: {twice}"));
+    }
+    // Keys may begin with any bytes, and consist of text.
+    for key in [encode(b"whsec_\x00\x01\x02 and further bytes"), encode(b"a key of text, not of a key")] {
+        let flags = Flags { secret: vec![Secret::new(key)], ..Flags::default() };
+        assert_eq!(keys_given(&flags, &|_| None).unwrap().len(), 1);
+    }
 }
 
 #[test]

@@ -7,20 +7,26 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::{Client, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::ThreadedProducer;
+use rdkafka::types::RDKafkaType;
 
 use super::context::{BATCH_BYTES, Context, Oversize};
 use crate::destination::Opening;
-use crate::destination::settings::{BrokerUrl, DestinationSettings};
+use crate::destination::settings::{BrokerUrl, DestinationSettings, SettingFault, SettingPart, Tls};
 use crate::reason::{Failure, Reason};
 use crate::secret::Secret;
+use crate::{settings_file, tls};
 
 pub(super) type Producer = ThreadedProducer<Context>;
 
 /// Bytes that headers and framing may add to a body. Requests may have headers of at most this size.
 const MARGIN: usize = 128 * 1024;
+
+/// What `sasl.mechanism` may be.
+const SASL_MECHANISMS: [&str; 5] = ["GSSAPI", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 
 /// Creates a producer. Blocks while it reads certificates. Fails if librdkafka does not accept a property or a file.
 pub(super) fn create_producer(config: &ClientConfig, context: Context) -> Result<Producer, Failure> {
@@ -43,14 +49,18 @@ pub(super) fn oversize(properties: &[(String, Secret)]) -> Oversize {
 
 /// The configuration of a producer.
 pub(super) fn producer_config(opening: &Opening) -> ClientConfig {
-    let mut config = admin_config(&opening.settings);
-    let largest = largest_message(opening.body_limit);
-    let bytes = opening.settings.in_flight_bytes.max(largest);
+    config(&opening.settings, opening.body_limit, opening.publish_timeout)
+}
+
+fn config(settings: &DestinationSettings, body_limit: usize, publish_timeout: Duration) -> ClientConfig {
+    let mut config = admin_config(settings);
+    let largest = largest_message(body_limit);
+    let bytes = settings.in_flight_bytes.max(largest);
     config
         .set("message.max.bytes", largest.to_string())
-        .set("queue.buffering.max.messages", opening.settings.in_flight.max(1).to_string())
+        .set("queue.buffering.max.messages", settings.in_flight.max(1).to_string())
         .set("queue.buffering.max.kbytes", bytes.div_ceil(1024).to_string())
-        .set("message.timeout.ms", milliseconds(opening.publish_timeout))
+        .set("message.timeout.ms", milliseconds(publish_timeout))
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("batch.size", BATCH_BYTES.to_string())
@@ -86,6 +96,10 @@ pub(super) fn admin_config(settings: &DestinationSettings) -> ClientConfig {
     for (name, value) in &settings.properties {
         config.set(name, value.expose()); // `config` rejected those that are set here
     }
+    if settings.tls != Tls::default() {
+        let sasl = settings.properties.iter().any(|(name, _)| name.starts_with("sasl."));
+        set_default(&mut config, "security.protocol", if sasl { "sasl_ssl" } else { "ssl" });
+    }
     config
         .set("bootstrap.servers", servers)
         .set("allow.auto.create.topics", "false")
@@ -111,6 +125,56 @@ pub(super) fn admin_config(settings: &DestinationSettings) -> ClientConfig {
     config
 }
 
+/// What is wrong with one property, by itself. Shows neither name nor value.
+pub(in crate::destination) fn property_fault(name: &str, value: &Secret) -> Option<&'static str> {
+    let mut config = ClientConfig::new();
+    match config.set(name, value.expose()).create_native_config() {
+        Err(KafkaError::ClientConfig(_, about, ..)) => Some(not_accepted(&about)),
+        Err(_) => Some("it cannot be set"),
+        Ok(_) => None,
+    }
+}
+
+/// What is wrong with the settings together: creates a client that knows no broker, and so does not connect.
+pub(in crate::destination) fn fault(
+    settings: &DestinationSettings,
+    body_limit: usize,
+    publish_timeout: Duration,
+) -> Option<SettingFault> {
+    // librdkafka only says that it cannot read the key.
+    let encrypted = settings.tls.key.as_ref().and_then(|key| settings_file::read(key).ok()).filter(|pem| {
+        tls::is_encrypted(pem) && !settings.properties.iter().any(|(name, _)| name == "ssl.key.password")
+    });
+    if encrypted.is_some() {
+        let message = "the key is encrypted: decrypt it, for example with `openssl pkey -in FILE -out FILE`, or set \
+                       the property ssl.key.password";
+        return Some(SettingFault { part: SettingPart::Key, message: message.into() });
+    }
+    let mut config = config(settings, body_limit, publish_timeout);
+    config.remove("bootstrap.servers");
+    let created = config
+        .create_native_config()
+        .and_then(|native| Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, DefaultClientContext));
+    // The operator knows this property under another name.
+    let mut message = not_created(&created.err()?).detail.replace("message.timeout.ms", "publish.timeout");
+    for (_, value) in &settings.properties {
+        // A mechanism that is not built in has to be named.
+        if value.expose().len() > 3 && !SASL_MECHANISMS.contains(&value.expose()) {
+            message = message.replace(value.expose(), "(not shown)");
+        }
+    }
+    let part = match &settings.tls {
+        Tls { ca: Some(_), .. } if message.contains("ssl.ca.location") => SettingPart::Ca,
+        Tls { cert: Some(_), .. } if message.contains("ssl.certificate.location") => SettingPart::Cert,
+        Tls { key: Some(_), .. } if message.contains("ssl.key.location") || message.contains("Private key check") => {
+            SettingPart::Key
+        }
+        _ if settings.properties.is_empty() => SettingPart::Url,
+        _ => SettingPart::Properties,
+    };
+    Some(SettingFault { part, message })
+}
+
 /// Sets a property that the operator did not set.
 fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
     if config.get(name).is_none() {
@@ -126,18 +190,21 @@ fn milliseconds(time: Duration) -> String {
 pub(super) fn not_created(error: &KafkaError) -> Failure {
     let detail = match error {
         KafkaError::ClientConfig(_, about, name, _) => {
-            // librdkafka's text contains the value.
-            let about = if about.contains("No such configuration property") {
-                "there is no such property"
-            } else {
-                "its value is not valid, or this build does not support it"
-            };
-            format!("Kafka property {name}: {about}")
+            format!("Kafka property {name}: {}", not_accepted(about))
         }
         KafkaError::ClientCreation(about) => format!("Kafka client: {about}"),
         other => format!("Kafka client: {other}"),
     };
     Failure::new(Reason::Failed, detail)
+}
+
+/// Why librdkafka does not accept a property. Its own text contains the value.
+fn not_accepted(about: &str) -> &'static str {
+    if about.contains("No such configuration property") {
+        "there is no such property"
+    } else {
+        "its value is not valid, or this build does not support it"
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +223,21 @@ mod tests {
         for name in ["compression.codec", "compression.type", "topic.compression.codec", "topic.compression.type"] {
             assert!(oversize(&properties(&[("compression.codec", "none"), (name, "gzip")])).compressed, "{name}");
         }
+    }
+
+    #[test]
+    fn tls_settings_turn_tls_on() {
+        let protocol = |tls: Tls, given: &[(&str, &str)]| {
+            let url = BrokerUrl::Kafka(vec!["localhost".into()]);
+            let settings =
+                DestinationSettings { tls, properties: properties(given), ..DestinationSettings::new("kafka", url) };
+            admin_config(&settings).get("security.protocol").map(str::to_owned)
+        };
+        let tls = || Tls { ca: Some("/ca.pem".into()), ..Tls::default() };
+        assert_eq!(protocol(Tls::default(), &[]), None);
+        assert_eq!(protocol(tls(), &[]).as_deref(), Some("ssl"));
+        assert_eq!(protocol(tls(), &[("sasl.username", "u")]).as_deref(), Some("sasl_ssl"));
+        assert_eq!(protocol(tls(), &[("security.protocol", "SASL_SSL")]).as_deref(), Some("SASL_SSL"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Certificates and credential files are read again at each attempt, because they are renewed while the process runs.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -11,11 +13,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::destination::backoff::Backoff;
-use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, Tls};
+use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, SettingFault, SettingPart, Tls};
 use crate::destination::status::State;
 use crate::reason::{Failure, Reason};
 use crate::secret::Secret;
-use crate::tls;
+use crate::{settings_file, tls};
 
 /// How often the library pings the server. It closes the connection at the third ping in a row without an answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -69,26 +71,12 @@ enum UrlCredentials {
 impl Access {
     /// Parses the addresses and checks that every file can be used.
     pub(super) fn new(settings: &DestinationSettings) -> Result<Self, Failure> {
-        let BrokerUrl::Nats(urls) = &settings.url else {
-            return Err(Failure::new(Reason::Unreachable, "not a NATS address"));
-        };
-        let mut users = Vec::new();
-        let mut servers = Vec::new();
-        for url in urls {
-            let (server, user) = parse_address(url)?;
-            servers.push(server);
-            users.extend(user);
-        }
-        users.dedup();
-        if users.len() > 1 {
-            let why = "all addresses of a destination must have the same user, password or token";
-            return Err(Failure::new(Reason::NotAuthorized, why));
-        }
+        let (servers, user) = servers(&settings.url)?;
         // The library would use plain text to servers that it discovers, so one `tls://` address applies to all.
         let tls_required = servers.iter().any(ServerAddr::tls_required) || settings.tls != Tls::default();
         let access = Access {
             servers,
-            user: users.pop(),
+            user,
             tls: settings.tls.clone(),
             tls_required,
             auth: settings.auth.clone(),
@@ -123,16 +111,12 @@ impl Access {
             options = options.token(token.expose().trim().into());
         }
         if let Some(seed) = &self.auth.nkey {
-            let seed = seed.expose().trim();
-            nkeys::KeyPair::from_seed(seed)
-                .map_err(|_| Failure::new(Reason::NotAuthorized, "the nkey is not a seed (SU…)"))?;
+            let seed = check_seed(seed).map_err(|why| Failure::new(Reason::NotAuthorized, why))?;
             options = options.nkey(seed.into());
         }
         if let Some(path) = &self.auth.creds {
-            let bad =
-                |error: std::io::Error| Failure::new(Reason::NotAuthorized, format!("{}: {error}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(bad)?;
-            options = options.credentials(&text).map_err(bad)?;
+            options = with_credentials(options, path)
+                .map_err(|error| Failure::new(Reason::NotAuthorized, format!("{}: {error}", path.display())))?;
         }
         Ok(options)
     }
@@ -158,6 +142,63 @@ impl Access {
             Failure::new(reason, error.to_string())
         })
     }
+}
+
+/// What is wrong with addresses and credentials.
+pub(in crate::destination) fn faults(settings: &DestinationSettings) -> Vec<SettingFault> {
+    let mut faults = Vec::new();
+    let mut fault = |part, message| faults.push(SettingFault { part, message });
+    let Auth { token, nkey, creds } = &settings.auth;
+    match servers(&settings.url) {
+        Err(failure) => fault(SettingPart::Url, failure.detail.into_owned()),
+        Ok((_, Some(UrlCredentials::Token(_)))) if token.is_some() => {
+            fault(SettingPart::Token, "`url` contains a token already".into());
+        }
+        Ok(_) => {}
+    }
+    if let Some(Err(why)) = nkey.as_ref().map(check_seed) {
+        fault(SettingPart::Nkey, why.into());
+    }
+    if let Some(Err(error)) = creds.as_ref().map(|path| with_credentials(ConnectOptions::new(), path)) {
+        fault(SettingPart::Creds, error.to_string());
+    }
+    faults
+}
+
+/// The addresses, and the user that they have in common.
+fn servers(url: &BrokerUrl) -> Result<(Vec<ServerAddr>, Option<UrlCredentials>), Failure> {
+    let BrokerUrl::Nats(urls) = url else {
+        return Err(Failure::new(Reason::Unreachable, "not a NATS address"));
+    };
+    let mut users = Vec::new();
+    let mut servers = Vec::new();
+    for url in urls {
+        let (server, user) = parse_address(url)?;
+        servers.push(server);
+        users.extend(user);
+    }
+    users.dedup();
+    if users.len() > 1 {
+        let why = "all addresses of a destination must have the same user, password or token";
+        return Err(Failure::new(Reason::NotAuthorized, why));
+    }
+    Ok((servers, users.pop()))
+}
+
+fn check_seed(seed: &Secret) -> Result<&str, &'static str> {
+    let seed = seed.expose().trim();
+    nkeys::KeyPair::from_seed(seed).map(|_| seed).map_err(|_| "the nkey is not a seed (SU…)")
+}
+
+fn with_credentials(options: ConnectOptions, path: &Path) -> io::Result<ConnectOptions> {
+    options.credentials(&without_empty_lines(&settings_file::read_text(path)?))
+}
+
+/// The library accepts no empty line between a token and its END line, where versions of `nsc` wrote one, and no END line
+/// without a line end.
+fn without_empty_lines(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Splits an address and its credentials. The library ignores credentials in an address, but may print them.
@@ -205,6 +246,34 @@ mod tests {
         assert_eq!(server, "nats://h");
         assert!(user == Some(UrlCredentials::Token(Secret::new("t0ken"))));
         assert!(parse_address(&Secret::new("http://h")).is_err());
+    }
+
+    #[test]
+    fn creds_files_may_have_empty_lines() {
+        let user = nkeys::KeyPair::new_user();
+        let seed = user.seed().unwrap();
+        let creds = |end: &str, last: &str| {
+            format!(
+                "-----BEGIN NATS USER JWT-----\neyJ0.eyJ9.x-_\n{end}------END NATS USER JWT------\n\n*** IMPORTANT ***\n\n\
+                 -----BEGIN USER NKEY SEED-----\n{seed}\n{end}------END USER NKEY SEED------{last}"
+            )
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in [creds("", "\n"), creds("\n", "\n"), creds("\r\n", "\r\n"), creds("", "")] {
+            std::fs::write(file.path(), &text).unwrap();
+            assert!(with_credentials(ConnectOptions::new(), file.path()).is_ok(), "{text}");
+        }
+        std::fs::write(file.path(), "no token").unwrap();
+        let mut settings = DestinationSettings::new("nats", BrokerUrl::Nats(vec![Secret::new("nats://h")]));
+        settings.auth = Auth { creds: Some(file.path().into()), nkey: Some(Secret::new("hunter2")), token: None };
+        let faults: Vec<_> = faults(&settings).into_iter().map(|fault| (fault.part, fault.message)).collect();
+        assert_eq!(
+            faults,
+            [
+                (SettingPart::Nkey, "the nkey is not a seed (SU…)".to_owned()),
+                (SettingPart::Creds, "cannot parse user JWT from the credentials file".to_owned()),
+            ]
+        );
     }
 
     #[test]
