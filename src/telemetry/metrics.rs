@@ -94,6 +94,7 @@ metrics! {
     in_flight_bytes: Gauge = Gauge::default(), "in_flight" (Unit::Bytes), "Bytes of bodies in memory";
     publishing: Family<DestinationLabel, Gauge> = Family::default(), "publishes_in_flight", "Publishes without an outcome";
     up: Family<DestinationLabel, Gauge> = Family::default(), "destination_up", "Whether the destination is connected and fits";
+    refusing: Family<DestinationLabel, Gauge> = Family::default(), "destination_refusing", "Whether the destination confirmed none of its last publishes while it was connected";
     connects: Labelled<DestinationLabel> = Family::default(), "destination_connects", "Times a destination was connected";
     kafka_queue: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue_messages", "Messages in the Kafka producer's queues and in flight";
     kafka_queue_bytes: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
