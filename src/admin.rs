@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use crate::destination::Health;
+use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
 use crate::vitals::Vitals;
 
@@ -27,7 +27,7 @@ pub fn router(vitals: Arc<Vitals>) -> Router {
 /// The status is for Kubernetes. The JSON body also shows outages that do not make the process unready.
 async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     let destinations: serde_json::Map<String, Value> =
-        vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle.health()))).collect();
+        vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle))).collect();
     let store = match vitals.ledger.health() {
         Ok(()) => json!({"state": "up"}),
         Err(failure) => json!({"state": "down", "reason": failure.reason.word()}),
@@ -43,10 +43,13 @@ async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     (code, [(header::CONTENT_TYPE, "application/json")], body.to_string())
 }
 
-fn shown(health: Health) -> Value {
-    match health {
+fn shown(handle: &Handle) -> Value {
+    match handle.health() {
         Health::Starting => json!({"state": "starting"}),
-        Health::Up => json!({"state": "up"}),
+        Health::Up => match handle.refusing() {
+            None => json!({"state": "up"}),
+            Some(failure) => json!({"state": "refusing", "reason": failure.reason.word()}),
+        },
         Health::Down(failure) => json!({"state": "down", "reason": failure.reason.word()}),
     }
 }

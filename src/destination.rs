@@ -22,7 +22,8 @@
 //!    then runs over it.
 //!
 //! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
-//! background tasks), `found` (what a look at the topology gives), [`cloudevents`] and [`Handle`] (bounds and metrics).
+//! background tasks), `found` (what a look at the topology gives), [`cloudevents`], and [`Handle`] (bounds, metrics, and
+//! whether the destination confirms anything).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub mod precheck;
 mod rabbitmq;
 pub mod settings;
 mod status;
+mod streak;
 
 pub use handle::Handle;
 pub use open::open;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use futures_util::future::FutureExt as _;
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::settings::DestinationSettings;
+use super::streak::{RefusalStreak, StreakChange};
 use super::{Confirm, Destination, Health};
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
@@ -34,6 +36,8 @@ struct Bounds {
     publishing: Gauge,
     seconds: Histogram,
     confirmed: Counter,
+    streak: Mutex<RefusalStreak>,
+    refusing: Gauge,
 }
 
 /// What a message costs besides its body, in bytes: headers and bookkeeping.
@@ -58,6 +62,8 @@ impl Handle {
             publishing: metrics.publishing.get_or_create_owned(&label),
             seconds: metrics.publish_seconds.get_or_create_owned(&label),
             confirmed: metrics.confirmed(&settings.name),
+            streak: Mutex::default(),
+            refusing: metrics.refusing.get_or_create_owned(&label),
             metrics,
         };
         Handle { destination, bounds: Arc::new(bounds) }
@@ -71,6 +77,11 @@ impl Handle {
     /// What is known of the destination without a query.
     pub fn health(&self) -> Health {
         self.destination.health()
+    }
+
+    /// Why the destination takes nothing, although it is up: several publishes in a row were not confirmed.
+    pub fn refusing(&self) -> Option<Failure> {
+        self.bounds.streak.lock().refusing().filter(|_| self.health() == Health::Up)
     }
 
     /// See [`Destination::ensure`].
@@ -108,10 +119,15 @@ impl Handle {
             return std::future::ready(outcome).boxed();
         };
         let in_flight = InFlight::begin(&bounds.publishing, publish, kibibytes);
-        let confirm = self.destination.publish(message);
+        let (confirm, destination) = (self.destination.publish(message), Arc::clone(&self.destination));
         async move {
-            let outcome = tokio::time::timeout(bounds.backstop, confirm).await;
-            let outcome = outcome.unwrap_or_else(|_| Outcome::Unknown(Reason::Timeout.into()));
+            let outcome = match tokio::time::timeout(bounds.backstop, confirm).await {
+                Ok(outcome) => {
+                    bounds.note(&outcome, &*destination);
+                    outcome
+                }
+                Err(_) => Outcome::Unknown(Reason::Timeout.into()),
+            };
             drop(in_flight);
             bounds.seconds.observe(started.elapsed().as_secs_f64());
             match &outcome {
@@ -121,6 +137,24 @@ impl Handle {
             outcome
         }
         .boxed()
+    }
+}
+
+impl Bounds {
+    /// Keeps the streak, its gauge and its log lines.
+    fn note(&self, outcome: &Outcome, destination: &dyn Destination) {
+        let mut streak = self.streak.lock();
+        let change = streak.note(outcome, || destination.health() == Health::Up);
+        // Under the lock, so that the gauge follows the order of the changes.
+        let Some(change) = change else { return };
+        self.refusing.set(i64::from(change != StreakChange::Ended));
+        drop(streak);
+        match change {
+            StreakChange::Began(Failure { reason, detail }) => {
+                tracing::warn!(destination = %self.name, %reason, %detail, "destination is connected and confirms nothing");
+            }
+            StreakChange::Ended => tracing::info!(destination = %self.name, "destination confirms again"),
+        }
     }
 }
 
@@ -145,19 +179,22 @@ impl Drop for InFlight {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::{BoxFuture, FutureExt as _, pending};
+    use std::collections::VecDeque;
+
+    use futures_util::future::{BoxFuture, FutureExt as _, pending, ready};
 
     use super::*;
     use crate::destination::settings::BrokerUrl;
     use crate::event::Event;
     use crate::event::fixture::event;
 
-    /// A broker that never answers.
-    struct Silent;
+    /// A broker that gives these outcomes, and then never answers.
+    #[derive(Default)]
+    struct Scripted(Mutex<VecDeque<Outcome>>);
 
-    impl Destination for Silent {
+    impl Destination for Scripted {
         fn publish(&self, _: Message) -> Confirm {
-            pending().boxed()
+            self.0.lock().pop_front().map_or(pending().boxed(), |outcome| ready(outcome).boxed())
         }
         fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
             pending().boxed()
@@ -178,12 +215,29 @@ mod tests {
         Message::new(Arc::new(event), "a.b")
     }
 
+    #[tokio::test]
+    async fn destination_that_confirms_nothing_is_refusing() {
+        let full = || Outcome::Again(Reason::Full.into());
+        let script = std::iter::repeat_with(full).take(6).chain([Outcome::Confirmed]).collect();
+        let settings = DestinationSettings::new("full", BrokerUrl::File("nowhere".into()));
+        let destination = Arc::new(Scripted(Mutex::new(script)));
+        let handle = Handle::new(destination, &settings, Duration::from_secs(10), Arc::default());
+        let seen = || (handle.refusing(), handle.bounds.refusing.get());
+        for number in 1..=6 {
+            handle.publish(message(0)).await;
+            let expected = if number < 5 { (None, 0) } else { (Some(Reason::Full.into()), 1) };
+            assert_eq!(seen(), expected, "{number}");
+        }
+        assert_eq!(handle.publish(message(0)).await, Outcome::Confirmed);
+        assert_eq!(seen(), (None, 0));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn bounded_in_number_and_bytes_and_never_without_an_outcome() {
         let url = BrokerUrl::File("nowhere".into());
         let settings =
             DestinationSettings { in_flight: 3, in_flight_bytes: 64 << 10, ..DestinationSettings::new("silent", url) };
-        let handle = Handle::new(Arc::new(Silent), &settings, Duration::from_secs(10), Arc::default());
+        let handle = Handle::new(Arc::new(Scripted::default()), &settings, Duration::from_secs(10), Arc::default());
         let busy = Outcome::Again(Reason::Busy.into());
         let publishes: Vec<_> = (0..3).map(|_| handle.publish(message(0))).collect();
         assert_eq!(handle.publish(message(0)).await, busy, "in number");

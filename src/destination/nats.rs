@@ -70,7 +70,7 @@ impl Destination for Nats {
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
             let connection = self.state.status.first_attempt().await?;
-            stream::ensure(&self.state.wanted, &connection).await?.fits()
+            stream::ensure(&self.state.wanted, &connection).await?.found.fits()
         }
         .boxed()
     }

@@ -9,7 +9,8 @@
 //! - [`supervisor`]: keeps the connection and the topology.
 //! - [`session`]: the channels of one connection. Each has one owner, its [`lane`]; a key always takes the same lane, so
 //!   publishes that are called in order are sent in order.
-//! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them.
+//! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them;
+//!   [`difference`]: what an existing queue that differs throws away.
 //! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
 //! - [`greeting`]: the broker's version, for a probe.
@@ -41,6 +42,7 @@ use crate::reason::{Failure, Reason};
 mod address;
 mod connection;
 mod declare;
+mod difference;
 mod greeting;
 mod in_flight;
 mod lane;

@@ -94,12 +94,13 @@ metrics! {
     in_flight_bytes: Gauge = Gauge::default(), "in_flight" (Unit::Bytes), "Bytes of bodies in memory";
     publishing: Family<DestinationLabel, Gauge> = Family::default(), "publishes_in_flight", "Publishes without an outcome";
     up: Family<DestinationLabel, Gauge> = Family::default(), "destination_up", "Whether the destination is connected and fits";
+    refusing: Family<DestinationLabel, Gauge> = Family::default(), "destination_refusing", "Whether the destination confirmed none of its last publishes while it was connected";
     connects: Labelled<DestinationLabel> = Family::default(), "destination_connects", "Times a destination was connected";
     kafka_queue: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue_messages", "Messages in the Kafka producer's queues and in flight";
     kafka_queue_bytes: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
     kafka_brokers: Family<DestinationLabel, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
     kafka_round_trip: Family<DestinationLabel, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
-    kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error";
+    kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error or a change of TLS files";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
     last_delivery: Family<SourceLabel, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
     clock_offset: Family<SourceLabel, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";

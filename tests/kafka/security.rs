@@ -1,6 +1,8 @@
 //! TLS, SASL, missing rights, and settings that cannot be used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookbridge::destination::settings::Topology;
@@ -8,6 +10,7 @@ use hookbridge::destination::{Health, Opening};
 use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use hookbridge::secret::Secret;
+use hookbridge::telemetry::metrics::DestinationLabel;
 
 use crate::suite::bench::{outcome, publish_until_confirmed, up};
 use crate::support::brokers::{Broker, Kind, With};
@@ -84,6 +87,59 @@ async fn tls_with_plain_scram_and_oauthbearer() {
     .await;
     let failure = handle.probe().await.expect_err("it is not trusted");
     assert!(failure.detail.contains("certificate"), "{failure}");
+}
+
+fn openssl(directory: &Path, arguments: &str) {
+    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().expect("openssl");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// librdkafka reads TLS files when a producer is created: after a change, the producer is replaced. Files that cannot be
+/// used replace nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_tls_files_need_no_restart() {
+    let (broker, scope) = (secured(""), scope());
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    openssl(
+        directory.path(),
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=wrong -keyout ca.key -out ca.pem",
+    );
+    let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    opening.settings.tls.ca = Some(ca.clone());
+    let metrics = Arc::clone(&opening.metrics);
+    let label = DestinationLabel { destination: opening.settings.name.to_string() };
+    let replaced = || metrics.kafka_replaced.get_or_create(&label).get();
+    let handle = open(opening);
+    let message = message(&format!("{scope}.a"), event("msg_1"));
+    until("not trusted", SOON, async || {
+        let outcome = outcome(handle.publish(message.clone())).await;
+        outcome.failure()?.detail.contains("certificate").then_some(())
+    })
+    .await;
+    assert_eq!((handle.health(), replaced()), (Health::Starting, 0));
+
+    std::fs::copy(broker.export("BROKERS_CA"), &ca).expect("the CA file is replaced");
+    up(&handle).await;
+    publish_until_confirmed(&handle, &message).await;
+    assert_eq!(replaced(), 1);
+
+    std::fs::write(&ca, "half of a file").expect("written");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((handle.health(), replaced()), (Health::Up, 1));
+    assert_eq!(outcome(handle.publish(message.clone())).await, Outcome::Confirmed);
+
+    // A renewal under load loses no event.
+    std::fs::copy(broker.export("BROKERS_CA"), &ca).expect("the CA file is replaced");
+    until("replaced", SOON, async || {
+        let outcome = outcome(handle.publish(message.clone())).await;
+        assert!(matches!(outcome, Outcome::Confirmed | Outcome::Again(_)), "{outcome:?}");
+        (replaced() == 2).then_some(())
+    })
+    .await;
+    publish_until_confirmed(&handle, &message).await;
+    up(&handle).await;
+    handle.close(SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

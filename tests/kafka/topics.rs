@@ -94,6 +94,36 @@ async fn existing_topics_are_not_changed() {
     assert!(!has(&format!("warning: topic {other}: "), "max.message.bytes"), "{lines:?}");
 }
 
+/// Such topics confirm events and throw some of them away.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_throw_events_away_are_reported() {
+    let (broker, scope) = (Broker::start(Kind::Kafka), scope());
+    let topic = |name: &str| format!("{scope}.{name}");
+    for (name, setting) in
+        [("a", "cleanup.policy=compact"), ("b", "retention.ms=60000"), ("c", "retention.bytes=100000")]
+    {
+        let config = ["--partitions", "1", "--config", setting];
+        broker.tool(&[&["TopicCommand", "--create", "--topic", &topic(name)], &config[..]].concat());
+    }
+    for topology in [Topology::Ensure, Topology::Verify] {
+        let mut opening = opening(&scope, broker.url(), &["a", "b", "c"]);
+        opening.settings.topology = topology;
+        let handle = open(opening);
+        up(&handle).await;
+        let lines = handle.probe().await.expect("no problem");
+        for (name, warning) in [
+            ("a", "only the last event of each key is kept"),
+            ("b", "retention.ms is 60000: "),
+            ("c", "retention.bytes is 100000: "),
+        ] {
+            let start = format!("warning: topic {}: ", topic(name));
+            let warned = lines.iter().any(|line| line.starts_with(&start) && line.contains(warning));
+            assert!(warned, "{warning}: {lines:?}");
+        }
+        handle.close(SOON).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn colliding_names_are_reported() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());

@@ -17,6 +17,8 @@ use crate::rig::{
 };
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, event_of, message};
+use crate::support::program::{Program, SECRET};
+use crate::support::sender::{body, post};
 use crate::support::wait::{SOON, until};
 
 /// The library would queue 2,048 of them and send them after the reconnect.
@@ -159,6 +161,43 @@ async fn full_stream_is_again() {
     assert_eq!(publish(&*destination, "a", "3").await, Outcome::Confirmed);
     context.get_stream(STREAM).await.expect("the stream").purge().await.expect("purged");
     assert_eq!(publish(&*destination, "a", "4").await, Outcome::Confirmed);
+}
+
+/// `/readyz`, the metric and the log have a word for a destination that is up and takes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn full_stream_is_refusing_until_it_confirms() {
+    let nats = Broker::start(Kind::Nats);
+    let program = Program::serve(&["--to", nats.url(), "--secret", SECRET]);
+    program.ready().await;
+    let context = jetstream(nats.url()).await;
+    let mut stream = context.get_stream(STREAM).await.expect("the stream");
+    let created = stream.info().await.expect("its configuration").config.clone();
+    context.update_stream(Config { max_messages: 1, ..created }).await.expect("updated");
+    let deliver = async |id: &str| post(&program.url("videogen"), id, &body("file.playback_ready", "f1")).await.status;
+    assert_eq!(deliver("msg_0").await, 200);
+    for number in 1..=5 {
+        assert_eq!(deliver(&format!("msg_{number}")).await, 503);
+    }
+    let (status, page) = program.get("/readyz").await;
+    let shown = |page: &str| serde_json::from_str::<serde_json::Value>(page).expect("JSON")["destinations"].to_string();
+    assert_eq!(status, 200, "{page}");
+    assert!(shown(&page).contains(r#"{"reason":"full","state":"refusing"}"#), "{page}");
+    let gauges = async |name: &str, value: u8| {
+        let (_, page) = program.get("/metrics").await;
+        let line = |line: &str| line.starts_with(name) && line.ends_with(&format!("}} {value}"));
+        assert!(page.lines().any(line), "{name} is not {value}: {page}");
+    };
+    gauges("hookbridge_destination_refusing{", 1).await;
+    gauges("hookbridge_destination_up{", 1).await;
+    program.logged("confirms nothing");
+    assert_eq!(program.log().matches("confirms nothing").count(), 1);
+
+    stream.purge().await.expect("purged");
+    assert_eq!(deliver("msg_1").await, 200);
+    gauges("hookbridge_destination_refusing{", 0).await;
+    let (_, page) = program.get("/readyz").await;
+    assert!(shown(&page).contains(r#"{"state":"up"}"#), "{page}");
+    program.logged("confirms again");
 }
 
 /// The second publish of an id, on another connection, stores nothing.

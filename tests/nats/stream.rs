@@ -1,13 +1,15 @@
 //! The stream is created or extended, and never reduced.
 
 use async_nats::Request;
+use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use hookbridge::destination::Health;
 use hookbridge::destination::settings::Topology;
 use hookbridge::message::Outcome;
 use hookbridge::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::rig::{Log, STREAM, again, config, create_stream, down, open, opening, publish, ready, up};
+use crate::rig::{Log, STREAM, again, config, count, create_stream, down, open, opening, publish, ready, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
@@ -20,6 +22,12 @@ async fn config_of(url: &str) -> Value {
     let answer = client.send_request(subject, Request::new()).await.expect("an answer");
     let mut answer: Value = serde_json::from_slice(&answer.payload).expect("JSON");
     answer["config"].take()
+}
+
+/// Adds a consumer to the stream.
+async fn consume(context: &async_nats::jetstream::Context) {
+    let durable = pull::Config { durable_name: Some("worker".into()), ..pull::Config::default() };
+    context.create_consumer_on_stream(durable, STREAM).await.expect("a consumer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +84,8 @@ async fn stream_that_takes_every_topic_is_not_changed() {
         max_age: std::time::Duration::from_secs(600),
         ..config(&["file.>"])
     };
-    create_stream(nats.url(), config).await;
+    let context = create_stream(nats.url(), config).await;
+    consume(&context).await;
     let before = config_of(nats.url()).await;
     let destination = ready(nats.url(), &["file.ready", "file.*"]).await;
     assert_eq!(config_of(nats.url()).await, before);
@@ -152,10 +161,65 @@ async fn overlap_names_the_other_stream() {
         assert!(failure.detail.contains("OTHER") && failure.detail.contains("file.ready"), "{failure}");
     }
     assert_eq!(again(publish(&*destination, "file.ready", "msg_1").await), Reason::Topology);
+    // The stream takes the other topic.
+    assert_eq!(publish(&*destination, "free", "msg_1").await, Outcome::Confirmed);
+    assert_eq!(config_of(nats.url()).await["subjects"], json!(["free"]));
     // The destination recovers when the cause is removed.
     context.delete_stream("OTHER").await.expect("deleted");
     up(&*destination).await;
     assert_eq!(publish(&*destination, "file.ready", "msg_1").await, Outcome::Confirmed);
+}
+
+/// A wildcard that overlaps in part does not take its single topics with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn overlap_stays_alone_in_an_existing_stream() {
+    let nats = Broker::start(Kind::Nats);
+    let context = create_stream(nats.url(), Config { name: "OTHER".into(), ..config(&["file.mine"]) }).await;
+    context.create_stream(config(&["a"])).await.expect("a stream");
+    let destination = open(opening(&[nats.url()], &["a", "b", "file.*", "file.ready", "file.mine"]));
+    let failure = down(&*destination).await;
+    assert!(failure.detail.contains("OTHER already takes file.*; stream OTHER already takes file.mine"), "{failure}");
+    assert_eq!(config_of(nats.url()).await["subjects"], json!(["a", "b", "file.ready"]));
+    for topic in ["a", "b", "file.ready"] {
+        assert_eq!(publish(&*destination, topic, "msg_1").await, Outcome::Confirmed, "{topic}");
+    }
+    assert_eq!(again(publish(&*destination, "file.mine", "msg_1").await), Reason::Topology);
+}
+
+/// With retention interest and no consumer, the server confirms events and stores none.
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_without_a_consumer_takes_nothing_if_it_needs_one() {
+    for topology in [Topology::Ensure, Topology::Verify] {
+        let nats = Broker::start(Kind::Nats);
+        let interest = Config { retention: RetentionPolicy::Interest, ..config(&["a"]) };
+        let context = create_stream(nats.url(), interest).await;
+        let mut opening = opening(&[nats.url()], &["a"]);
+        opening.settings.topology = topology;
+        let destination = open(opening);
+        // The first publishes come before the stream was checked.
+        until("down", SOON, async || {
+            assert_ne!(publish(&*destination, "a", "msg_1").await, Outcome::Confirmed);
+            matches!(destination.health(), Health::Down(_)).then_some(())
+        })
+        .await;
+        for failure in [
+            down(&*destination).await,
+            destination.ensure().await.expect_err("there is no consumer"),
+            destination.probe().await.expect_err("there is no consumer"),
+        ] {
+            assert!(failure.reason == Reason::Topology && failure.detail.contains("no consumer"), "{failure}");
+        }
+        assert_eq!(again(publish(&*destination, "a", "msg_1").await), Reason::Topology);
+        consume(&context).await;
+        up(&*destination).await;
+        assert_eq!(publish(&*destination, "a", "msg_2").await, Outcome::Confirmed);
+        assert_eq!(count(&context).await, 1);
+        let report = destination.probe().await.expect("a report").join("\n");
+        assert!(report.contains("topic without a consumer"), "{report}");
+        context.delete_consumer_from_stream("worker", STREAM).await.expect("deleted");
+        assert!(down(&*destination).await.detail.contains("no consumer"));
+        assert_eq!(again(publish(&*destination, "a", "msg_3").await), Reason::Topology);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

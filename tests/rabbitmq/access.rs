@@ -75,6 +75,28 @@ async fn missing_permissions_refuse_only_what_needs_them() {
     assert_eq!(Admin::of(shared()).await.depth(&format!("{scope}.a")).await, 2);
 }
 
+/// A user, or a broker, that allows fewer channels than are needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn limit_of_channels_is_named() {
+    let scope = scope();
+    let user = format!("{scope}-user");
+    shared().tool(&["add_user", &user, "secret"]);
+    shared().tool(&["set_permissions", &user, ".*", ".*", ".*"]);
+    shared().tool(&["set_user_limits", &user, "{\"max-channels\": 4}"]);
+    let few = Broker::start_with(Kind::Rabbitmq, With { conf: "channel_max = 4\n", ..With::default() });
+    let limited_user = url(shared(), &user, "secret", "%2f");
+    for (url, reason) in [(&*limited_user, Reason::NotAuthorized), (few.url(), Reason::Topology)] {
+        let destination = open(opening(&[url], &scope, &["a"]));
+        down(&*destination, reason).await;
+        let Health::Down(failure) = destination.health() else { panic!("it came up") };
+        assert!(failure.detail.contains("raise the limit"), "{failure}");
+        let outcome = publish(&*destination, message(&format!("{scope}.a"), event("msg_1"))).await;
+        assert!(outcome.failure().is_some_and(|failure| failure.detail.contains("channels")), "{outcome:?}");
+    }
+    shared().tool(&["clear_user_limits", &user, "all"]);
+    up(&*open(opening(&[&limited_user], &scope, &["a"]))).await;
+}
+
 /// Of several addresses, the first that answers is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_addresses_are_skipped() {

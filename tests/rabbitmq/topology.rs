@@ -100,6 +100,44 @@ async fn existing_queues_are_used_unchanged() {
     }
 }
 
+/// Such queues confirm events and throw some of them away. The broker names only the first difference.
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_throw_events_away_are_reported() {
+    let scope = scope();
+    let admin = Admin::of(shared()).await;
+    let name = |queue: &str| format!("{scope}.{queue}");
+    let quorum = ("x-queue-type", text("quorum"));
+    let dead = ("x-dead-letter-exchange", text(&name("dead")));
+    let bytes = ("x-max-length-bytes", AMQPValue::LongLongInt(1 << 30));
+    let number = ("x-max-length", AMQPValue::LongInt(5));
+    let drop_head = ("x-overflow", text("drop-head"));
+    let reject = ("x-overflow", text("reject-publish"));
+    let ttl = ("x-message-ttl", AMQPValue::LongInt(1000));
+    admin.queue(&name("overflow"), &[quorum.clone(), dead.clone(), bytes.clone(), drop_head.clone()]).await;
+    admin.queue(&name("length"), &[quorum.clone(), dead.clone(), bytes.clone(), number.clone(), reject.clone()]).await;
+    admin.queue(&name("ttl"), &[quorum.clone(), dead.clone(), bytes.clone(), reject.clone(), ttl]).await;
+    admin
+        .queue(&name("bytes"), &[quorum.clone(), dead, reject, ("x-max-length-bytes", AMQPValue::LongInt(9999))])
+        .await;
+    admin.queue(&name("classic"), &[number.clone(), drop_head.clone()]).await;
+    admin.queue(&name("several"), &[quorum, number, drop_head]).await;
+    let expected = [
+        ("overflow", "a full queue throws away its oldest events"),
+        ("length", "beyond that, it throws away its oldest events"),
+        ("ttl", "events that are older are thrown away"),
+        ("bytes", "beyond that, it throws away its oldest events"),
+        ("classic", "throws away"),
+        ("several", "throws away"),
+    ];
+    let destination = open(opening(&[shared().url()], &scope, &expected.map(|(queue, _)| queue)));
+    up(&*destination).await;
+    let found = destination.probe().await.expect("the destination is up").join("\n");
+    for (queue, loss) in expected {
+        let start = format!("warning: queue {}: ", name(queue));
+        assert!(found.lines().any(|line| line.starts_with(&start) && line.contains(loss)), "{queue}: {found}");
+    }
+}
+
 /// An existing exchange of another type is used unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exchange_of_another_type_is_used_unchanged() {

@@ -1,5 +1,5 @@
 //! Keeps a usable producer until the destination is closed: reaches the cluster, checks the topics, replaces the producer
-//! after a fatal error.
+//! after a fatal error and when its TLS files have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use super::blocking;
 use super::cluster::{Cluster, Step};
-use super::connection::{admin_config, create_producer, oversize, producer_config};
+use super::connection::{Producer, admin_config, create_producer, oversize, producer_config};
 use super::context::{Context, Oversize};
 use super::in_flight::{ProducerSlot, discard, drain};
+use super::tls_files::TlsFiles;
 use super::topology::admin::{TopicAdmin, no_answer};
 use super::topology::{CheckedTopics, Wanted};
 use crate::destination::Opening;
@@ -29,6 +30,8 @@ const ANSWER: Duration = Duration::from_secs(3);
 const LAST_REPORTS: Duration = Duration::from_secs(5);
 /// Shortest time between two checks of the topics.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of the checks whether TLS files have changed.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
 /// A producer that failed only after this time was usable before.
 const USABLE: Duration = Duration::from_secs(60);
 
@@ -40,12 +43,13 @@ const REPLACE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Durati
 pub(super) struct ProducerSupervisor {
     pub(super) cluster: Arc<Cluster>,
     pub(super) slot: ProducerSlot,
-    /// Failed producers that have not reported all their messages.
+    /// Producers that were replaced and have not reported all their messages.
     pub(super) ending: TaskTracker,
     wanted: Wanted,
     producer_config: ClientConfig,
     admin_config: ClientConfig,
     oversize: Oversize,
+    files: TlsFiles,
 }
 
 impl ProducerSupervisor {
@@ -54,6 +58,8 @@ impl ProducerSupervisor {
         let (settings, wanted) = (&opening.settings, Wanted::new(opening));
         let cluster = Arc::new(Cluster::new(Status::new(&settings.name, &opening.metrics), &wanted.topics));
         let (producer_config, oversize) = (producer_config(opening), oversize(&settings.properties));
+        let files = TlsFiles::of(&producer_config);
+        files.note();
         let producer = create_producer(&producer_config, Context::new(Arc::clone(&cluster), oversize))?;
         Ok(ProducerSupervisor {
             cluster,
@@ -63,6 +69,7 @@ impl ProducerSupervisor {
             producer_config,
             admin_config: admin_config(settings),
             oversize,
+            files,
         })
     }
 
@@ -70,14 +77,22 @@ impl ProducerSupervisor {
     pub(super) async fn run(self: Arc<Self>) {
         let (mut failures, mut last_check) = (0_u32, None);
         let mut replacement = Replacement { last: None, backoff: REPLACE_BACKOFF };
+        let mut files_checked = Instant::now();
         loop {
+            if !self.files.is_empty() && files_checked.elapsed() >= FILES_INTERVAL {
+                self.renew_producer().await;
+                files_checked = Instant::now();
+            }
             let (done, backoff) = match self.cluster.next_step() {
                 Step::InspectProducer => {
                     self.cluster.producer_inspected(self.slot.fatal_error());
                     continue;
                 }
                 Step::WaitForChange => {
-                    self.cluster.changed().await;
+                    tokio::select! {
+                        () = self.cluster.changed() => {}
+                        () = tokio::time::sleep(FILES_INTERVAL), if !self.files.is_empty() => {}
+                    }
                     continue;
                 }
                 Step::ReplaceProducer => (self.replace_producer(&mut replacement).await, REACH_BACKOFF),
@@ -147,30 +162,63 @@ impl ProducerSupervisor {
 
     /// Waits for the messages of a failed producer, and puts a new one in its place.
     async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> bool {
-        if let Some(old) = self.slot.take() {
-            let (metrics, label) = self.cluster.status().metrics();
-            metrics.kafka_replaced.get_or_create(label).inc();
-            let ending = self.ending.token();
-            let drained = blocking::spawn(move || {
-                let left = drain(&old, LAST_REPORTS, false);
-                drop(ending);
-                // All its messages have outcomes. Its threads may take longer to end.
-                discard(Some(old));
-                left
-            });
-            let left = drained.await.unwrap_or_default();
+        if let Some(left) = self.retire_producer().await {
             let Failure { reason, detail } = self.cluster.cause().unwrap_or_else(|| Reason::ConnectionLost.into());
             let destination = self.cluster.status().name();
             tracing::warn!(%destination, %reason, %detail, left, "producer failed and is replaced");
             replacement.pause().await;
         }
-        let (this, context) = (Arc::clone(self), Context::new(Arc::clone(&self.cluster), self.oversize));
-        let created = blocking::spawn(move || create_producer(&this.producer_config, context));
+        let this = Arc::clone(self);
+        let created = blocking::spawn(move || {
+            this.files.note();
+            this.create_producer()
+        });
         let created = created.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
         let replaced = created.map(|new| discard(self.slot.put(new)));
         let done = replaced.is_ok();
         self.cluster.producer_replaced(replaced);
         done
+    }
+
+    /// Replaces the producer if its TLS files have changed. While the new files cannot be used, for example because only
+    /// one of certificate and key is written, the producer stays.
+    async fn renew_producer(self: &Arc<Self>) {
+        let this = Arc::clone(self);
+        let created = blocking::spawn(move || this.files.note().then(|| this.create_producer()));
+        let destination = self.cluster.status().name();
+        match created.await.ok().flatten() {
+            None => {}
+            Some(Err(Failure { reason, detail })) => {
+                tracing::warn!(%destination, %reason, %detail, "TLS files have changed and cannot be used");
+            }
+            Some(Ok(new)) => {
+                let left = self.retire_producer().await;
+                discard(self.slot.put(new));
+                tracing::info!(%destination, left, "TLS files have changed: the producer is replaced");
+            }
+        }
+    }
+
+    /// Reads TLS files, so it blocks.
+    fn create_producer(&self) -> Result<Producer, Failure> {
+        create_producer(&self.producer_config, Context::new(Arc::clone(&self.cluster), self.oversize))
+    }
+
+    /// Takes the producer out and waits for the reports of its messages. Returns the number of messages without one; `None`
+    /// if there is no producer.
+    async fn retire_producer(&self) -> Option<usize> {
+        let old = self.slot.take()?;
+        let (metrics, label) = self.cluster.status().metrics();
+        metrics.kafka_replaced.get_or_create(label).inc();
+        let ending = self.ending.token();
+        let drained = blocking::spawn(move || {
+            let left = drain(&old, LAST_REPORTS, false);
+            drop(ending);
+            // All its messages have outcomes. Its threads may take longer to end.
+            discard(Some(old));
+            left
+        });
+        Some(drained.await.unwrap_or_default())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Topics: what the destination needs, compared to what exists. Pure; the requests to the cluster are in [`admin`].
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use super::cluster::TopicLimits;
 use super::connection::largest_message;
@@ -10,6 +11,11 @@ use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
 
 pub(super) mod admin;
+
+/// A topic that keeps events for less gets a warning: workers that are down for an hour lose events.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(2 * 3600);
+/// A topic whose partitions keep fewer bytes gets a warning.
+const SMALLEST_RETENTION: u64 = 1 << 30;
 
 /// Topics that a failure names, at most.
 const MOST_NAMES: usize = 5;
@@ -42,6 +48,12 @@ struct ExistingTopic {
     limit: Option<usize>,
     min_insync: Option<usize>,
     unclean_election: Option<bool>,
+    /// `cleanup.policy` contains `compact`.
+    compacted: Option<bool>,
+    /// `retention.ms`, if the topic deletes by age.
+    retention: Option<Duration>,
+    /// `retention.bytes` of a partition, if the topic deletes by size.
+    retention_bytes: Option<u64>,
 }
 
 /// Result of a check.
@@ -97,6 +109,23 @@ impl Wanted {
 }
 
 impl ExistingTopic {
+    /// Takes the topic's settings from what `value` returns for their names.
+    fn read_settings<'a>(&mut self, value: impl Fn(&str) -> Option<&'a str>) {
+        fn number<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
+            text.and_then(|text| text.parse().ok())
+        }
+        self.limit = number(value("max.message.bytes"));
+        self.min_insync = number(value("min.insync.replicas"));
+        self.unclean_election = number(value("unclean.leader.election.enable"));
+        let policy = value("cleanup.policy");
+        let has = |word: &str| policy.map(|policy| policy.split(',').any(|one| one.trim() == word));
+        self.compacted = has("compact");
+        // -1 stands for no limit.
+        let deletes = has("delete") == Some(true);
+        self.retention = number(value("retention.ms")).filter(|_| deletes).map(Duration::from_millis);
+        self.retention_bytes = number(value("retention.bytes")).filter(|_| deletes);
+    }
+
     fn line(&self) -> String {
         let min_insync = self.min_insync.map_or("unknown".to_owned(), |count| count.to_string());
         let (partitions, replicas) = (self.partitions, self.replicas);
@@ -124,6 +153,24 @@ impl ExistingTopic {
         if self.unclean_election == Some(true) {
             warnings
                 .push("unclean.leader.election.enable is set: confirmed events may be lost with a leader".to_owned());
+        }
+        if self.compacted == Some(true) {
+            warnings.push(
+                "cleanup.policy is compact: only the last event of each key is kept, earlier ones are thrown away"
+                    .to_owned(),
+            );
+        }
+        if let Some(kept) = self.retention.filter(|kept| *kept < SHORTEST_RETENTION) {
+            let milliseconds = kept.as_millis();
+            warnings.push(format!(
+                "retention.ms is {milliseconds}: events that were not consumed {} s after they arrived are thrown away",
+                kept.as_secs()
+            ));
+        }
+        if let Some(bytes) = self.retention_bytes.filter(|bytes| *bytes < SMALLEST_RETENTION) {
+            warnings.push(format!(
+                "retention.bytes is {bytes}: a partition throws away its oldest events beyond that, consumed or not"
+            ));
         }
         if self.partitions > 0 && usize::try_from(wanted.partitions) != Ok(self.partitions) {
             let (exist, set) = (self.partitions, wanted.partitions);
@@ -171,6 +218,9 @@ mod tests {
             limit: Some(1000),
             min_insync: Some(2),
             unclean_election: Some(false),
+            compacted: Some(false),
+            retention: None,
+            retention_bytes: None,
         }
     }
 
@@ -200,6 +250,14 @@ mod tests {
             (ExistingTopic { min_insync: Some(1), ..safe() }, Some("min.insync.replicas is 1 with 3")),
             (ExistingTopic { limit: Some(999), ..safe() }, Some("max.message.bytes is 999")),
             (ExistingTopic { unclean_election: Some(true), ..safe() }, Some("unclean.leader.election.enable")),
+            (ExistingTopic { compacted: Some(true), ..safe() }, Some("cleanup.policy is compact: only the last event")),
+            (ExistingTopic { retention: Some(SHORTEST_RETENTION), ..safe() }, None),
+            (
+                ExistingTopic { retention: Some(Duration::from_secs(60)), ..safe() },
+                Some("retention.ms is 60000: events that were not consumed 60 s"),
+            ),
+            (ExistingTopic { retention_bytes: Some(SMALLEST_RETENTION), ..safe() }, None),
+            (ExistingTopic { retention_bytes: Some(4096), ..safe() }, Some("retention.bytes is 4096: a partition")),
             (ExistingTopic { partitions: 3, ..safe() }, Some("it has 3 partition(s), and the setting is 12")),
             (ExistingTopic { limit: Some(1000), ..ExistingTopic::default() }, None), // created a moment ago
         ] {
@@ -208,6 +266,24 @@ mod tests {
             assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
             assert!(expected.is_none_or(|expected| warnings[0].starts_with(&expected)), "{warnings:?}");
         }
+    }
+
+    #[test]
+    fn settings_are_read_from_the_brokers_words() {
+        let read = |policy, milliseconds, bytes| {
+            let mut topic = ExistingTopic::default();
+            topic.read_settings(|name| match name {
+                "cleanup.policy" => Some(policy),
+                "retention.ms" => Some(milliseconds),
+                "retention.bytes" => Some(bytes),
+                _ => None,
+            });
+            (topic.compacted, topic.retention.map(|kept| kept.as_secs()), topic.retention_bytes)
+        };
+        assert_eq!(read("delete", "60000", "5"), (Some(false), Some(60), Some(5)));
+        assert_eq!(read("delete", "-1", "-1"), (Some(false), None, None));
+        assert_eq!(read("compact", "60000", "5"), (Some(true), None, None), "it deletes nothing by age or size");
+        assert_eq!(read("compact,delete", "60000", "5"), (Some(true), Some(60), Some(5)));
     }
 
     #[test]

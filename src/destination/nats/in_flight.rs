@@ -40,6 +40,8 @@ struct Publishes {
     connection: Option<u64>,
     /// The failure that refuses publishes while there is no connection.
     down: Failure,
+    /// The failure that refuses publishes because of the stream.
+    unfit: Option<Failure>,
     /// The failure that refuses publishes after [`close`](PublishTable::close).
     closed: Option<Failure>,
     /// The size of the largest message that was sent and left the table without an answer. The client library may still
@@ -86,6 +88,7 @@ impl PublishTable {
             queue: VecDeque::new(),
             connection: None,
             down: Reason::Unreachable.into(),
+            unfit: None,
             closed: None,
             unanswered: 0,
             timed_out: false,
@@ -296,6 +299,6 @@ impl Publishes {
         if self.closed.is_some() {
             return self.closed.clone();
         }
-        self.connection.is_none().then(|| self.down.clone())
+        if self.connection.is_none() { Some(self.down.clone()) } else { self.unfit.clone() }
     }
 }

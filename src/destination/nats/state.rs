@@ -23,9 +23,12 @@ pub(super) struct NatsState {
 
 impl NatsState {
     pub(super) fn new(opening: &Opening) -> Self {
+        let publishes = PublishTable::new(opening.publish_timeout);
+        // The stream might confirm events and throw them away.
+        publishes.checked(Some(Failure::new(Reason::Unreachable, "the stream was not checked yet")));
         NatsState {
             status: Status::new(&opening.settings.name, &opening.metrics),
-            publishes: PublishTable::new(opening.publish_timeout),
+            publishes,
             wanted: Wanted::new(opening),
             recheck: Notify::new(),
             stop: CancellationToken::new(),
@@ -60,12 +63,14 @@ pub(super) mod tests {
 
     /// The state of a destination without background tasks.
     pub(in crate::destination::nats) fn state() -> Arc<NatsState> {
-        Arc::new(NatsState::new(&Opening {
+        let state = NatsState::new(&Opening {
             settings: DestinationSettings::new("nats", BrokerUrl::Nats(Vec::new())),
             topics: vec!["a".into()],
             publish_timeout: Duration::from_secs(60),
             body_limit: 1,
             metrics: Arc::default(),
-        }))
+        });
+        state.publishes.checked(None);
+        Arc::new(state)
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::connection::{Access, BACKOFF, Connection};
 use super::session;
 use super::state::NatsState;
-use super::topology::stream;
+use super::topology::retention::Retention;
+use super::topology::stream::{self, EnsuredStream};
 use crate::destination::keeper;
 use crate::destination::status::State;
 use crate::message::Outcome;
@@ -19,6 +20,8 @@ use crate::reason::Reason;
 
 /// After a connection that lasted this long, the back-off starts again with its first pause.
 const STABLE: Duration = Duration::from_secs(5);
+/// How often a stream is checked that keeps messages only while it has a consumer.
+const CHECK_CONSUMERS: Duration = Duration::from_secs(2);
 
 /// Starts the background tasks.
 pub(super) fn start(access: Access, state: &Arc<NatsState>) {
@@ -60,7 +63,7 @@ async fn keep_connected(access: Access, state: Arc<NatsState>) {
 /// the stream may have been deleted, or another replica, which added its own topics at the same time, removed ours.
 async fn keep_topology(state: Arc<NatsState>) {
     let mut changes = state.status.subscribe();
-    let mut attempt = 0_u32;
+    let (mut attempt, mut retention) = (0_u32, Retention::Keeps);
     loop {
         let current = changes.borrow_and_update().connection.clone();
         let Some(connection) = current else {
@@ -70,21 +73,31 @@ async fn keep_topology(state: Arc<NatsState>) {
             }
             continue;
         };
-        let found = stream::ensure(&state.wanted, &connection).await;
+        let ensured = stream::ensure(&state.wanted, &connection).await;
         let lost = |now: &State<Connection>| !Connection::is_current(connection.number, now);
         if lost(&changes.borrow()) {
             // The result says nothing about the next connection.
             continue;
         }
         attempt = attempt.saturating_add(1);
-        let fits = found.is_ok();
-        match found {
-            Ok(found) => {
+        let fits = ensured.and_then(|EnsuredStream { found, retention: now }| {
+            // After a failed request, what was known of the stream stays.
+            retention = now;
+            state.status.warn(&found.warnings);
+            found.fits()
+        });
+        // First, so that publishes are refused when the status says that the destination is down.
+        state.publishes.checked(retention.discards());
+        let fits = fits.map_or_else(
+            |failure| {
+                state.status.down(failure);
+                false
+            },
+            |()| {
                 state.status.up();
-                state.status.warn(&found.warnings);
-            }
-            Err(failure) => state.status.down(failure),
-        }
+                true
+            },
+        );
         tokio::select! {
             () = sleep(BACKOFF.after(attempt)) => {}
             _ = changes.wait_for(lost) => continue,
@@ -92,6 +105,7 @@ async fn keep_topology(state: Arc<NatsState>) {
         if fits {
             tokio::select! {
                 () = state.recheck.notified() => attempt = 1,
+                () = sleep(CHECK_CONSUMERS), if retention == Retention::KeepsForConsumers => attempt = 1,
                 _ = changes.wait_for(lost) => {}
             }
         }

@@ -10,8 +10,10 @@ use crate::destination::Opening;
 use crate::destination::found::Found;
 use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
+use retention::Retention;
 use size::WINDOW;
 
+pub(super) mod retention;
 mod size;
 pub(super) mod stream;
 mod subjects;
@@ -47,7 +49,14 @@ impl Wanted {
 
     /// The topics that the stream does not take. `stream` is its description, `None` if it does not exist.
     fn missing(&self, stream: Option<&Value>) -> Vec<String> {
-        subjects::missing(&stream.map(subjects_of).unwrap_or_default(), &self.topics)
+        self.missing_except(stream, &[])
+    }
+
+    /// Likewise, without the topics that other streams take.
+    fn missing_except(&self, stream: Option<&Value>, except: &[(String, String)]) -> Vec<String> {
+        let wanted = |topic: &&String| !except.iter().any(|(other, _)| other == *topic);
+        let topics: Vec<String> = self.topics.iter().filter(wanted).cloned().collect();
+        subjects::missing(&stream.map(subjects_of).unwrap_or_default(), &topics)
     }
 
     /// Compares a server and its stream to what the destination needs. What can still be created is no problem.
@@ -82,6 +91,7 @@ impl Wanted {
                 found.problems.push(problem(format!("stream {name} has {key} set: {why}")));
             }
         }
+        found.problems.extend(Retention::of(name, stream).discards());
         found.lines.push(format!("stream {name}: {} messages", stream["state"]["messages"]));
         let missing = self.missing(Some(stream)).join(", ");
         if !missing.is_empty() && self.create {
@@ -119,6 +129,9 @@ fn warnings(config: &Value, largest: u64, replicas: bool) -> Vec<String> {
     if text("retention") != "limits" {
         let retention = text("retention");
         found.push(format!("retention {retention}: a retry of an event that was consumed is stored again"));
+    }
+    if text("retention") == "interest" {
+        found.push("retention interest: confirmed events of a topic without a consumer are thrown away".into());
     }
     if replicas && config["num_replicas"].as_u64().unwrap_or(1) < 2 {
         found.push("one replica: messages that its server has not synced are lost with it".into());
@@ -189,6 +202,24 @@ mod tests {
                     assert!(!problem.is_empty() && failure.detail.contains(problem), "{failure}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn stream_that_discards_is_a_problem_in_both_modes() {
+        let mut interest = stream(&["a", "b"]);
+        interest["config"]["retention"] = "interest".into();
+        for create in [true, false] {
+            let mut problems = |consumers: u64| {
+                interest["state"]["consumer_count"] = consumers.into();
+                let found = wanted(create).compare(&server(1 << 20), Some(&interest), true);
+                assert_eq!(found.warnings.len(), 2, "{:?}", found.warnings);
+                found.problems
+            };
+            let found = problems(0);
+            assert!(found.len() == 1 && found[0].reason == Reason::Topology, "{found:?}");
+            assert!(found[0].detail.contains("no consumer"), "{found:?}");
+            assert_eq!(problems(1), []);
         }
     }
 

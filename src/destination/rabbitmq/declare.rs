@@ -7,6 +7,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, ErrorKind, ExchangeKind};
 
 use super::connection::AmqpConnection;
+use super::difference::consequence;
 use super::message::short;
 use super::outcome::failure;
 use crate::reason::{Failure, Reason};
@@ -83,7 +84,7 @@ impl<'a> Declarer<'a> {
             Presence::Missing(refused) | Presence::Refused(refused) => match self.check(item).await? {
                 // It exists, and the user may not create it.
                 Presence::Exists { line, warnings } if refused.reason == Reason::NotAuthorized => (line, warnings),
-                Presence::Exists { line, .. } => (line, vec![format!("{}; it is used unchanged", refused.detail)]),
+                Presence::Exists { line, .. } => (line, vec![used_unchanged(item, &refused)]),
                 Presence::Missing(_) | Presence::Refused(_) => return Ok(Presence::Refused(refused)),
             },
         };
@@ -168,6 +169,16 @@ impl<'a> Declarer<'a> {
         self.channel = Some(channel.clone());
         Ok(channel)
     }
+}
+
+/// The warning about an item that exists and differs.
+fn used_unchanged(item: &TopologyItem, refused: &Failure) -> String {
+    let loss = match item {
+        TopologyItem::Exchange(_) => "",
+        TopologyItem::Queue { .. } => consequence(&refused.detail),
+    };
+    let separator = if loss.is_empty() { "" } else { ": " };
+    format!("{}; it is used unchanged{separator}{loss}", refused.detail)
 }
 
 fn too_long(what: impl fmt::Display) -> Presence {

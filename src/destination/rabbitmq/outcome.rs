@@ -129,6 +129,10 @@ fn size_limit(text: &str) -> Option<usize> {
     limit.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// What to do about a limit of channels.
+const RAISE_CHANNELS: &str =
+    ": the broker limits the channels of this connection or user, and hookbridge needs several: raise the limit";
+
 /// What an error of lapin means for the destination as a whole.
 pub(super) fn failure(error: &lapin::Error) -> Failure {
     match error.kind() {
@@ -138,7 +142,14 @@ pub(super) fn failure(error: &lapin::Error) -> Failure {
                 404..=406 => Reason::Topology,
                 _ => Reason::Unreachable,
             };
-            Failure::new(reason, error.get_message().to_string())
+            let text = error.get_message().as_str();
+            // "number of channels opened for user 'u' has reached the maximum allowed user limit of (4)"
+            let hint = if text.contains("number of channels") { RAISE_CHANNELS } else { "" };
+            Failure::new(reason, format!("{text}{hint}"))
+        }
+        // The broker's `channel_max`, which it announces at the start of the connection.
+        ErrorKind::ChannelsLimitReached => {
+            Failure::new(Reason::Topology, format!("the broker allows too few channels{RAISE_CHANNELS}"))
         }
         ErrorKind::AuthProviderError(_) => Failure::new(Reason::NotAuthorized, error.to_string()),
         _ => Failure::new(Reason::Unreachable, error.to_string()),

@@ -119,10 +119,7 @@ impl TopicAdmin {
         // The results have the order of the request.
         for (topic, result) in topics.values_mut().zip(results) {
             let Ok(resource) = result else { continue };
-            let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
-            topic.limit = value("max.message.bytes").and_then(|value| value.parse().ok());
-            topic.min_insync = value("min.insync.replicas").and_then(|value| value.parse().ok());
-            topic.unclean_election = value("unclean.leader.election.enable").and_then(|value| value.parse().ok());
+            topic.read_settings(|name| resource.get(name).and_then(|entry| entry.value.as_deref()));
         }
     }
 

@@ -1,10 +1,21 @@
-//! Refusals of the server that do not name the publish: they apply to the connection.
+//! Refusals that do not name the publish: they apply to the stream or to the connection.
 
-use super::{MAX_CONFIRMED, PublishTable, SendStage};
+use super::{MAX_CONFIRMED, OpenPublish, PublishTable, SendStage};
 use crate::message::Outcome;
 use crate::reason::Failure;
 
 impl PublishTable {
+    /// The stream was checked. `unfit`: why nothing may be published to it. What is queued is refused too.
+    pub(in crate::destination::nats) fn checked(&self, unfit: Option<Failure>) {
+        let mut publishes = self.publishes.lock();
+        if let Some(failure) = &unfit {
+            let queued = |publish: &OpenPublish| matches!(publish.stage, SendStage::Queued(_));
+            self.resolve_where(&mut publishes, |publish| queued(publish).then(|| Outcome::Again(failure.clone())));
+            publishes.queue.clear();
+        }
+        publishes.unfit = unfit;
+    }
+
     /// The server refused a publish to this subject. It does not say which publish, but it refuses all from now on. If
     /// it took one on this connection before, confirms of others may still arrive.
     pub(in crate::destination::nats) fn denied(&self, subject: &str, failure: &Failure) {

@@ -157,3 +157,17 @@ async fn closed_table_refuses_publishes_and_finishes_the_others() {
     });
     assert_eq!(ended(outcome).await, ("confirmed", None));
 }
+
+#[tokio::test]
+async fn unfit_stream_refuses_what_is_queued_and_what_follows() {
+    let table = connected(LONG);
+    let (sent, token) = send(&table, 0).await;
+    let queued = table.submit(message("a")).unwrap();
+    table.checked(Some(Reason::Topology.into()));
+    assert_eq!(ended(queued).await, ("again", Some(Reason::Topology)));
+    assert_eq!(table.submit(message("a")).unwrap_err().reason, Reason::Topology);
+    table.resolve(token, Outcome::Confirmed);
+    assert_eq!(ended(sent).await, ("confirmed", None));
+    table.checked(None);
+    assert!(table.submit(message("a")).is_ok());
+}

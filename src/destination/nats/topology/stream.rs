@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::retention::Retention;
 use super::size::StreamSize;
 use super::{Wanted, subjects, subjects_of};
 use crate::destination::found::Found;
@@ -16,35 +17,59 @@ const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often a stream that others change at the same time is read again.
 const ROUNDS: usize = 8;
 
-/// Creates the stream or adds the missing subjects, unless they are only checked. What it returns has no problems.
+/// The stream after [`ensure`].
+pub(in crate::destination::nats) struct EnsuredStream {
+    pub(in crate::destination::nats) found: Found,
+    pub(in crate::destination::nats) retention: Retention,
+}
+
+/// A topic that another stream takes, and the name of that stream.
+type Overlap = (String, String);
+
+/// Creates the stream or adds the missing subjects, unless they are only checked. A topic of another stream is a
+/// problem; the stream still takes all other topics.
 ///
 /// # Errors
-/// The first problem, or the failure of a request.
-pub(in crate::destination::nats) async fn ensure(wanted: &Wanted, connection: &Connection) -> Result<Found, Failure> {
+/// There is no stream, or a request failed.
+pub(in crate::destination::nats) async fn ensure(
+    wanted: &Wanted,
+    connection: &Connection,
+) -> Result<EnsuredStream, Failure> {
     let name = &wanted.stream;
+    let mut overlaps: Vec<Overlap> = Vec::new();
     // Another replica may change the stream between the read and the write, and the API has no compare-and-set: so the
     // stream is read again after each change.
     for _ in 0..ROUNDS {
         let server = connection.client.server_info();
         let stream = info(connection, name).await?;
         // Without a cluster there can be no replicas.
-        let found = wanted.compare(&server, stream.as_ref(), server.cluster.is_some());
-        found.fits()?;
-        let missing = wanted.missing(stream.as_ref());
+        let mut found = wanted.compare(&server, stream.as_ref(), server.cluster.is_some());
+        let missing = wanted.missing_except(stream.as_ref(), &overlaps);
+        let retention = stream.as_ref().map_or(Retention::Keeps, |stream| Retention::of(name, stream));
+        // A consumer of a topic can be created only when the stream takes the topic: subjects are added even to a stream
+        // that lacks consumers.
+        let unfit = found.problems.iter().any(|problem| Some(problem) != retention.discards().as_ref());
+        let done = missing.is_empty() || unfit;
+        found.problems.extend(overlapping(&overlaps));
         let changed = match stream {
-            None => create(wanted, connection).await,
-            Some(_) if missing.is_empty() => return Ok(found),
+            Some(_) if done => return Ok(EnsuredStream { found, retention }),
+            None if done => return Err(found.fits().err().unwrap_or(Reason::Topology.into())),
+            None => create(wanted, connection, &missing).await,
             Some(stream) => add(wanted, connection, stream, &missing).await,
         };
         match changed {
             Ok(()) => {}
             // Another replica has created it, with slightly different settings.
             Err(error) if error.code() == 10058 => {}
+            Err(error) if error.code() == 10065 => match other_streams(connection, name, &missing).await {
+                others if others.is_empty() => return Err(error.into()),
+                others => overlaps.extend(others),
+            },
             Err(error) if error.denied() => {
                 let why = format!("stream {name} does not take every topic, and this user may not create or change it");
                 return Err(Failure::new(Reason::NotAuthorized, why));
             }
-            Err(error) => return Err(explain(wanted, connection, error).await),
+            Err(error) => return Err(error.into()),
         }
     }
     Err(Failure::new(Reason::Topology, format!("other clients keep changing stream {name}")))
@@ -53,13 +78,14 @@ pub(in crate::destination::nats) async fn ensure(wanted: &Wanted, connection: &C
 /// Reads the server and the stream, and changes nothing.
 ///
 /// # Errors
-/// Another stream takes a topic, or a request failed.
+/// A request failed.
 pub(in crate::destination::nats) async fn check(wanted: &Wanted, connection: &Connection) -> Result<Found, Failure> {
     let stream = info(connection, &wanted.stream).await?;
-    for topic in wanted.missing(stream.as_ref()) {
-        check_overlap(connection, &wanted.stream, &topic).await?;
-    }
-    Ok(wanted.compare(&connection.client.server_info(), stream.as_ref(), true))
+    let missing = wanted.missing(stream.as_ref());
+    let overlaps = other_streams(connection, &wanted.stream, &missing).await;
+    let mut found = wanted.compare(&connection.client.server_info(), stream.as_ref(), true);
+    found.problems.splice(..0, overlapping(&overlaps));
+    Ok(found)
 }
 
 /// The stream's description; `None` if it does not exist.
@@ -76,14 +102,14 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// Creates the stream with the best settings that the server allows.
-async fn create(wanted: &Wanted, connection: &Connection) -> Result<(), RequestError> {
+async fn create(wanted: &Wanted, connection: &Connection, subjects: &[String]) -> Result<(), RequestError> {
     let name = &wanted.stream;
     let recommended = StreamSize::recommended(connection.client.server_info().cluster.is_some());
     let mut size = recommended;
     loop {
         let config = json!({
             "name": name,
-            "subjects": wanted.missing(None),
+            "subjects": subjects,
             "storage": "file",
             "retention": "limits",
             "discard": "new",
@@ -133,23 +159,18 @@ async fn add(
     Ok(())
 }
 
-/// The error as a failure. If subjects overlap, it names the stream that takes the topic.
-async fn explain(wanted: &Wanted, connection: &Connection, error: RequestError) -> Failure {
-    if error.code() == 10065 {
-        for topic in &wanted.topics {
-            if let Err(failure) = check_overlap(connection, &wanted.stream, topic).await {
-                return failure;
-            }
-        }
+/// The topics that another stream takes, in full or in part. Empty if the user may not list streams.
+async fn other_streams(connection: &Connection, name: &str, topics: &[String]) -> Vec<Overlap> {
+    let mut overlaps = Vec::new();
+    for topic in topics {
+        let streams = streams_of(connection, topic).await.unwrap_or_default();
+        overlaps.extend(streams.into_iter().find(|other| other != name).map(|other| (topic.clone(), other)));
     }
-    error.into()
+    overlaps
 }
 
-/// Fails if another stream takes the topic, or a part of it.
-async fn check_overlap(connection: &Connection, name: &str, topic: &str) -> Result<(), Failure> {
-    let Ok(streams) = streams_of(connection, topic).await else { return Ok(()) };
-    match streams.iter().find(|other| *other != name) {
-        Some(other) => Err(Failure::new(Reason::Topology, format!("stream {other} already takes {topic}"))),
-        None => Ok(()),
-    }
+/// The problem of topics that other streams take.
+fn overlapping(overlaps: &[Overlap]) -> Option<Failure> {
+    let each: Vec<_> = overlaps.iter().map(|(topic, other)| format!("stream {other} already takes {topic}")).collect();
+    (!each.is_empty()).then(|| Failure::new(Reason::Topology, each.join("; ")))
 }
