@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use lapin::uri::{AMQPUri, SASLMechanism};
+use amq_protocol_uri::{AMQPUri, SASLMechanism};
 
 use super::mistake::{hint, quoted_name};
 use crate::destination::settings::BrokerUrl;

@@ -14,6 +14,7 @@ mod library {
     pub mod reason;
     pub mod route;
     pub mod secret;
+    pub mod settings_file;
     pub mod signature;
     pub mod source;
     pub mod template;
@@ -34,4 +35,20 @@ pub mod admission {
 pub mod destination {
     #[allow(dead_code, reason = "the rest of the library uses it")]
     pub mod settings;
+
+    /// In the place of the library's module, which asks the clients of the brokers.
+    pub mod precheck {
+        use std::time::Duration;
+
+        use super::settings::{DestinationSettings, SettingFault};
+        use crate::secret::Secret;
+
+        pub fn faults(_: &DestinationSettings, _: usize, _: Duration) -> Vec<SettingFault> {
+            Vec::new()
+        }
+
+        pub fn property_fault(_: &str, _: &Secret) -> Option<&'static str> {
+            None
+        }
+    }
 }
