@@ -1,4 +1,4 @@
-//! The ledger on this machine's disk: facts in the [`store`](crate::store) of the data directory.
+//! The ledger on this machine's disk: facts in the [`store`] of the data directory.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -147,7 +147,7 @@ pub(super) fn open<T>(
 /// Whether the store could be opened in a directory, and how; changes nothing but an absent directory, which is created.
 ///
 /// # Errors
-/// What [`open`] would report.
+/// What `open` would report.
 pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failure> {
     let path = directory.join(schema.file);
     let named = |error: &dyn Display| failure(&path.display().to_string(), error);
