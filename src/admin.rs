@@ -1,6 +1,7 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
+use crate::telemetry::logs::lines_lost;
 use crate::vitals::Vitals;
 
 /// The routes of the listener.
@@ -55,6 +57,7 @@ fn shown(handle: &Handle) -> Value {
 }
 
 async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+    vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
     vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], vitals.metrics.page())

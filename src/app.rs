@@ -25,6 +25,7 @@ use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::throttle::Throttle;
 use crate::vitals::Vitals;
 
 /// The part of the shutdown time that is reserved for closing destinations.
@@ -74,6 +75,7 @@ impl App {
             courier: Arc::clone(&vitals.courier),
             routes: settings.routes,
             metrics: Arc::clone(&vitals.metrics),
+            claim_failures: Throttle::default(),
         });
         let ingress = Ingress::new(
             pipeline,

@@ -40,8 +40,17 @@ pub struct Courier {
     /// The destination that takes dead letters if the ledger keeps none.
     dead_letters_to: Option<Arc<str>>,
     metrics: Arc<Metrics>,
-    /// An outage refuses every publish: not each refusal is logged.
-    refusals: Throttle<(Option<Arc<str>>, Reason)>,
+    /// In an outage, every delivery fails: not each failure is logged.
+    lines: Throttle<(Line, Option<Arc<str>>, Reason)>,
+}
+
+/// What a log line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    NotConfirmed,
+    DeadLetter,
+    LetterNotConfirmed,
+    NotRecorded,
 }
 
 /// A delivery that is claimed and planned.
@@ -60,7 +69,7 @@ pub struct Job {
     pub body_hash: u32,
 }
 
-/// OpenPublishes in progress. Dropping it does not stop them: their outcomes are then lost.
+/// Publishes in progress. Dropping this does not stop them: their outcomes are then lost.
 type OpenPublishes = FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>;
 
 impl Courier {
@@ -72,7 +81,7 @@ impl Courier {
         metrics: Arc<Metrics>,
     ) -> Self {
         let destinations = destinations.into_iter().map(|handle| (Arc::clone(handle.name()), handle)).collect();
-        Courier { destinations, ledger, dead_letters_to, metrics, refusals: Throttle::default() }
+        Courier { destinations, ledger, dead_letters_to, metrics, lines: Throttle::default() }
     }
 
     /// Every destination.
@@ -80,7 +89,7 @@ impl Courier {
         self.destinations.values()
     }
 
-    /// OpenPublishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
+    /// Publishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
     ///
     /// # Errors
     /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
@@ -143,18 +152,16 @@ impl Courier {
         let word = outcome.word();
         match outcome {
             Outcome::Confirmed => Ok(Fact::Confirmed(target)),
-            Outcome::Again(failure) => {
-                if let Some(suppressed) = self.refusals.admit((target.destination.clone(), failure.reason)) {
+            Outcome::Again(failure) | Outcome::Unknown(failure) => {
+                if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
                     delivered.log(&target, word, &failure, suppressed);
                 }
                 Err(failure.reason)
             }
-            Outcome::Unknown(failure) => {
-                delivered.log(&target, word, &failure, 0);
-                Err(failure.reason)
-            }
             Outcome::Never(failure) => {
-                delivered.log_dead(&target, &failure);
+                if let Some(suppressed) = self.admit(Line::DeadLetter, target.destination.as_ref(), &failure) {
+                    delivered.log_dead(&target, &failure, suppressed);
+                }
                 let reason = failure.reason;
                 if self.ledger.keeps_dead_letters() {
                     letter.get_or_insert_with(|| delivered.letter(failure));
@@ -166,13 +173,22 @@ impl Courier {
         }
     }
 
-    /// OpenPublishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
+    /// Publishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
     async fn send_letter(&self, letter: &DeadLetter, target: &Target) -> Result<(), Reason> {
         let to = self.dead_letters_to.as_ref().ok_or(Reason::NoDeadLetters)?;
         let (_, outcome) = self.publish(dead_letter::planned(to, letter, target)).await;
         let Some(failure) = outcome.failure() else { return Ok(()) };
-        tracing::warn!(webhook_id = %letter.delivery.key.id, %failure, "dead letter not confirmed");
+        if let Some(suppressed) = self.admit(Line::LetterNotConfirmed, Some(to), failure) {
+            tracing::warn!(
+                webhook_id = %letter.delivery.key.id, destination = %to, %failure, suppressed, "dead letter not confirmed"
+            );
+        }
         Err(failure.reason)
+    }
+
+    /// Whether a line is logged, and the number suppressed before it.
+    fn admit(&self, line: Line, destination: Option<&Arc<str>>, failure: &Failure) -> Option<u64> {
+        self.lines.admit((line, destination.cloned(), failure.reason))
     }
 
     async fn record(&self, delivered: &Delivered, ticket: Ticket, record: Record) -> Result<Option<End>, Reason> {
@@ -181,7 +197,9 @@ impl Courier {
         let recorded = self.ledger.record(key, ticket, record).await;
         self.metrics.settle_seconds.observe(started.elapsed().as_secs_f64());
         recorded.map_err(|failure| {
-            tracing::warn!(webhook_id = %key.id, %failure, "facts not recorded");
+            if let Some(suppressed) = self.admit(Line::NotRecorded, None, &failure) {
+                tracing::warn!(webhook_id = %key.id, %failure, suppressed, "facts not recorded");
+            }
             failure.reason
         })
     }
@@ -199,11 +217,12 @@ impl Delivered {
         DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
     }
 
-    fn log_dead(&self, target: &Target, failure: &Failure) {
+    fn log_dead(&self, target: &Target, failure: &Failure, suppressed: u64) {
         tracing::warn!(
             webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
             source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
-            topic = target.topic.as_deref(), reason = %failure.reason, detail = %failure.detail, "dead letter"
+            topic = target.topic.as_deref(), reason = %failure.reason, detail = %failure.detail, suppressed,
+            "dead letter"
         );
     }
 

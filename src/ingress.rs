@@ -31,10 +31,12 @@ use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, SourceLabel};
 use crate::telemetry::throttle::Throttle;
 use answer::{Refused, Reply};
+use trace_context::trace_context;
 pub(crate) use answer::{identify, not_found};
 
 mod answer;
 mod body;
+mod trace_context;
 
 /// From this size in bytes, a body is hashed on a thread of its own.
 const LARGE_BODY: usize = 256 << 10;
@@ -257,33 +259,23 @@ fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Refused> {
     if headers.len() > limits.headers || bytes > limits.header_bytes {
         return Err(Refused::HeadersTooLarge);
     }
+    let is_plain = |encoding: &[u8]| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity");
     let encodings = headers.get_all(header::CONTENT_ENCODING);
-    if encodings.iter().any(|encoding| !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")) {
+    if !encodings.iter().all(|encoding| is_plain(encoding.as_bytes().trim_ascii())) {
         return Err(Refused::Encoded);
     }
     Ok(())
 }
 
 fn delivery(source: &Arc<str>, head: Head, headers: HeaderMap, body: bytes::Bytes) -> Delivery {
-    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
-    let traceparent = text("traceparent").filter(|text| is_traceparent(text)).map(str::to_owned);
+    let (traceparent, tracestate) = trace_context(&headers);
     Delivery {
         key: DeliveryKey { source: Arc::clone(source), id: head.id.into() },
         timestamp: head.timestamp,
         signature: head.signature,
-        tracestate: traceparent.as_ref().and_then(|_| text("tracestate")).map(str::to_owned),
         traceparent,
+        tracestate,
         headers,
         body,
     }
-}
-
-/// W3C Trace Context: version, 32 hex digits, 16 hex digits, flags.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, length| {
-        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let mut parts = text.split('-');
-    let mut next = |length| parts.next().is_some_and(|part| hex(part, length));
-    next(2) && next(32) && next(16) && next(2)
 }

@@ -14,6 +14,7 @@ use crate::reason::{Failure, Reason};
 use crate::source::Source;
 use scan::{Scalar, Scanned};
 
+mod mend;
 mod scan;
 
 /// Longest event name in bytes, so that the prefixed type fits AMQP's short string (255 bytes).

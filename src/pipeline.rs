@@ -27,6 +27,7 @@ use crate::reason::{Failure, Reason};
 use crate::route::{Plan, Planned, Routes};
 use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, SourceLabel};
+use crate::telemetry::throttle::Throttle;
 
 /// What becomes of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Pipeline {
     pub routes: Routes,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// While the store is down, no delivery can be claimed: not each failure is logged.
+    pub claim_failures: Throttle<Reason>,
 }
 
 /// A claim; given back when it is dropped, unless the delivery has ended by then.
@@ -92,7 +95,9 @@ impl Pipeline {
         let body_hash = hash(&delivery.body);
         match self.ledger.claim(&delivery.key, body_hash).await {
             Err(failure) => {
-                tracing::warn!(webhook_id = %delivery.key.id, %failure, "not claimed");
+                if let Some(suppressed) = self.claim_failures.admit(failure.reason) {
+                    tracing::warn!(webhook_id = %delivery.key.id, %failure, suppressed, "not claimed");
+                }
                 Answer::Unavailable(Reason::Store)
             }
             Ok(Claim::Closed { same_body, .. }) => {

@@ -69,9 +69,10 @@ async fn requests_that_are_no_deliveries_are_refused_and_leave_no_trace() {
     assert_eq!(bridge.program.metric("hookbridge_ledger_ids").await, 0.0);
     let clock = "hookbridge_clock_refusals_total{source=\"videogen\"}";
     assert_eq!(bridge.program.metric(clock).await, 1.0);
-    let accepted =
-        send(&bridge, |headers| drop(headers.insert("content-encoding", HeaderValue::from_static("identity"))), &good);
-    assert_eq!(accepted.await.word(), "200 accepted");
+    for (encoding, expected) in [("identity", "200 accepted"), ("", "200 duplicate")] {
+        let set = |headers: &mut HeaderMap| drop(headers.insert("content-encoding", HeaderValue::from_static(encoding)));
+        assert_eq!(send(&bridge, set, &good).await.word(), expected);
+    }
 }
 
 #[tokio::test]

@@ -65,9 +65,10 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     if !args.connect {
         return ExitCode::SUCCESS;
     }
-    if let Err(code) = start_logging() {
-        return code;
-    }
+    let _logs = match start_logging() {
+        Ok(logs) => logs,
+        Err(code) => return code,
+    };
     block_on(async {
         anyhow::ensure!(connect(&settings).await?, "the store or a destination cannot be used");
         Ok(())

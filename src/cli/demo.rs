@@ -58,9 +58,7 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         Ok(loaded) => loaded.settings,
         Err(all) => return mistakes(&all),
     };
-    if let Err(mistake) = telemetry::logs::init(Some("warn")) {
-        note(mistake);
-    }
+    let _logs = telemetry::logs::init(Some("warn")).map_err(note);
     block_on(async {
         let result = serve_and_demonstrate(args, settings, &directory, &secret).await;
         let _ = std::fs::remove_dir_all(&directory); // a temporary directory: leaving it behind is no failure

@@ -8,7 +8,7 @@ use super::exit::{USAGE, mistakes};
 use super::output::note;
 use crate::config::{Settings, keys_given, load, log_filter};
 use crate::signature::Key;
-use crate::telemetry;
+use crate::telemetry::logs::{self, Logs};
 
 /// The environment of this process, in the form that [`crate::config`] takes.
 pub(super) fn process_environment(name: &str) -> Option<OsString> {
@@ -49,12 +49,12 @@ pub(super) fn signing_key(args: &SettingsArgs) -> Result<Key, ExitCode> {
     })
 }
 
-/// Starts logging with the filter in `HOOKBRIDGE_LOG`.
+/// Starts logging with the filter in `HOOKBRIDGE_LOG`. The log is written as long as the value is kept.
 ///
 /// # Errors
 /// The exit code: the filter is not valid.
-pub(super) fn start_logging() -> Result<(), ExitCode> {
-    telemetry::logs::init(log_filter(&process_environment).as_deref()).map_err(|mistake| {
+pub(super) fn start_logging() -> Result<Logs, ExitCode> {
+    logs::init(log_filter(&process_environment).as_deref()).map_err(|mistake| {
         note(mistake);
         ExitCode::from(USAGE)
     })

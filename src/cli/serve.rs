@@ -21,9 +21,10 @@ pub(super) fn run(args: &SettingsArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    if let Err(code) = start_logging() {
-        return code;
-    }
+    let _logs = match start_logging() {
+        Ok(logs) => logs,
+        Err(code) => return code,
+    };
     block_on(serve(settings, |_| async {}))
 }
 

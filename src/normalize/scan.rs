@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::mend::mend;
 use crate::reason::{Failure, Reason};
 
 /// A value that an attribute or a condition can use.
@@ -23,7 +25,7 @@ pub(super) enum Scalar {
 pub(super) struct Scanned {
     /// One for each wanted name, in order.
     pub values: Vec<Option<Scalar>>,
-    /// Unix seconds of the earliest `…expiresAt` that is a number.
+    /// Unix seconds of the earliest `…expiresAt` that is a number or an RFC 3339 time.
     pub expiry: Option<f64>,
 }
 
@@ -31,7 +33,8 @@ pub(super) struct Scanned {
 ///
 /// JSON that its grammar allows and most workers can read must not lose the event, even where the parser refuses it. Half
 /// of a surrogate pair (`"\ud83d"`: JavaScript writes it for text cut inside an emoji) is read as the replacement
-/// character. Values that are nested too deeply or numbers that are too large are skipped, and then so are the expiries.
+/// character, a number that is too large as `null`. Values that are nested too deeply are skipped, and then so are the
+/// expiries.
 pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     read(text, wanted, true).or_else(|failure| {
         let mended = mend(text);
@@ -48,27 +51,6 @@ fn each_alone(text: &str, wanted: &[&str]) -> Option<Scanned> {
     let readable = alone.iter().any(Option::is_some);
     let values = alone.into_iter().map(|found| found?.values.pop().flatten()).collect();
     readable.then_some(Scanned { values, expiry: None })
-}
-
-/// The text with halves of surrogate pairs replaced, if there are any. In JSON, backslashes occur only in strings.
-fn mend(text: &str) -> Option<String> {
-    let unit = |at: usize| match text.get(at..at + 6)?.strip_prefix("\\u") {
-        Some(hex) => u16::from_str_radix(hex, 16).ok(),
-        None => None,
-    };
-    let (mut mended, mut at) = (None, 0);
-    while let Some(found) = text.get(at..)?.find('\\') {
-        at += found;
-        at += match (unit(at), unit(at + 6)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
-            (Some(0xd800..=0xdfff), _) => {
-                mended.get_or_insert_with(|| text.to_owned()).replace_range(at..at + 6, "\\ufffd");
-                6
-            }
-            _ => 2,
-        };
-    }
-    mended
 }
 
 /// One pass. `whole`: also through values that are not wanted, for the expiries in them.
@@ -91,7 +73,7 @@ struct At<'a> {
     /// The pointer to this place; empty once no wanted pointer can lead below it.
     path: String,
     top: bool,
-    /// Whether the member's name marks a number as an expiry.
+    /// Whether the member's name marks its value as an expiry.
     expiry: bool,
 }
 
@@ -220,7 +202,12 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.scalar_at(|at| at.scalar(|| Scalar::Text(text.to_owned())))
+        self.scalar_at(|at| {
+            if at.expiry && let Ok(time) = text.parse::<Timestamp>() {
+                at.number(time.as_duration().as_secs_f64());
+            }
+            at.scalar(|| Scalar::Text(text.to_owned()));
+        })
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {

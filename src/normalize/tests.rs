@@ -153,8 +153,15 @@ fn the_first_url_to_expire_counts() {
         assert_eq!(event(&body(none)).urlexpiry, None, "{none}");
     }
     // One that cannot be a time does not hide one that can.
-    let both = r#""a":{"expiresAt":1e15},"b":{"expiresAt":1795440000}"#;
-    assert_eq!(event(&body(both)).urlexpiry.as_deref(), Some("2026-11-23T13:20:00Z"));
+    for both in [
+        r#""a":{"expiresAt":1e15},"b":{"expiresAt":1795440000}"#,
+        r#""a":{"expiresAt":1e400},"b":{"expiresAt":1795440000}"#,
+        r#""a":[-1e400,"\"-1e400",1E+999],"b":{"expiresAt":1795440000,"c":"\ud83d"}"#,
+        r#""a":{"expiresAt":"soon"},"b":{"expiresAt":"2026-11-23T14:20:00+01:00"}"#,
+        r#""a":{"expiresAt":"2026-11-23T13:20:01Z"},"b":{"urlExpiresAt":"2026-11-23T13:20:00Z"}"#,
+    ] {
+        assert_eq!(event(&body(both)).urlexpiry.as_deref(), Some("2026-11-23T13:20:00Z"), "{both}");
+    }
 }
 
 #[test]
@@ -214,6 +221,9 @@ fn bodies_that_nothing_can_be_made_of() {
         ("{'event':'a.b'}", Reason::NotJson),
         ("{\"event\":\"a\nb\"}", Reason::NotJson),
         ("{\"event\":\"a.b\",\"n\":01}", Reason::NotJson),
+        ("{\"event\":\"a.b\",\"n\":01e400}", Reason::NotJson),
+        ("{\"event\":\"a.b\",\"n\":1e400.}", Reason::NotJson),
+        ("{\"event\":\"a.b\",\"n\":+1e400}", Reason::NotJson),
         ("{\"event\":\"a.b\",\"n\":NaN}", Reason::NotJson),
         ("\u{feff}{\"event\":\"a.b\"}", Reason::NotJson),
         ("event=a.b", Reason::NotJson),

@@ -19,6 +19,7 @@ use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use super::writer::Writer;
 use crate::reason::Failure;
+use crate::telemetry::throttle::Throttle;
 
 /// How long one deletion may take. With its commit it blocks the writer for some 5 ms at most.
 const STEP: Duration = Duration::from_millis(2);
@@ -58,6 +59,7 @@ impl Upkeep {
             deletions: 64,
             stopped,
             _reporter: status.reporter("upkeep"),
+            checkpoint_failures: Throttle::default(),
         };
         let thread = std::thread::Builder::new()
             .name("store-upkeep".into())
@@ -87,6 +89,7 @@ struct UpkeepThread {
     deletions: usize,
     stopped: Receiver<()>,
     _reporter: Reporter,
+    checkpoint_failures: Throttle<()>,
 }
 
 impl UpkeepThread {
@@ -120,7 +123,11 @@ impl UpkeepThread {
         }
         match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             Ok(()) => self.writer.checkpoint(),
-            Err(error) => tracing::warn!(%error, "the write-ahead log was not moved into the database"),
+            Err(error) => {
+                if let Some(suppressed) = self.checkpoint_failures.admit(()) {
+                    tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");
+                }
+            }
         }
     }
 

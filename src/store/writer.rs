@@ -14,6 +14,7 @@ use super::database::{Presence, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use crate::reason::{Failure, Reason};
+use crate::telemetry::throttle::Throttle;
 
 /// Most writes in one commit: bounds how long the first of them waits.
 const MOST: usize = 1024;
@@ -91,7 +92,7 @@ impl Writer {
         let (jobs, receiver) = channel();
         let (tallies, status) = (Arc::new(Mutex::new(tallies)), ThreadStatus::default());
         let reporter = status.reporter("writer");
-        let thread = WriterThread { connection, presence, clock, tallies: Arc::clone(&tallies), reporter };
+        let thread = WriterThread { connection, presence, clock, tallies: Arc::clone(&tallies), reporter, checkpoint_failures: Throttle::default() };
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&receiver))
@@ -139,6 +140,7 @@ struct WriterThread {
     clock: Arc<Clock>,
     tallies: Tallies,
     reporter: Reporter,
+    checkpoint_failures: Throttle<()>,
 }
 
 impl WriterThread {
@@ -179,7 +181,9 @@ impl WriterThread {
 
     fn checkpoint(&self) {
         if let Err(error) = checkpoint(&self.connection) {
-            tracing::warn!(%error, "the write-ahead log was not moved into the database");
+            if let Some(suppressed) = self.checkpoint_failures.admit(()) {
+                tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");
+            }
         }
     }
 

@@ -1,15 +1,23 @@
 //! Logs: text on a terminal, else one JSON object per line. They go to stderr; stdout is for results.
 
-use std::io::IsTerminal as _;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{IsTerminal as _, stderr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+pub use sink::lines_lost;
+
+mod sink;
 
 /// The default: our own state changes, and only errors of the client libraries, since each repeats an outage in its own
-/// words.
-const DEFAULT: &str = "info,async_nats=error,lapin=error,rdkafka=error,librdkafka=error,hyper=warn";
+/// words; lapin logs even those once for every channel.
+const DEFAULT: &str = "info,async_nats=error,lapin=off,rdkafka=error,librdkafka=error,hyper=warn";
 
 /// Always off, whatever the filter: these print whole messages with their signed URLs, or credentials.
 const NEVER: [&str; 2] = ["lapin::returned_messages=off", "async_nats::connection=off"];
@@ -17,12 +25,18 @@ const NEVER: [&str; 2] = ["lapin::returned_messages=off", "async_nats::connectio
 /// Whether log lines are JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// Starts logging. `filter` is a list of `tracing` directives such as `debug` or `hookbridge=debug`. A second call does
+/// The log's thread. Dropping it writes what is left, for a second at most.
+#[must_use = "lines may be lost if this is not kept until the process ends"]
+pub struct Logs {
+    _thread: WorkerGuard,
+}
+
+/// Starts logging. `filter` is a list of `tracing` directives such as `debug` or `hookbridge=debug`. A second call changes
 /// nothing.
 ///
 /// # Errors
 /// The filter cannot be read, or would turn off every line. The text says what is expected.
-pub fn init(filter: Option<&str>) -> Result<(), String> {
+pub fn init(filter: Option<&str>) -> Result<Logs, String> {
     let filter = match filter {
         None => EnvFilter::new(DEFAULT),
         Some(text) => parse(text).ok_or_else(|| {
@@ -30,14 +44,30 @@ pub fn init(filter: Option<&str>) -> Result<(), String> {
         })?,
     };
     let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
-    let filter = never.fold(filter, EnvFilter::add_directive);
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        let _ = logs.with_target(false).try_init();
-    } else if logs.json().flatten_event(true).try_init().is_ok() {
-        JSON.store(true, Ordering::Relaxed);
+    let filter = never.fold(filter, EnvFilter::add_directive).and(filter_fn(is_harmless));
+    let (writer, thread) = sink::start();
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let terminal = stderr().is_terminal();
+    let layer = if terminal {
+        layer.with_target(false).with_filter(filter).boxed()
+    } else {
+        layer.with_ansi(false).json().flatten_event(true).with_filter(filter).boxed()
+    };
+    if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+        JSON.store(!terminal, Ordering::Relaxed);
+        // The default hook would write to standard error from whatever thread panics, and could wait there for its reader.
+        std::panic::set_hook(Box::new(|panic| {
+            let backtrace = Backtrace::capture();
+            let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+            tracing::error!(backtrace, "{panic}");
+        }));
     }
-    Ok(())
+    Ok(Logs { _thread: thread })
+}
+
+/// Client libraries print whole frames at `trace`, as text or as lists of numbers.
+fn is_harmless(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() < Level::TRACE || metadata.target().starts_with(env!("CARGO_PKG_NAME"))
 }
 
 /// Whether an error is logged as a JSON line: then whatever else goes to stderr should be one too.

@@ -46,17 +46,30 @@ impl Program {
         Program::start_with(arguments, &[])
     }
 
-    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+    /// Starts `serve` on free ports with this as its standard error, and returns at once.
+    pub fn serve_into(stderr: Stdio, arguments: &[&str], environment: &[(&str, &str)]) -> Program {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+        let (webhooks, admin) = (free().to_string(), free().to_string());
+        let listeners = ["serve", "--listen", &webhooks, "--admin", &admin];
+        let child = Program::spawn(&[&listeners[..], arguments].concat(), environment, stderr);
+        Program { child, log: Arc::default(), webhooks, admin }
+    }
+
+    fn spawn(arguments: &[&str], environment: &[(&str, &str)], stderr: Stdio) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_hookbridge"))
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .spawn()
-            .expect("hookbridge starts");
+            .expect("hookbridge starts")
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Program {
+        let mut child = Program::spawn(arguments, environment, Stdio::piped());
         let log = Arc::new(Log::default());
         let (stderr, writing) = (child.stderr.take().expect("piped"), Arc::clone(&log));
         std::thread::spawn(move || {
