@@ -31,8 +31,8 @@ use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, SourceLabel};
 use crate::telemetry::throttle::Throttle;
 use answer::{Refused, Reply};
-use trace_context::trace_context;
 pub(crate) use answer::{identify, not_found};
+use trace_context::trace_context;
 
 mod answer;
 mod body;

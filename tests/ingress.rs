@@ -70,7 +70,8 @@ async fn requests_that_are_no_deliveries_are_refused_and_leave_no_trace() {
     let clock = "hookbridge_clock_refusals_total{source=\"videogen\"}";
     assert_eq!(bridge.program.metric(clock).await, 1.0);
     for (encoding, expected) in [("identity", "200 accepted"), ("", "200 duplicate")] {
-        let set = |headers: &mut HeaderMap| drop(headers.insert("content-encoding", HeaderValue::from_static(encoding)));
+        let set =
+            |headers: &mut HeaderMap| drop(headers.insert("content-encoding", HeaderValue::from_static(encoding)));
         assert_eq!(send(&bridge, set, &good).await.word(), expected);
     }
 }
@@ -401,7 +402,7 @@ async fn a_source_above_its_rate_gets_429() {
 /// At level `trace`, with refusals, dead letters, duplicates and an unreachable broker.
 #[tokio::test]
 async fn logs_contain_no_body_url_or_secret() {
-    let bridge = Bridge::serve_with(
+    let mut bridge = Bridge::serve_with(
         "sources: {videogen: {}}\nroutes: [{match: 'file.playback_ready', to: [files]}, {match: '**', to: [broker]}]\n",
         "broker: {url: 'nats://user:hunter2hunter2@127.0.0.1:1'}",
         &[("HOOKBRIDGE_LOG", "trace")],
@@ -421,6 +422,8 @@ async fn logs_contain_no_body_url_or_secret() {
     let forged = request(&client(), &url, "d", marked("x").as_bytes()).header("x-api-key", "plugh-key");
     let forged = forged.header("webhook-signature", "v1,eHl6enk=");
     assert_eq!(answer(forged).await.expect("an answer").status, 400);
+    assert!(bridge.program.term().success());
+    bridge.program.logged("(end)");
     let log = bridge.program.log();
     assert!(
         log.contains("\"level\":\"DEBUG\"") && log.contains("\"dead letter\"") && log.contains("request_id"),

@@ -95,7 +95,7 @@ async fn a_data_directory_that_is_gone_is_noticed() {
     assert_eq!(post(&url, "b", &body("file.playback_ready", "f")).await.word(), "503 store");
     let (status, page) = bridge.program.get("/readyz").await;
     assert!(status == 503 && page.contains("store-down"), "{page}");
-    assert!(bridge.program.log().contains("put it back, or restart hookbridge"));
+    bridge.program.logged("put it back, or restart hookbridge");
     std::fs::rename(&elsewhere, bridge.data()).expect("moved back");
     bridge.program.ready().await;
     let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();

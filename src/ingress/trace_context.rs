@@ -36,13 +36,12 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn of(lines: &[(&'static str, &str)]) -> (Option<String>, Option<String>) {
-        let headers = lines.iter().map(|(name, value)| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
             let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
-            (HeaderName::from_static(name), value)
-        });
-        let mut map = HeaderMap::new();
-        headers.for_each(|(name, value)| drop(map.append(name, value)));
-        trace_context(&map)
+            headers.append(HeaderName::from_static(name), value);
+        }
+        trace_context(&headers)
     }
 
     #[test]

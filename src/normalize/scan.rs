@@ -203,7 +203,9 @@ impl<'de> Visitor<'de> for At<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         self.scalar_at(|at| {
-            if at.expiry && let Ok(time) = text.parse::<Timestamp>() {
+            if at.expiry
+                && let Ok(time) = text.parse::<Timestamp>()
+            {
                 at.number(time.as_duration().as_secs_f64());
             }
             at.scalar(|| Scalar::Text(text.to_owned()));

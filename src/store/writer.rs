@@ -92,7 +92,14 @@ impl Writer {
         let (jobs, receiver) = channel();
         let (tallies, status) = (Arc::new(Mutex::new(tallies)), ThreadStatus::default());
         let reporter = status.reporter("writer");
-        let thread = WriterThread { connection, presence, clock, tallies: Arc::clone(&tallies), reporter, checkpoint_failures: Throttle::default() };
+        let thread = WriterThread {
+            connection,
+            presence,
+            clock,
+            tallies: Arc::clone(&tallies),
+            reporter,
+            checkpoint_failures: Throttle::default(),
+        };
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&receiver))
@@ -180,10 +187,10 @@ impl WriterThread {
     }
 
     fn checkpoint(&self) {
-        if let Err(error) = checkpoint(&self.connection) {
-            if let Some(suppressed) = self.checkpoint_failures.admit(()) {
-                tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");
-            }
+        if let Err(error) = checkpoint(&self.connection)
+            && let Some(suppressed) = self.checkpoint_failures.admit(())
+        {
+            tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");
         }
     }
 

@@ -46,7 +46,12 @@ impl<S: Subject> Place<S> {
 
     /// Starts the program, which publishes to the destination. Each call uses the same data directory.
     pub fn serve(&self) -> Program {
-        Program::serve(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()])
+        self.serve_with(&[])
+    }
+
+    /// The same with these environment variables.
+    pub fn serve_with(&self, environment: &[(&str, &str)]) -> Program {
+        Program::serve_with(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()], environment)
     }
 
     /// Starts the program with routes, in which the destination has the name `broker`, and waits until it is ready.
