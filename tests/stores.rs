@@ -52,11 +52,18 @@ async fn a_ledger_that_cannot_be_written_answers_503_until_it_can() {
     let (status, page) = bridge.program.get("/readyz").await;
     assert!(status == 503 && page.contains("store-down"), "{page}");
     assert_eq!(post(&url, "c", &body("file.playback_ready", "f")).await.word(), "503 store");
+    let event = body("file.playback_ready", "f");
+    let ids: Vec<String> = (0..30).map(|number| format!("more_{number}")).collect();
+    let more = futures_util::future::join_all(ids.iter().map(|id| post(&url, id, &event))).await;
+    assert!(more.iter().all(|answer| answer.word() == "503 store"));
     other.execute_batch("ROLLBACK").expect("unlocked");
     support::wait::until("ready again", support::wait::SOON, async || {
         (bridge.program.get("/readyz").await.0 == 200).then_some(())
     })
     .await;
+    let log = bridge.program.log();
+    let lines = log.matches("not claimed").count() + log.matches("facts not recorded").count();
+    assert!((1..10).contains(&lines), "{lines} lines about one fault: {log}");
     // The publish is recorded, so the retry does not publish again.
     let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();
     assert!(word == "200 duplicate" || word == "200 accepted", "{word}");

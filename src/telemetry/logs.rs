@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 pub use sink::lines_lost;
 
@@ -37,14 +37,13 @@ pub struct Logs {
 /// # Errors
 /// The filter cannot be read, or would turn off every line. The text says what is expected.
 pub fn init(filter: Option<&str>) -> Result<Logs, String> {
-    let filter = match filter {
+    let directives = match filter {
         None => EnvFilter::new(DEFAULT),
         Some(text) => parse(text).ok_or_else(|| {
             format!("HOOKBRIDGE_LOG: `{text}` is not a filter: expected a level (error, warn, info, debug, trace) or parts such as hookbridge=debug")
         })?,
     };
-    let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
-    let filter = never.fold(filter, EnvFilter::add_directive).and(filter_fn(is_harmless));
+    let filter = capped(directives);
     let (writer, thread) = sink::start();
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let terminal = stderr().is_terminal();
@@ -63,6 +62,12 @@ pub fn init(filter: Option<&str>) -> Result<Logs, String> {
         }));
     }
     Ok(Logs { _thread: thread })
+}
+
+/// The filter without what no filter may bring into the log.
+fn capped(directives: EnvFilter) -> impl Filter<Registry> {
+    let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
+    never.fold(directives, EnvFilter::add_directive).and(filter_fn(is_harmless))
 }
 
 /// Client libraries print whole frames at `trace`, as text or as lists of numbers.
@@ -85,7 +90,29 @@ fn parse(text: &str) -> Option<EnvFilter> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
+
+    #[test]
+    fn no_filter_brings_back_the_frames_of_clients() {
+        for text in
+            ["trace", "lapin=trace,async_nats=trace,hookbridge=trace", "off,lapin::frames=trace,hookbridge=trace"]
+        {
+            let (mut reader, writer) = std::io::pipe().expect("a pipe");
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::sync::Arc::new(writer));
+            let layer = layer.with_filter(capped(parse(text).expect("a filter")));
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::trace!(target: "lapin::frames", "frame");
+                tracing::debug!(target: "async_nats::connection", "frame");
+                tracing::error!(target: "lapin::returned_messages", "frame");
+                tracing::trace!("ours");
+            });
+            let mut log = String::new();
+            reader.read_to_string(&mut log).expect("UTF-8");
+            assert!(log.contains("ours") && !log.contains("frame"), "{text}: {log}");
+        }
+    }
 
     #[test]
     fn a_word_that_is_no_level_is_refused() {
