@@ -58,6 +58,7 @@ fn shown(handle: &Handle) -> Value {
 
 async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
+    vitals.metrics.ledger_forgotten.inner().store(vitals.ledger.forgotten(), Ordering::Relaxed);
     vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], vitals.metrics.page())

@@ -94,6 +94,9 @@ pub trait Ledger: Send + Sync {
     /// How many ids are remembered, roughly.
     fn ids(&self) -> u64;
 
+    /// How many ids were forgotten before the end of their window, to make room.
+    fn forgotten(&self) -> u64;
+
     /// Whether the store can be used, as far as is known without a query.
     ///
     /// # Errors

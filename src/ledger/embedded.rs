@@ -62,6 +62,10 @@ impl FactStore for Embedded {
         self.store.tally(tables::IDS)
     }
 
+    fn forgotten(&self) -> u64 {
+        0
+    }
+
     fn health(&self) -> Result<(), Failure> {
         self.store.health()
     }

@@ -36,6 +36,7 @@ pub(super) trait FactStore: Send + Sync {
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
     fn keeps_dead_letters(&self) -> bool;
     fn ids(&self) -> u64;
+    fn forgotten(&self) -> u64;
     fn health(&self) -> Result<(), Failure>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }

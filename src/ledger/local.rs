@@ -186,6 +186,10 @@ impl<S: FactStore> Ledger for LocalLedger<S> {
         self.store.ids()
     }
 
+    fn forgotten(&self) -> u64 {
+        self.store.forgotten()
+    }
+
     fn health(&self) -> Result<(), Failure> {
         self.store.health()
     }

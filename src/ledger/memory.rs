@@ -1,4 +1,5 @@
-//! The ledger in this process's memory: it forgets everything when the process ends.
+//! The ledger in this process's memory: it forgets everything when the process ends, and the oldest ids when there are too
+//! many.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,13 +14,17 @@ use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
 use crate::reason::{Failure, Reason};
 
-/// Opens a ledger that remembers ids for `window` of elapsed time, and keeps no dead letters.
+/// Most changes that are remembered, about 300 bytes each. An id has one for each record, mostly one.
+const MOST_CHANGES: usize = 1_000_000;
+
+/// Opens a ledger that remembers ids for `window` of elapsed time, at most a million of them, and keeps no dead letters.
 pub fn open(window: Duration) -> Arc<dyn Ledger> {
-    Arc::new(LocalLedger::new(Memory { window, kept: Mutex::default(), hash_key: rand::random() }))
+    Arc::new(LocalLedger::new(Memory::new(window, MOST_CHANGES)))
 }
 
 struct Memory {
     window: Duration,
+    most_changes: usize,
     kept: Mutex<Kept>,
     hash_key: [u8; 16],
 }
@@ -30,19 +35,27 @@ struct Kept {
     stored: HashMap<Id, (Instant, Stored)>,
     /// Changes in their order.
     order: VecDeque<(Instant, Id)>,
+    /// Ids that were forgotten within the window.
+    forgotten: u64,
 }
 
-impl Kept {
-    /// Forgets a few expired ids at most, so that no call pays for the others.
-    fn expire(&mut self, window: Duration) {
+impl Memory {
+    fn new(window: Duration, most_changes: usize) -> Memory {
+        Memory { window, most_changes, kept: Mutex::default(), hash_key: rand::random() }
+    }
+
+    /// Forgets a few ids at most that are expired or too many, so that no call pays for the others.
+    fn expire(&self, kept: &mut Kept) {
         for _ in 0..8 {
-            if self.order.front().is_none_or(|(since, _)| since.elapsed() <= window) {
+            let Some((since, id)) = kept.order.front().copied() else { return };
+            let expired = since.elapsed() > self.window;
+            if !expired && kept.order.len() <= self.most_changes {
                 return;
             }
-            if let Some((since, id)) = self.order.pop_front()
-                && self.stored.get(&id).is_some_and(|(last, _)| *last == since)
-            {
-                self.stored.remove(&id);
+            kept.order.pop_front();
+            if kept.stored.get(&id).is_some_and(|(last, _)| *last == since) {
+                kept.stored.remove(&id);
+                kept.forgotten += u64::from(!expired);
             }
         }
     }
@@ -55,7 +68,7 @@ impl FactStore for Memory {
 
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>> {
         let mut kept = self.kept.lock();
-        kept.expire(self.window);
+        self.expire(&mut kept);
         ready(Ok(kept.stored.get(&id).map(|(_, stored)| stored.clone()))).boxed()
     }
 
@@ -67,6 +80,7 @@ impl FactStore for Memory {
         let now = Instant::now();
         kept.stored.insert(save.id, (now, save.stored));
         kept.order.push_back((now, save.id));
+        self.expire(&mut kept);
         ready(Ok(())).boxed()
     }
 
@@ -78,11 +92,37 @@ impl FactStore for Memory {
         self.kept.lock().stored.len() as u64
     }
 
+    fn forgotten(&self) -> u64 {
+        self.kept.lock().forgotten
+    }
+
     fn health(&self) -> Result<(), Failure> {
         Ok(())
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         ready(()).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::End;
+
+    #[tokio::test]
+    async fn the_oldest_ids_are_forgotten_when_there_are_too_many() {
+        let memory = Memory::new(Duration::from_secs(3600), 3);
+        let stored = || Stored::Closed { end: End::Delivered, body_hash: 0 };
+        let save = |id| memory.save(Save { id, stored: stored(), dead: Vec::new(), letter: None });
+        for id in [1, 2, 1, 3, 4] {
+            save(id).await.expect("saved");
+        }
+        let mut kept = Vec::new();
+        for id in 1..=4 {
+            kept.push(memory.load(id).await.expect("loaded").is_some());
+        }
+        assert_eq!(kept, [true, false, true, true], "1 was changed after 2");
+        assert_eq!((memory.ids(), memory.forgotten(), memory.kept.lock().order.len()), (3, 1, 3));
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Level, Metadata};
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
-use tracing_subscriber::layer::{Filter, SubscriberExt as _};
+use tracing_subscriber::filter::{FilterFn, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
@@ -43,16 +43,15 @@ pub fn init(filter: Option<&str>) -> Result<Logs, String> {
             format!("HOOKBRIDGE_LOG: `{text}` is not a filter: expected a level (error, warn, info, debug, trace) or parts such as hookbridge=debug")
         })?,
     };
-    let filter = capped(directives);
     let (writer, thread) = sink::start();
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let terminal = stderr().is_terminal();
     let layer = if terminal {
-        layer.with_target(false).with_filter(filter).boxed()
+        layer.with_target(false).boxed()
     } else {
-        layer.with_ansi(false).json().flatten_event(true).with_filter(filter).boxed()
+        layer.with_ansi(false).json().flatten_event(true).boxed()
     };
-    if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+    if filtered(directives).with(layer).try_init().is_ok() {
         JSON.store(!terminal, Ordering::Relaxed);
         // The default hook would write to standard error from whatever thread panics, and could wait there for its reader.
         std::panic::set_hook(Box::new(|panic| {
@@ -64,10 +63,12 @@ pub fn init(filter: Option<&str>) -> Result<Logs, String> {
     Ok(Logs { _thread: thread })
 }
 
-/// The filter without what no filter may bring into the log.
-fn capped(directives: EnvFilter) -> impl Filter<Registry> {
+/// Lets through what the directives ask for, without what no filter may bring into the log. The filters are not those of a
+/// layer: when the crate `log` asks such a filter about a line, the filter drops the next line of the same thread.
+fn filtered(directives: EnvFilter) -> Layered<FilterFn, Layered<EnvFilter, Registry>> {
     let never = NEVER.iter().filter_map(|directive| directive.parse().ok());
-    never.fold(directives, EnvFilter::add_directive).and(filter_fn(is_harmless))
+    let directives = never.fold(directives, EnvFilter::add_directive);
+    tracing_subscriber::registry().with(directives).with(filter_fn(is_harmless))
 }
 
 /// Client libraries print whole frames at `trace`, as text or as lists of numbers.
@@ -101,8 +102,8 @@ mod tests {
         {
             let (mut reader, writer) = std::io::pipe().expect("a pipe");
             let layer = tracing_subscriber::fmt::layer().with_writer(std::sync::Arc::new(writer));
-            let layer = layer.with_filter(capped(parse(text).expect("a filter")));
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let filtered = filtered(parse(text).expect("a filter"));
+            tracing::subscriber::with_default(filtered.with(layer), || {
                 tracing::trace!(target: "lapin::frames", "frame");
                 tracing::debug!(target: "async_nats::connection", "frame");
                 tracing::error!(target: "lapin::returned_messages", "frame");

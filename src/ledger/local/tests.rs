@@ -78,6 +78,10 @@ impl FactStore for Fake {
         self.kept.lock().len() as u64
     }
 
+    fn forgotten(&self) -> u64 {
+        0
+    }
+
     fn health(&self) -> Result<(), Failure> {
         self.fault()
     }
