@@ -167,7 +167,7 @@ async fn full_stream_is_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn full_stream_is_refusing_until_it_confirms() {
     let nats = Broker::start(Kind::Nats);
-    let program = Program::serve(&["--to", nats.url(), "--secret", SECRET]);
+    let program = Program::serve(&["--to", nats.url(), "--secret", SECRET, "--store", "memory"]);
     program.ready().await;
     let context = jetstream(nats.url()).await;
     let mut stream = context.get_stream(STREAM).await.expect("the stream");
