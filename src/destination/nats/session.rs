@@ -108,7 +108,8 @@ impl ClientSession<'_> {
                         return failure;
                     }
                 }
-                _ = check.tick() => {
+                // With no event waiting: one of them may say that this client is of no use any more.
+                _ = check.tick(), if events.is_empty() => {
                     self.check();
                     if stalled.elapsed() >= STALLED && self.state.publishes.stalled(STALLED) {
                         stalled = Instant::now();
@@ -212,7 +213,10 @@ impl ClientSession<'_> {
             }
             _ => {}
         }
-        self.check();
+        // The library may have connected again already, with credentials that have expired.
+        if self.over.is_none() {
+            self.check();
+        }
     }
 
     fn handle_error(&mut self, text: String) {
