@@ -46,14 +46,26 @@ async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
 }
 
 fn shown(handle: &Handle) -> Value {
-    match handle.health() {
-        Health::Starting => json!({"state": "starting"}),
+    let (state, failure) = match handle.health() {
+        Health::Starting => ("starting", None),
         Health::Up => match handle.refusing() {
-            None => json!({"state": "up"}),
-            Some(failure) => json!({"state": "refusing", "reason": failure.reason.word()}),
+            None => ("up", None),
+            Some(failure) => ("refusing", Some(failure)),
         },
-        Health::Down(failure) => json!({"state": "down", "reason": failure.reason.word()}),
+        Health::Down(failure) => ("down", Some(failure)),
+    };
+    let mut shown = json!({"state": state});
+    if let Some(failure) = failure {
+        shown["reason"] = failure.reason.word().into();
+        if !failure.detail.is_empty() {
+            shown["detail"] = failure.detail.into();
+        }
     }
+    let warnings = handle.warnings();
+    if !warnings.is_empty() {
+        shown["warnings"] = warnings.into();
+    }
+    shown
 }
 
 async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {

@@ -83,6 +83,10 @@ pub trait Destination: Send + Sync {
     /// What is known of it without a query.
     fn health(&self) -> Health;
 
+    /// What an operator should know although events are taken, as far as is known without a query: a topology that may
+    /// throw events away, a topic that is refused. Empty if there is nothing.
+    fn warnings(&self) -> Vec<String>;
+
     /// Waits for the outcomes of the publishes in flight, at most as long as given, then disconnects.
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()>;
 }

@@ -125,6 +125,10 @@ impl Destination for Files {
         self.status.health()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.status.warnings()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.stop.cancel();

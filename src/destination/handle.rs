@@ -79,6 +79,11 @@ impl Handle {
         self.destination.health()
     }
 
+    /// See [`Destination::warnings`].
+    pub fn warnings(&self) -> Vec<String> {
+        self.destination.warnings()
+    }
+
     /// Why the destination takes nothing, although it is up: several publishes in a row were not confirmed.
     pub fn refusing(&self) -> Option<Failure> {
         self.bounds.streak.lock().refusing().filter(|_| self.health() == Health::Up)
@@ -204,6 +209,9 @@ mod tests {
         }
         fn health(&self) -> Health {
             Health::Up
+        }
+        fn warnings(&self) -> Vec<String> {
+            Vec::new()
         }
         fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
             std::future::ready(()).boxed()

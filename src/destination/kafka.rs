@@ -104,6 +104,10 @@ impl Destination for Kafka {
         self.supervisor.cluster.status().health()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.supervisor.cluster.status().warnings()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             let ProducerSupervisor { cluster, slot, ending, .. } = &*self.supervisor;

@@ -87,6 +87,10 @@ impl Destination for Nats {
         self.state.status.health()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.state.status.warnings()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.state.publishes.close(Reason::Closing.into());

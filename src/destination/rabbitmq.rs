@@ -145,6 +145,10 @@ impl Destination for Rabbitmq {
         self.status.health()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.status.warnings()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.closing.cancel();

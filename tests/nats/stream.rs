@@ -113,6 +113,8 @@ async fn weaknesses_are_logged_once() {
     nats.start_again();
     until("a warning", SOON, async || (log.warnings("max_msgs_per_subject") == 1).then_some(())).await;
     assert_eq!(log.warnings("max_payload"), 1);
+    let shown = destination.warnings();
+    assert!(shown.len() == 2 && shown[1].contains("keeps its last 5 events"), "{shown:?}");
     let before = log.warnings("");
     destination.close(SOON).await;
     assert_eq!(log.warnings(""), before);

@@ -122,9 +122,12 @@ fn warnings(config: &Value, largest: u64, replicas: bool) -> Vec<String> {
     }
     if text("discard") != "new" {
         found.push("discard old: a full stream deletes events that were confirmed".into());
-    } else if number("max_msgs_per_subject") > 0 && config["discard_new_per_subject"] != true {
-        let most = number("max_msgs_per_subject");
-        found.push(format!("max_msgs_per_subject is {most}: a full subject deletes events that were confirmed"));
+    }
+    let most = number("max_msgs_per_subject");
+    if most > 0 && (text("discard") != "new" || config["discard_new_per_subject"] != true) {
+        found.push(format!(
+            "max_msgs_per_subject is {most}: a subject keeps its last {most} events, and deletes the rest"
+        ));
     }
     if text("retention") != "limits" {
         let retention = text("retention");
@@ -240,7 +243,7 @@ mod tests {
             ("duplicate_window", json!(120_000_000_000_u64), "120 s"),
             ("max_age", json!(3_600_000_000_000_u64), "max_age"),
             ("max_msg_size", json!(999), "max_msg_size"),
-            ("max_msgs_per_subject", json!(5), "max_msgs_per_subject"),
+            ("max_msgs_per_subject", json!(5), "keeps its last 5 events"),
         ] {
             let found = warnings(1 << 20, true, &[(key, value)]);
             assert!(
@@ -252,6 +255,8 @@ mod tests {
         assert!(found.len() == 1 && found[0].contains("max_payload is 1000"), "{found:?}");
         let per_subject = [("max_msgs_per_subject", json!(5)), ("discard_new_per_subject", json!(true))];
         assert_eq!(warnings(1 << 20, true, &per_subject), Vec::<String>::new());
+        let old = [("max_msgs_per_subject", json!(5)), ("discard", json!("old"))];
+        assert_eq!(warnings(1 << 20, true, &old).len(), 2);
         assert_eq!(warnings(1 << 20, false, &[("num_replicas", json!(1))]), Vec::<String>::new());
     }
 }
