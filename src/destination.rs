@@ -22,8 +22,8 @@
 //!    then runs over it.
 //!
 //! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
-//! background tasks), `found` (what a look at the topology gives), [`cloudevents`], and [`Handle`] (bounds, metrics, and
-//! whether the destination confirms anything).
+//! background tasks), `reopen` (opens a destination again whose task has failed), `found` (what a look at the topology gives),
+//! [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination confirms anything).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,7 @@ mod nats;
 mod open;
 pub mod precheck;
 mod rabbitmq;
+mod reopen;
 pub mod settings;
 mod status;
 mod streak;
@@ -87,11 +88,16 @@ pub trait Destination: Send + Sync {
     /// throw events away, a topic that is refused. Empty if there is nothing.
     fn warnings(&self) -> Vec<String>;
 
+    /// Resolves when it takes nothing any more: it was closed, or one of its background tasks has failed. In both cases
+    /// every publish in flight has an outcome soon, and later ones are refused.
+    fn ended(&self) -> BoxFuture<'_, ()>;
+
     /// Waits for the outcomes of the publishes in flight, at most as long as given, then disconnects.
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()>;
 }
 
 /// What a destination is opened with.
+#[derive(Clone)]
 pub struct Opening {
     /// Its settings.
     pub settings: settings::DestinationSettings,

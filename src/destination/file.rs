@@ -129,6 +129,10 @@ impl Destination for Files {
         self.status.warnings()
     }
 
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        self.status.ended().boxed()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.stop.cancel();

@@ -213,6 +213,9 @@ mod tests {
         fn warnings(&self) -> Vec<String> {
             Vec::new()
         }
+        fn ended(&self) -> BoxFuture<'_, ()> {
+            pending().boxed()
+        }
         fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
             std::future::ready(()).boxed()
         }

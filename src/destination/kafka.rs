@@ -108,6 +108,10 @@ impl Destination for Kafka {
         self.supervisor.cluster.status().warnings()
     }
 
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        self.supervisor.cluster.status().ended().boxed()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             let ProducerSupervisor { cluster, slot, ending, .. } = &*self.supervisor;

@@ -91,6 +91,10 @@ impl Destination for Nats {
         self.state.status.warnings()
     }
 
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        self.state.status.ended().boxed()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.state.publishes.close(Reason::Closing.into());

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use super::{Destination, Opening};
-use super::{file, kafka, nats, rabbitmq};
+use super::{file, kafka, nats, rabbitmq, reopen};
 use crate::naming::Kind;
 use crate::reason::Failure;
 
 /// Opens a destination. Returns at once, whether or not its broker can be reached: it connects and creates its topology in
-/// the background until it is closed. Must be called on a tokio runtime.
+/// the background until it is closed, and is opened again if one of its background tasks fails. Must be called on a tokio
+/// runtime.
 ///
 /// # Errors
 /// The settings can never work, for example because a certificate cannot be read.
 pub fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
-    match opening.settings.url.kind() {
-        Kind::Nats => nats::open(opening),
-        Kind::Kafka => kafka::open(opening),
-        Kind::Rabbitmq => rabbitmq::open(opening),
-        Kind::File => file::open(opening),
-    }
+    let open = match opening.settings.url.kind() {
+        Kind::Nats => nats::open,
+        Kind::Kafka => kafka::open,
+        Kind::Rabbitmq => rabbitmq::open,
+        Kind::File => file::open,
+    };
+    let name = Arc::clone(&opening.settings.name);
+    reopen::open(&name, Box::new(move || open(opening.clone())))
 }

@@ -149,6 +149,10 @@ impl Destination for Rabbitmq {
         self.status.warnings()
     }
 
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        self.status.ended().boxed()
+    }
+
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
             self.closing.cancel();

@@ -140,6 +140,12 @@ impl<C: Clone> Status<C> {
         });
     }
 
+    /// Resolves after [`end`](Status::end).
+    pub(super) async fn ended(&self) {
+        // The sender is part of this status.
+        let _ = self.state.subscribe().wait_for(|state| state.over).await;
+    }
+
     /// Logs each warning that was not there the last time.
     pub(super) fn warn(&self, warnings: &[String]) {
         let mut warned = self.warned.lock();
