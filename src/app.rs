@@ -66,7 +66,15 @@ impl App {
     }
 
     /// Serves until `shutdown` resolves, then shuts down in order, within the configured time.
-    pub async fn run(self, webhooks: TcpListener, admin: TcpListener, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// The store has failed, and only a new process can use it again. What was in flight was finished as far as possible.
+    pub async fn run(
+        self,
+        webhooks: TcpListener,
+        admin: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         let App { settings, vitals } = self;
         let work = TaskTracker::new();
         let stop = CancellationToken::new();
@@ -94,18 +102,23 @@ impl App {
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..settings.limits };
         let admin = serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
         let end = async {
-            shutdown.await;
+            let ended = tokio::select! {
+                () = shutdown => Ok(()),
+                failure = vitals.store_failed() => Err(failure),
+            };
             drain(&vitals, &work, &stop, settings.shutdown_timeout).await;
+            ended
         };
         tokio::pin!(webhooks, admin, end);
         let serving = async { tokio::join!(webhooks, admin) };
-        tokio::join!(end, async {
+        let (ended, ()) = tokio::join!(end, async {
             // Connections that do not end do not delay the exit: the drain has a deadline.
             tokio::select! {
                 _ = serving => (),
                 () = grace_over(&stop) => (),
             }
         });
+        ended
     }
 }
 
@@ -155,3 +168,6 @@ fn open(settings: &Settings, destination: &DestinationSettings, metrics: &Arc<Me
     let opened = destination::open(opening(settings, destination, metrics))?;
     Ok(Handle::new(opened, destination, settings.publish_timeout, Arc::clone(metrics)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,7 @@ pub trait Ledger: Send + Sync {
     /// Whether the store can be used, as far as is known without a query.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// Why it cannot be used; [`Reason::Failed`] if only a new process can use it again.
     fn health(&self) -> Result<(), Failure>;
 
     /// Shuts it down. What was recorded is durable.

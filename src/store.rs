@@ -89,7 +89,7 @@ impl Store {
     /// Whether it can be written and read, as far as the last writes and look-ups told.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// Why it cannot; [`Failed`](crate::reason::Reason::Failed) if a thread has ended, which only a new process mends.
     pub fn health(&self) -> Result<(), Failure> {
         self.writer.health().and_then(|()| self.reader.health()).and_then(|()| self.upkeep.health())
     }
@@ -101,5 +101,27 @@ impl Store {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await; // a panic was reported by the thread's status
         }
         self.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_no_failure_of_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let schema = Schema { file: "s.sqlite", version: 1, tables: "", expiring: &[], tallies: &[], window: 60 };
+        let (store, ()) = Store::open(directory.path(), &schema, |_| Ok(())).unwrap();
+        store.write(|_| Ok(())).await.unwrap();
+        assert!(store.health().is_ok());
+        let failed = store.write::<()>(|_| panic!("on purpose")).await;
+        assert!(failed.is_err());
+        while store.health().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.health().unwrap_err().reason, Reason::Failed);
+        store.close().await;
     }
 }

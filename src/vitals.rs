@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::courier::Courier;
 use crate::destination::Health;
 use crate::ledger::Ledger;
+use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
+
+/// How often the store is checked for a failure that only a new process can mend.
+const CHECK_STORE: Duration = Duration::from_secs(1);
 
 /// What readiness depends on.
 pub struct Vitals {
@@ -39,6 +45,19 @@ impl Vitals {
     /// lose our 503 + `Retry-After`.
     pub fn ready(&self) -> bool {
         self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
+    }
+
+    /// Resolves when the store has failed and does not recover in this process: one of its threads has ended.
+    pub async fn store_failed(&self) -> Failure {
+        let mut check = interval(CHECK_STORE);
+        loop {
+            check.tick().await;
+            if let Err(failure) = self.ledger.health()
+                && failure.reason == Reason::Failed
+            {
+                return failure;
+            }
+        }
     }
 
     /// Whether every destination was reached at least once.

@@ -32,8 +32,8 @@ pub(super) fn run(args: &SettingsArgs) -> ExitCode {
 /// returns runs concurrently with the server.
 ///
 /// # Errors
-/// An address cannot be bound, another process uses the data directory, a destination's settings can never work, or a
-/// second signal ended the shutdown.
+/// An address cannot be bound, another process uses the data directory, a destination's settings can never work, the store
+/// has failed for good, or a second signal ended the shutdown.
 pub(super) async fn serve<L: Future<Output = ()>>(
     settings: Settings,
     listening: impl FnOnce(SocketAddr) -> L,
@@ -62,13 +62,13 @@ pub(super) async fn serve<L: Future<Output = ()>>(
     let served = async {
         tokio::pin!(app, listening);
         tokio::select! {
-            () = &mut app => return,
+            ended = &mut app => return ended,
             () = &mut listening => (),
         }
-        app.await;
+        app.await
     };
     tokio::select! {
-        () = served => Ok(()),
+        ended = served => ended.map_err(|failure| anyhow::anyhow!("{}", failure.detail)),
         () = second_signal => {
             let left = metrics.in_flight.get();
             anyhow::bail!("ended by a second signal; deliveries left in flight, for their senders to retry: {left}")

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::database::failure;
-use crate::reason::Failure;
+use crate::reason::{Failure, Reason};
 
 /// How long a piece of work may take before the thread counts as stalled: a disk that hangs reports no error.
 const STALLED: Duration = Duration::from_secs(5);
@@ -69,7 +69,7 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.end(Some(failure(&format!("thread {}", self.name), &"it has ended")));
+        self.end(Some(Failure::new(Reason::Failed, format!("the thread `{}` of the store has ended", self.name))));
     }
 }
 
@@ -88,7 +88,8 @@ mod tests {
             std::panic::resume_unwind(Box::new("a bug"));
         });
         assert!(thread.join().is_err());
-        assert!(status.health().unwrap_err().detail.contains("writer: it has ended"));
+        let failure = status.health().unwrap_err();
+        assert!(failure.reason == Reason::Failed && failure.detail.contains("`writer`"), "{failure}");
     }
 
     #[tokio::test(start_paused = true)]
