@@ -2,8 +2,9 @@
 //!
 //! A request first reads its body as an [`Unverified`] one. Such requests never take a place of verified deliveries: when
 //! there are too many of them, or their bytes are needed, the oldest gives way ([`Unverified::evicted`]). Only a verified
-//! delivery is [admitted](Unverified::admit) to the bounds of its source and of the process, and keeps its place until the
-//! work on it is over.
+//! delivery is [admitted](Unverified::admit) to the bounds of its source and of the process. It keeps its place in the
+//! process until the work on it is over, and in its source until it is answered: a destination that answers late must not
+//! take every place of a source that has others too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -65,10 +66,10 @@ impl Room {
         Room { in_flight: Arc::new(Semaphore::new(in_flight)), rate }
     }
 
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Full> {
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Full::Source)?;
-        let Some(rate) = &self.rate else { return Ok(permit) };
-        rate.check().map(|()| permit).map_err(|until| {
+    fn enter(&self) -> Result<SourcePlace, Full> {
+        let place = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Full::Source).map(SourcePlace)?;
+        let Some(rate) = &self.rate else { return Ok(place) };
+        rate.check().map(|()| place).map_err(|until| {
             let wait = until.wait_time_from(DefaultClock::default().now());
             Full::Rate(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
         })
@@ -93,13 +94,15 @@ pub struct Unverified {
     evicted: oneshot::Receiver<()>,
 }
 
-/// A verified delivery. Releases what it holds when dropped.
+/// A verified delivery in the bounds of the process. Releases what it holds when dropped.
 pub struct Admission {
     gate: Arc<Gate>,
     _request: OwnedSemaphorePermit,
-    _source: OwnedSemaphorePermit,
     bytes: usize,
 }
+
+/// The place of a verified delivery in the bounds of its source. Released when dropped.
+pub struct SourcePlace(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Gate {
     /// Creates the bounds from the limits.
@@ -187,13 +190,13 @@ impl Unverified {
     ///
     /// # Errors
     /// The bound that is reached.
-    pub fn admit(self, room: &Room) -> Result<Admission, Full> {
+    pub fn admit(self, room: &Room) -> Result<(Admission, SourcePlace), Full> {
         let source = room.enter()?;
         let request = Arc::clone(&self.gate.requests).try_acquire_owned().map_err(|_| Full::Process)?;
         let gate = Arc::clone(&self.gate);
         let bytes = gate.end(&mut gate.state.lock(), self.number).ok_or(Full::Process)?;
         gate.metrics.in_flight.inc();
-        Ok(Admission { gate, _request: request, _source: source, bytes })
+        Ok((Admission { gate, _request: request, bytes }, source))
     }
 }
 

@@ -23,7 +23,7 @@
 //!
 //! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
 //! background tasks), `reopen` (opens a destination again whose task has failed), `found` (what a look at the topology gives),
-//! [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination confirms anything).
+//! [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination and each of its topics answer).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub mod precheck;
 mod rabbitmq;
 mod reopen;
 pub mod settings;
+mod stall;
 mod status;
 mod streak;
 

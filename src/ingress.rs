@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Gate, Limits, Room};
+use crate::admission::{Admission, Gate, Limits, Room, SourcePlace};
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::listener::ConnectionId;
 use crate::pipeline::{Answer, Pipeline};
@@ -183,10 +183,10 @@ impl SourceState {
             *body_done = matches!(refused, Refused::TooSlow | Refused::Incomplete);
         })?;
         let head = self.verify(head, bytes.clone(), clock).await?;
-        let admission = request.admit(&self.room).map_err(Refused::Full)?;
+        let (admission, place) = request.admit(&self.room).map_err(Refused::Full)?;
         let id = head.id.clone();
         let delivery = delivery(&self.source.name, head, headers, bytes);
-        let answer = self.work(delivery, admission, deadline).await;
+        let answer = self.work(delivery, admission, place, deadline).await;
         Ok((answer, id))
     }
 
@@ -235,13 +235,27 @@ impl SourceState {
         Ok(head)
     }
 
-    /// Runs the pipeline in a task of its own; the request only waits for it.
-    async fn work(self: &Arc<Self>, delivery: Delivery, admission: Admission, deadline: Instant) -> Answer {
+    /// Runs the pipeline in a task of its own; the request only waits for it. The place in the source is released when the
+    /// work is over, at the latest at the deadline, when the request is answered.
+    async fn work(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        admission: Admission,
+        place: SourcePlace,
+        deadline: Instant,
+    ) -> Answer {
         let state = Arc::clone(self);
         let (sender, answer) = oneshot::channel();
         self.ingress.work.spawn(async move {
             let ingress = &state.ingress;
-            let answer = ingress.pipeline.accept(&state.source, delivery, admission, deadline).await;
+            let accept = ingress.pipeline.accept(&state.source, delivery, admission, deadline);
+            tokio::pin!(accept);
+            let in_time = timeout_at(deadline, &mut accept).await;
+            drop(place);
+            let answer = match in_time {
+                Ok(answer) => answer,
+                Err(_) => accept.await,
+            };
             if sender.send(answer).is_err() {
                 // The request was answered before.
                 ingress.metrics.late.get_or_create(&SourceLabel { source: state.source.name.to_string() }).inc();

@@ -29,7 +29,7 @@ pub struct Source {
     pub fields: Fields,
     /// Static attributes that are added to each event.
     pub attributes: Arc<[(String, String)]>,
-    /// Most requests in flight for this source; further ones are answered 429.
+    /// Most verified deliveries of this source that are not answered yet; further ones are answered 429.
     pub in_flight: usize,
     /// Most requests per second for this source, with bursts of up to one second's worth; further ones are answered 429.
     /// Default: no limit.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use futures_util::future::join_all;
 use suite::Subject;
 use suite::place::Place;
 use support::program::{Program, SECRET};
@@ -111,6 +112,38 @@ async fn a_frozen_broker_times_out_and_recovers<S: Subject>(place: Place<S>) {
     assert!(count == 1 || (unknown && !S::DIFFERENCES.dedups), "published {count} times");
 }
 
+/// What is published to a broker that does not answer is in flight for minutes. The source must have places left for its
+/// other destination.
+async fn a_frozen_broker_does_not_starve_another_destination<S: Subject>(place: Place<S>) {
+    let configuration = place.directory().join("hookbridge.yaml");
+    let text = format!(
+        "sources: {{videogen: {{secrets: '{SECRET}', in_flight: 20}}}}\ndestinations:\n  files: {{url: 'file:{}'}}\n  \
+         broker: {{url: '{}'}}\nroutes:\n  - {{match: '{TOPIC}', to: [broker]}}\n  - {{match: '**', to: [files]}}\ndata: '{}'\n",
+        place.directory().join("second").display(),
+        place.url(),
+        place.data()
+    );
+    std::fs::write(&configuration, text).expect("written");
+    let program = Program::serve(&["--config", configuration.to_str().expect("UTF-8")]);
+    program.ready().await;
+    let (url, stuck, other) = (program.url("videogen"), body(TOPIC, "f1"), body("file.analysis_completed", "f2"));
+    assert_eq!(post(&url, "warm", &stuck).await.word(), "200 accepted");
+    place.subject.pause().await;
+    let ids: Vec<String> = (0..20).map(|number| format!("stuck_{number}")).collect();
+    let answers = join_all(ids.iter().map(|id| post(&url, id, &stuck))).await;
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    assert_eq!(post(&url, "other", &other).await.word(), "200 accepted");
+    let ids: Vec<String> = ids.into_iter().chain((0..20).map(|number| format!("more_{number}"))).collect();
+    let answers = join_all(ids[20..].iter().map(|id| post(&url, id, &stuck))).await;
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
+    assert_eq!(post(&url, "another", &other).await.word(), "200 accepted");
+    place.subject.resume().await;
+    for id in &ids {
+        until("accepted", SOON, async || (post(&url, id, &stuck).await.status == 200).then_some(())).await;
+    }
+    assert_eq!(place.counts(TOPIC).await.len(), 41);
+}
+
 async fn a_second_signal_while_draining_ends_at_once<S: Subject>(place: Place<S>) {
     let mut program = place.serve();
     program.ready().await;
@@ -171,7 +204,7 @@ async fn a_retry_reaches_only_the_target_that_was_down<S: Subject>(place: Place<
 suite::place::whole_program! {
     {
         starts_while_the_broker_is_down an_outage_does_not_affect_readiness a_broker_restarted_under_load_loses_nothing
-        a_frozen_broker_times_out_and_recovers a_second_signal_while_draining_ends_at_once
+        a_frozen_broker_times_out_and_recovers a_frozen_broker_does_not_starve_another_destination a_second_signal_while_draining_ends_at_once
         a_retry_reaches_only_the_target_that_was_down
     };
     nats: suite::nats::Nats;

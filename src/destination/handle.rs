@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::settings::DestinationSettings;
+use super::stall::TopicsInFlight;
 use super::streak::{RefusalStreak, StreakChange};
 use super::{Confirm, Destination, Health};
 use crate::message::{Message, Outcome};
@@ -38,6 +39,7 @@ struct Bounds {
     confirmed: Counter,
     streak: Mutex<RefusalStreak>,
     refusing: Gauge,
+    topics: Mutex<TopicsInFlight>,
 }
 
 /// What a message costs besides its body, in bytes: headers and bookkeeping.
@@ -63,6 +65,7 @@ impl Handle {
             seconds: metrics.publish_seconds.get_or_create_owned(&label),
             confirmed: metrics.confirmed(&settings.name),
             streak: Mutex::default(),
+            topics: Mutex::default(),
             refusing: metrics.refusing.get_or_create_owned(&label),
             metrics,
         };
@@ -79,9 +82,11 @@ impl Handle {
         self.destination.health()
     }
 
-    /// See [`Destination::warnings`].
+    /// See [`Destination::warnings`]; and which topics stall.
     pub fn warnings(&self) -> Vec<String> {
-        self.destination.warnings()
+        let mut warnings = self.destination.warnings();
+        warnings.extend(self.bounds.topics.lock().warnings(Instant::now()));
+        warnings
     }
 
     /// Why the destination takes nothing, although it is up: several publishes in a row were not confirmed.
@@ -111,19 +116,26 @@ impl Handle {
     }
 
     /// Publishes. The publish is in flight when this returns, in the order of the calls. `Again(busy)` if the bounds are
-    /// reached.
+    /// reached, `Again(timeout)` if the topic stalls.
     pub fn publish(&self, message: Message) -> Confirm {
         let started = Instant::now();
         let cost = ((message.event.data.len() + OVERHEAD).div_ceil(1024)) as u32;
         let bounds = Arc::clone(&self.bounds);
         let publish = Arc::clone(&bounds.publishes).try_acquire_owned();
         let kibibytes = Arc::clone(&bounds.kibibytes).try_acquire_many_owned(cost);
-        let (Ok(publish), Ok(kibibytes)) = (publish, kibibytes) else {
-            let outcome = Outcome::Again(Reason::Busy.into());
-            bounds.metrics.published(&bounds.name, &outcome);
-            return std::future::ready(outcome).boxed();
+        let in_flight = match (publish, kibibytes) {
+            (Ok(publish), Ok(kibibytes)) => InFlight::begin(&bounds, &message.topic, [publish, kibibytes], started),
+            _ => Err(Reason::Busy.into()),
         };
-        let in_flight = InFlight::begin(&bounds.publishing, publish, kibibytes);
+        let mut in_flight = match in_flight {
+            Ok(in_flight) => in_flight,
+            Err(failure) => {
+                let outcome = Outcome::Again(failure);
+                bounds.note(&outcome, &*self.destination);
+                bounds.metrics.published(&bounds.name, &outcome);
+                return std::future::ready(outcome).boxed();
+            }
+        };
         let (confirm, destination) = (self.destination.publish(message), Arc::clone(&self.destination));
         async move {
             let outcome = match tokio::time::timeout(bounds.backstop, confirm).await {
@@ -133,6 +145,7 @@ impl Handle {
                 }
                 Err(_) => Outcome::Unknown(Reason::Timeout.into()),
             };
+            in_flight.answered = !matches!(outcome, Outcome::Unknown(_));
             drop(in_flight);
             bounds.seconds.observe(started.elapsed().as_secs_f64());
             match &outcome {
@@ -165,20 +178,31 @@ impl Bounds {
 
 /// The permits of a publish: released with its outcome, or when its future is dropped.
 struct InFlight {
-    gauge: Gauge,
+    bounds: Arc<Bounds>,
+    topic: Arc<str>,
+    number: u64,
+    /// Whether the broker answered.
+    answered: bool,
     _room: [OwnedSemaphorePermit; 2],
 }
 
 impl InFlight {
-    fn begin(gauge: &Gauge, publish: OwnedSemaphorePermit, kibibytes: OwnedSemaphorePermit) -> Self {
-        gauge.inc();
-        InFlight { gauge: gauge.clone(), _room: [publish, kibibytes] }
+    fn begin(
+        bounds: &Arc<Bounds>,
+        topic: &Arc<str>,
+        room: [OwnedSemaphorePermit; 2],
+        now: Instant,
+    ) -> Result<Self, Failure> {
+        let number = bounds.topics.lock().begin(topic, now)?;
+        bounds.publishing.inc();
+        Ok(InFlight { bounds: Arc::clone(bounds), topic: Arc::clone(topic), number, answered: false, _room: room })
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.bounds.publishing.dec();
+        self.bounds.topics.lock().end(&self.topic, self.number, self.answered, Instant::now());
     }
 }
 
