@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! job ─ publish to every open target ─ outcomes ─┬ confirmed ─────────────────────── fact
-//!                                                ├ never ─ dead letter kept or sent ─ fact
+//!                                                ├ never ─ dead letter kept, or published likewise ─ fact
 //!                                                └ again, unknown ─ logged, counted
 //! facts ─ ledger.record (at once when a slow target holds the rest up) ─ how the delivery ended
 //! ```
@@ -25,7 +25,7 @@ use crate::ledger::{DeadLetter, Ledger, Record};
 use crate::message::{Message, Outcome};
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
-use crate::route::Planned;
+use crate::route::{Planned, Routes};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
@@ -70,7 +70,25 @@ pub struct Job {
 }
 
 /// Publishes in progress. Dropping this does not stop them: their outcomes are then lost.
-type OpenPublishes = FuturesUnordered<BoxFuture<'static, (Target, Outcome)>>;
+type OpenPublishes = FuturesUnordered<BoxFuture<'static, (Published, Outcome)>>;
+
+/// What was published.
+enum Published {
+    /// The event, to this target.
+    Event(Target),
+    /// The dead letter of this target, which can never take the event for this reason.
+    Letter(Target, Reason),
+}
+
+/// What the end of a publish means for its target.
+enum Progress {
+    /// The target is settled.
+    Settled(Fact),
+    /// It is settled once its dead letter is confirmed.
+    Letter(BoxFuture<'static, (Published, Outcome)>),
+    /// It is still open.
+    Open(Reason),
+}
 
 impl Courier {
     /// A courier for these destinations.
@@ -97,7 +115,8 @@ impl Courier {
         let Job { delivery, event, planned, known, ticket, body_hash } = job;
         let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
         let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
-        let mut publishes: OpenPublishes = open.map(|planned| self.publish(planned)).collect();
+        let begun = open.map(|planned| self.publish(Published::Event(planned.target.clone()), planned));
+        let mut publishes: OpenPublishes = begun.collect();
         let event = event.map(|event| event.name.clone());
         let delivered = Delivered { delivery, event };
         let mut record = Record { targets, body_hash, ..Record::default() };
@@ -107,10 +126,13 @@ impl Courier {
             let next = if record.facts.is_empty() { Ok(next.await) } else { timeout(PARTIAL, next).await };
             match next {
                 Ok(None) => break,
-                Ok(Some((target, outcome))) => match self.fact(&delivered, target, outcome, &mut record.dead).await {
-                    Ok(fact) => record.facts.push(fact),
-                    Err(reason) => why = reason,
-                },
+                Ok(Some((published, outcome))) => {
+                    match self.progress(&delivered, published, outcome, &mut record.dead) {
+                        Progress::Settled(fact) => record.facts.push(fact),
+                        Progress::Letter(publish) => publishes.push(publish),
+                        Progress::Open(reason) => why = reason,
+                    }
+                }
                 Err(_) => {
                     // Other targets are slow. What is known now must survive this process.
                     let rest = Record { targets: record.targets.clone(), body_hash, ..Record::default() };
@@ -125,7 +147,7 @@ impl Courier {
     }
 
     /// Starts a publish; in progress when this returns.
-    fn publish(&self, planned: Planned) -> BoxFuture<'static, (Target, Outcome)> {
+    fn publish(&self, published: Published, planned: Planned) -> BoxFuture<'static, (Published, Outcome)> {
         let Planned { target, message } = planned;
         let handle = target.destination.as_ref().and_then(|destination| self.destinations.get(destination));
         let outcome = match (message, handle) {
@@ -137,26 +159,30 @@ impl Courier {
                 std::future::ready(Outcome::Again(Failure::new(Reason::Topology, detail))).boxed()
             }
         };
-        outcome.map(|outcome| (target, outcome)).boxed()
+        outcome.map(|outcome| (published, outcome)).boxed()
     }
 
-    /// The fact that an outcome stands for. The dead letter of a target that can never take the event is sent to its
-    /// destination here, or put into `letter` for the ledger.
-    async fn fact(
+    /// What an outcome means. The dead letter of a target that can never take the event is published here, or put into
+    /// `letter` for the ledger.
+    fn progress(
         &self,
         delivered: &Delivered,
-        target: Target,
+        published: Published,
         outcome: Outcome,
         letter: &mut Option<DeadLetter>,
-    ) -> Result<Fact, Reason> {
+    ) -> Progress {
+        let target = match published {
+            Published::Event(target) => target,
+            Published::Letter(target, reason) => return self.letter_progress(delivered, target, reason, &outcome),
+        };
         let word = outcome.word();
         match outcome {
-            Outcome::Confirmed => Ok(Fact::Confirmed(target)),
+            Outcome::Confirmed => Progress::Settled(Fact::Confirmed(target)),
             Outcome::Again(failure) | Outcome::Unknown(failure) => {
                 if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
                     delivered.log(&target, word, &failure, suppressed);
                 }
-                Err(failure.reason)
+                Progress::Open(failure.reason)
             }
             Outcome::Never(failure) => {
                 if let Some(suppressed) = self.admit(Line::DeadLetter, target.destination.as_ref(), &failure) {
@@ -165,25 +191,27 @@ impl Courier {
                 let reason = failure.reason;
                 if self.ledger.keeps_dead_letters() {
                     letter.get_or_insert_with(|| delivered.letter(failure));
-                } else {
-                    self.send_letter(&delivered.letter(failure), &target).await?;
+                    return Progress::Settled(Fact::Dead(target, reason));
                 }
-                Ok(Fact::Dead(target, reason))
+                // It is never dropped silently (G7).
+                let Some(to) = &self.dead_letters_to else { return Progress::Open(Reason::NoDeadLetters) };
+                let planned = dead_letter::planned(to, &delivered.letter(failure), &target);
+                Progress::Letter(self.publish(Published::Letter(target, reason), planned))
             }
         }
     }
 
-    /// Publishes a dead letter where the ledger keeps none: it is never dropped silently (G7).
-    async fn send_letter(&self, letter: &DeadLetter, target: &Target) -> Result<(), Reason> {
-        let to = self.dead_letters_to.as_ref().ok_or(Reason::NoDeadLetters)?;
-        let (_, outcome) = self.publish(dead_letter::planned(to, letter, target)).await;
-        let Some(failure) = outcome.failure() else { return Ok(()) };
-        if let Some(suppressed) = self.admit(Line::LetterNotConfirmed, Some(to), failure) {
+    /// What the outcome of a dead letter's own publish means.
+    fn letter_progress(&self, delivered: &Delivered, target: Target, reason: Reason, outcome: &Outcome) -> Progress {
+        let Some(failure) = outcome.failure() else { return Progress::Settled(Fact::Dead(target, reason)) };
+        let to = self.dead_letters_to.as_ref();
+        if let Some(suppressed) = self.admit(Line::LetterNotConfirmed, to, failure) {
             tracing::warn!(
-                webhook_id = %letter.delivery.key.id, destination = %to, %failure, suppressed, "dead letter not confirmed"
+                webhook_id = %delivered.delivery.key.id, destination = to.map(|to| &**to), %failure, suppressed,
+                "dead letter not confirmed"
             );
         }
-        Err(failure.reason)
+        Progress::Open(failure.reason)
     }
 
     /// Whether a line is logged, and the number suppressed before it.
@@ -238,7 +266,7 @@ impl Delivered {
 
 /// The targets that a delivery still has. Once frozen, they are those of the first confirm, whatever the routes say now
 /// (P7).
-pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>) -> Vec<Planned> {
+pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>, routes: &Routes) -> Vec<Planned> {
     let Some(frozen) = &known.frozen else { return planned };
     planned.retain(|planned| frozen.contains(&planned.target));
     for target in frozen {
@@ -246,10 +274,16 @@ pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>) -
             continue;
         }
         let message = match &target.topic {
-            Some(topic) => Ok(Message::new(Arc::clone(event), topic)),
+            Some(topic) => {
+                let (event, topic, key) = (Arc::clone(event), Arc::clone(topic), routes.key(event, target));
+                Ok(Message { event, topic, key })
+            }
             None => Err(Failure::from(Reason::IllegalName)), // none could be made then
         };
         planned.push(Planned { target: target.clone(), message });
     }
     planned
 }
+
+#[cfg(test)]
+mod tests;

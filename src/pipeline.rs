@@ -143,9 +143,9 @@ impl Pipeline {
             Err(failure) => return (None, never(failure)),
         };
         let planned = match self.routes.plan(&event) {
-            Plan::To(planned) => reconcile(planned, known, &event),
+            Plan::To(planned) => reconcile(planned, known, &event, &self.routes),
             Plan::DeadLetter(reason) if known.frozen.is_none() => never(reason.into()),
-            Plan::DeadLetter(_) | Plan::Ignore => reconcile(Vec::new(), known, &event),
+            Plan::DeadLetter(_) | Plan::Ignore => reconcile(Vec::new(), known, &event, &self.routes),
         };
         (Some(event), planned)
     }

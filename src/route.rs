@@ -248,6 +248,18 @@ impl Routes {
             false => Plan::To(all),
         }
     }
+
+    /// The record key of a target that an earlier configuration planned: that of the first rule that leads to this topic,
+    /// whatever the rule matches now.
+    pub fn key(&self, event: &Event, target: &Target) -> Option<String> {
+        let leads_there = |to: &&To| {
+            let topic = to.topic.topic(event, to.kind).ok();
+            target.destination.as_ref() == Some(&to.destination)
+                && topic.is_some()
+                && topic.as_deref() == target.topic.as_deref()
+        };
+        self.rules.iter().flat_map(|rule| &rule.to).find(leads_there)?.key.as_ref()?.key(event)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,129 @@
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use futures_util::future::{pending, ready};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::delivery::DeliveryKey;
+use crate::destination::settings::{BrokerUrl, DestinationSettings};
+use crate::destination::{Confirm, Destination, Health};
+use crate::event::fixture::event;
+use crate::ledger::Claim;
+use crate::naming::Kind;
+use crate::route::{Pattern, Rule, To, Unrouted};
+use crate::template::Template;
+
+/// A destination that confirms at once, or never answers.
+struct Answers(bool);
+
+impl Destination for Answers {
+    fn publish(&self, _: Message) -> Confirm {
+        if self.0 { ready(Outcome::Confirmed).boxed() } else { pending().boxed() }
+    }
+    fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        pending().boxed()
+    }
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
+        pending().boxed()
+    }
+    fn health(&self) -> Health {
+        Health::Up
+    }
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+    fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// A ledger that keeps no dead letters, and what was recorded in it.
+#[derive(Default)]
+struct Recorded(Mutex<Vec<Fact>>);
+
+impl Ledger for Recorded {
+    fn claim<'a>(&'a self, _: &'a DeliveryKey, _: u32) -> BoxFuture<'a, Result<Claim, Failure>> {
+        pending().boxed()
+    }
+    fn record<'a>(
+        &'a self,
+        _: &'a DeliveryKey,
+        _: Ticket,
+        record: Record,
+    ) -> BoxFuture<'a, Result<Option<End>, Failure>> {
+        self.0.lock().extend(record.facts);
+        ready(Ok(None)).boxed()
+    }
+    fn release(&self, _: &DeliveryKey, _: Ticket, _: Reason) {}
+    fn keeps_dead_letters(&self) -> bool {
+        false
+    }
+    fn ids(&self) -> u64 {
+        0
+    }
+    fn forgotten(&self) -> u64 {
+        0
+    }
+    fn health(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        ready(()).boxed()
+    }
+}
+
+fn handle(name: &str, confirms: bool) -> Handle {
+    let settings = DestinationSettings::new(name, BrokerUrl::File("nowhere".into()));
+    Handle::new(Arc::new(Answers(confirms)), &settings, Duration::from_secs(120), Arc::default())
+}
+
+/// What is confirmed must be known after a crash, whatever becomes of the dead letter of another target.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
+    let ledger = Arc::new(Recorded::default());
+    let destinations = [handle("good", true), handle("letters", false)];
+    let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
+    let courier = Courier::new(destinations, spied, Some("letters".into()), Arc::default());
+    let (good, event) = (Target::new("good", "a"), Arc::new(event()));
+    let delivery = Delivery {
+        key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
+        timestamp: 0,
+        signature: String::new().into(),
+        traceparent: None,
+        tracestate: None,
+        headers: HeaderMap::new(),
+        body: "{}".into(),
+    };
+    let planned = vec![
+        Planned::never(Target::unnamed("bad"), Reason::IllegalName.into()),
+        Planned::new(&"good".into(), "a".into(), None, &event),
+    ];
+    let ticket = Ticket { process: 1, number: 1 };
+    let job = Job { delivery, event: Some(event), planned, known: Known::default(), ticket, body_hash: 0 };
+    assert!(timeout(Duration::from_secs(60), courier.deliver(job)).await.is_err(), "the letter hangs");
+    assert_eq!(*ledger.0.lock(), [Fact::Confirmed(good)]);
+}
+
+#[test]
+fn a_frozen_target_keeps_its_record_key_when_its_rule_matches_no_more() {
+    let to = To {
+        destination: "kafka".into(),
+        kind: Kind::Kafka,
+        topic: Template::parse("videogen.{event}").unwrap(),
+        key: Some(Template::parse("{event}").unwrap()),
+    };
+    let rule = Rule { pattern: Pattern::parse("other").unwrap(), when: None, to: vec![to] };
+    let (unrouted, fallback) = (Unrouted::Ignore, ("kafka".into(), Kind::Kafka));
+    let routes = Routes { rules: vec![rule], unrouted, fallback, only_fallback: false };
+    let event = Arc::new(event());
+    let topic = format!("videogen.{}", event.name);
+    let frozen = vec![Target::new("kafka", &*topic), Target::new("kafka", "elsewhere")];
+    let known = Known { frozen: Some(frozen), ..Known::default() };
+    let planned = reconcile(Vec::new(), &known, &event, &routes);
+    let keys: Vec<_> = planned.iter().map(|planned| planned.message.as_ref().unwrap().key.clone()).collect();
+    assert_eq!(keys, [Some(event.name.clone()), None]);
+}
