@@ -112,6 +112,7 @@ impl Courier {
     /// # Errors
     /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
     pub async fn deliver(&self, job: Job) -> Result<End, Reason> {
+        let started = Instant::now();
         let Job { delivery, event, planned, known, ticket, body_hash } = job;
         let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
         let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
@@ -143,7 +144,10 @@ impl Courier {
                 }
             }
         }
-        self.record(&delivered, ticket, record).await?.ok_or(why)
+        let targets = tracing::enabled!(tracing::Level::DEBUG).then(|| record.targets.clone()).unwrap_or_default();
+        let end = self.record(&delivered, ticket, record).await?.ok_or(why)?;
+        delivered.log_end(end, &targets, started.elapsed());
+        Ok(end)
     }
 
     /// Starts a publish; in progress when this returns.
@@ -243,6 +247,16 @@ struct Delivered {
 impl Delivered {
     fn letter(&self, failure: Failure) -> DeadLetter {
         DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
+    }
+
+    fn log_end(&self, end: End, targets: &[Target], took: Duration) {
+        for target in targets {
+            tracing::debug!(
+                webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+                source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
+                topic = target.topic.as_deref(), milliseconds = took.as_secs_f64() * 1e3, end = end.word(), "ended"
+            );
+        }
     }
 
     fn log_dead(&self, target: &Target, failure: &Failure, suppressed: u64) {

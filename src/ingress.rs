@@ -4,7 +4,6 @@
 //! unbounded memory.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,8 +13,6 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
 use bytes::Bytes;
 use jiff::Timestamp;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,19 +20,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Gate, Limits, Room, SourcePlace};
 use crate::delivery::{Delivery, DeliveryKey};
-use crate::listener::ConnectionId;
+use crate::listener::ConnectionInfo;
 use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
 use crate::signature::{self, Head};
 use crate::source::Source;
-use crate::telemetry::metrics::{Metrics, SourceLabel};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
+use report::{RequestFacts, SourceReport};
 use trace_context::trace_context;
 
 mod answer;
 mod body;
+mod report;
 mod trace_context;
 
 /// From this size in bytes, a body is hashed on a thread of its own.
@@ -61,7 +60,7 @@ struct SourceState {
     ingress: Arc<Ingress>,
     source: Source,
     room: Room,
-    metrics: SourceMetrics,
+    report: SourceReport,
     /// Which deliveries outside the tolerance are verified nevertheless.
     clock_samples: Throttle<()>,
 }
@@ -70,24 +69,6 @@ struct SourceState {
 struct Clock {
     now: i64,
     timely: Result<(), Refused>,
-}
-
-/// Metrics that every verified delivery changes, looked up once.
-struct SourceMetrics {
-    accepted: Counter,
-    last_delivery: Gauge<f64, AtomicU64>,
-    clock_offset: Gauge,
-}
-
-impl SourceMetrics {
-    fn new(source: &Source, metrics: &Metrics) -> SourceMetrics {
-        let label = SourceLabel { source: source.name.to_string() };
-        SourceMetrics {
-            accepted: metrics.answered(&source.name, "accepted"),
-            last_delivery: metrics.last_delivery.get_or_create_owned(&label),
-            clock_offset: metrics.clock_offset.get_or_create_owned(&label),
-        }
-    }
 }
 
 impl Ingress {
@@ -115,12 +96,12 @@ impl Ingress {
         for source in sources {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
-            let metrics = SourceMetrics::new(&source, &self.metrics);
+            let report = SourceReport::new(&source, &self.metrics);
             let state = Arc::new(SourceState {
                 ingress: Arc::clone(self),
                 source,
                 room,
-                metrics,
+                report,
                 clock_samples: Throttle::default(),
             });
             let post: MethodRouter = any(receive).with_state(state); // also answers other methods
@@ -134,7 +115,9 @@ async fn receive(State(state): State<Arc<SourceState>>, request: Request) -> Res
     let started = Instant::now();
     let ingress = &state.ingress;
     let (parts, mut body) = request.into_parts();
-    let connection = parts.extensions.get().map_or(0, |ConnectionId(number)| *number);
+    let connection = parts.extensions.get::<ConnectionInfo>();
+    let (connection, peer) = (connection.map_or(0, |it| it.number), connection.map(|it| it.peer));
+    let facts = RequestFacts::new(&parts.headers, state.source.legacy_headers, peer);
     // A client that asks before it sends its body gets the answer first, and sends none.
     let mut body_done = parts.headers.contains_key(header::EXPECT);
     let reply = if parts.method == axum::http::Method::POST {
@@ -146,16 +129,10 @@ async fn receive(State(state): State<Arc<SourceState>>, request: Request) -> Res
         // Read the rest, so that the sender sees the answer and the connection can be used again.
         body::discard(&mut body, ingress.limits.body).await;
     }
-    let source = &*state.source.name;
-    let accepted = matches!(reply, Ok((Answer::Accepted, _)));
     let reply = Reply::from(reply);
-    if accepted {
-        state.metrics.accepted.inc();
-    } else {
-        reply.count(&ingress.metrics, source);
-    }
+    state.report.answered(&reply, &facts);
     ingress.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
-    reply.into_response(Some(source))
+    reply.into_response()
 }
 
 impl SourceState {
@@ -220,18 +197,11 @@ impl SourceState {
             verified.await.map_err(|_| Refused::Unavailable(Reason::Failed))?
         };
         if clock.timely.is_err() && signed.is_ok() {
-            let label = SourceLabel { source: self.source.name.to_string() };
-            self.ingress.metrics.clock_refusals.get_or_create(&label).inc();
-            tracing::warn!(
-                source = %self.source.name, webhook_id = %head.id,
-                offset_seconds = clock.now.saturating_sub(head.timestamp),
-                "a good signature with a bad time: check this machine's clock"
-            );
+            self.report.bad_clock(&head.id, clock.now.saturating_sub(head.timestamp));
         }
         clock.timely?;
-        signed.map_err(Refused::Unverified)?;
-        self.metrics.last_delivery.set(clock.now as f64);
-        self.metrics.clock_offset.set(clock.now - head.timestamp);
+        let key = signed.map_err(Refused::Unverified)?;
+        self.report.verified(key, clock.now, head.timestamp);
         Ok(head)
     }
 
@@ -258,7 +228,7 @@ impl SourceState {
             };
             if sender.send(answer).is_err() {
                 // The request was answered before.
-                ingress.metrics.late.get_or_create(&SourceLabel { source: state.source.name.to_string() }).inc();
+                state.report.late();
             }
         });
         match timeout_at(deadline, answer).await {

@@ -2,6 +2,7 @@
 //! listeners use it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,9 +29,14 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 connection is pinged, to find dead ones.
 const PING: Duration = Duration::from_secs(20);
 
-/// The number of a request's connection, in the request's extensions.
+/// A request's connection, in the request's extensions.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionId(pub u64);
+pub struct ConnectionInfo {
+    /// Its number since the start of the listener.
+    pub number: u64,
+    /// Its other end: the sender, or the last proxy.
+    pub peer: SocketAddr,
+}
 
 /// Serves a router until `stop` is cancelled, then waits for the requests in progress.
 ///
@@ -44,14 +50,14 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
     for number in 0_u64.. {
         let accept = async {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!("connections are accepted again");
                     }
                     if room.available_permits() == 0 {
                         idle.close_longest();
                     }
-                    Some((Arc::clone(&room).acquire_owned().await.ok()?, stream))
+                    Some((Arc::clone(&room).acquire_owned().await.ok()?, stream, peer))
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -66,8 +72,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
             accepted = accept => accepted,
             () = stop.cancelled() => break,
         };
-        let Some((permit, stream)) = accepted else { continue };
-        let requests = Requests::new(number, Arc::clone(&idle));
+        let Some((permit, stream, peer)) = accepted else { continue };
+        let requests = Requests::new(ConnectionInfo { number, peer }, Arc::clone(&idle));
         let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
         connections.spawn(async move {
             connection(&builder, stream, router, first_head, requests, &stop).await;
@@ -105,7 +111,7 @@ async fn connection(
     let counted = Arc::clone(&requests);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, requests) = (router.clone(), Arc::clone(&counted));
-        request.extensions_mut().insert(ConnectionId(requests.connection));
+        request.extensions_mut().insert(requests.connection);
         async move {
             let _guard = RequestGuard::begin(requests);
             router.oneshot(request).await
@@ -130,7 +136,7 @@ async fn connection(
 /// The requests of a connection. hyper's own timer does not run before the first byte of a connection, nor on an idle
 /// HTTP/2 connection, and silent connections must not use up the limit.
 struct Requests {
-    connection: u64,
+    connection: ConnectionInfo,
     begun: AtomicU64,
     ended: AtomicU64,
     idle: Arc<IdleConnections>,
@@ -144,7 +150,7 @@ struct RequestGuard(Arc<Requests>);
 impl RequestGuard {
     fn begin(requests: Arc<Requests>) -> Self {
         if requests.begun.fetch_add(1, Ordering::Relaxed) == requests.ended.load(Ordering::Relaxed) {
-            requests.idle.remove(requests.connection);
+            requests.idle.remove(requests.connection.number);
         }
         RequestGuard(requests)
     }
@@ -154,15 +160,15 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         let requests = &self.0;
         if requests.ended.fetch_add(1, Ordering::Relaxed) + 1 == requests.begun.load(Ordering::Relaxed) {
-            requests.idle.add(requests.connection, requests.closed.clone());
+            requests.idle.add(requests.connection.number, requests.closed.clone());
         }
     }
 }
 
 impl Requests {
-    fn new(connection: u64, idle: Arc<IdleConnections>) -> Arc<Self> {
+    fn new(connection: ConnectionInfo, idle: Arc<IdleConnections>) -> Arc<Self> {
         let closed = CancellationToken::new();
-        idle.add(connection, closed.clone());
+        idle.add(connection.number, closed.clone());
         Arc::new(Requests { connection, begun: AtomicU64::new(0), ended: AtomicU64::new(0), idle, closed })
     }
 
@@ -186,7 +192,7 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        self.idle.remove(self.connection);
+        self.idle.remove(self.connection.number);
     }
 }
 

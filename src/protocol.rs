@@ -107,6 +107,17 @@ pub enum End {
     Ignored,
 }
 
+impl End {
+    /// The word for it in answers and in the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Delivered => "accepted",
+            End::DeadLettered => "dead-lettered",
+            End::Ignored => "ignored",
+        }
+    }
+}
+
 /// What is known of the targets of a delivery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {

@@ -54,6 +54,17 @@ reasons! {
     Failed "failed" "the work on this delivery ended unexpectedly",
 }
 
+impl Reason {
+    /// Whether it is about the event itself: then the delivery becomes a dead letter.
+    pub fn is_about_event(self) -> bool {
+        use Reason as R;
+        matches!(
+            self,
+            R::TooLarge | R::IllegalName | R::NotUtf8 | R::NotJson | R::NotAnObject | R::NoEventName | R::Unrouted
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())

@@ -198,36 +198,34 @@ impl Head {
         }
     }
 
-    /// Rules 4 to 6: whether any item of the signature header verifies with any key.
+    /// Rules 4 to 6: whether any item of the signature header verifies with any key. Returns the key's position.
     ///
     /// # Errors
     /// No item does.
-    pub fn signed(&self, keys: &[Key], body: &[u8]) -> Result<(), Refusal> {
+    pub fn signed(&self, keys: &[Key], body: &[u8]) -> Result<usize, Refusal> {
         let items = || self.signature.split(' ').filter_map(|item| item.split_once(','));
         let values = |wanted: &'static str| {
             items()
                 .filter_map(move |(version, value)| (version == wanted).then(|| STANDARD.decode(value).ok()).flatten())
         };
-        let shared = keys.iter().filter_map(|key| match key {
-            Key::Shared(hmac) => Some(hmac),
+        let shared = keys.iter().enumerate().filter_map(|(position, key)| match key {
+            Key::Shared(hmac) => Some((position, hmac)),
             Key::Public(_) => None,
         });
-        for hmac in shared {
+        for (position, hmac) in shared {
             let mut hmac = hmac.clone();
             for part in [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body] {
                 hmac.update(part);
             }
             if values("v1").any(|value| hmac.clone().verify_slice(&value).is_ok()) {
-                return Ok(());
+                return Ok(position);
             }
         }
-        let public: Vec<_> = keys
-            .iter()
-            .filter_map(|key| match key {
-                Key::Public(key) => Some(key),
-                Key::Shared(_) => None,
-            })
-            .collect();
+        let public = keys.iter().enumerate().filter_map(|(position, key)| match key {
+            Key::Public(key) => Some((position, key)),
+            Key::Shared(_) => None,
+        });
+        let public: Vec<_> = public.collect();
         if public.is_empty() {
             return Err(Refusal::NoMatch);
         }
@@ -239,8 +237,9 @@ impl Head {
         let message = [self.id.as_bytes(), b".", self.timestamp_text.as_bytes(), b".", body].concat();
         let tries = (MOST_PUBLIC_KEY_BYTES / message.len()).clamp(LEAST_PUBLIC_KEY_TRIES, MOST_PUBLIC_KEY_TRIES);
         let pairs = signatures.iter().flat_map(|signature| public.iter().map(move |key| (key, signature)));
-        let verified = pairs.take(tries).any(|(key, signature)| key.verify_strict(&message, signature).is_ok());
-        if verified { Ok(()) } else { Err(Refusal::NoMatch) }
+        let mut verified =
+            pairs.take(tries).filter(|((_, key), signature)| key.verify_strict(&message, signature).is_ok());
+        verified.next().map(|((position, _), _)| *position).ok_or(Refusal::NoMatch)
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod logs;
 pub mod metrics;
+mod process;
 pub mod throttle;

@@ -236,7 +236,7 @@ async fn a_source_with_too_much_in_flight_gets_429() {
     }
     in_flight(bridge, 0.0).await;
     assert_eq!(post(&bridge.url("videogen"), "m3", &body("file.playback_ready", "f")).await.word(), "200 accepted");
-    let counted = "hookbridge_refusals_total{source=\"videogen\",reason=\"source_full\"}";
+    let counted = "hookbridge_refusals_total{source=\"videogen\",status=\"429\",reason=\"source_full\"}";
     assert_eq!(bridge.program.metric(counted).await, 1.0);
 }
 
@@ -305,8 +305,8 @@ async fn unverified_requests_do_not_keep_deliveries_out() {
         }
     }
     support::wait::until("the attack", Duration::from_secs(20), async || {
-        (bridge.program.metric("hookbridge_refusals_total{source=\"videogen\",reason=\"process_full\"}").await > 100.0)
-            .then_some(())
+        let counted = "hookbridge_refusals_total{source=\"videogen\",status=\"503\",reason=\"process_full\"}";
+        (bridge.program.metric(counted).await > 100.0).then_some(())
     })
     .await;
     let client = client();
@@ -399,6 +399,44 @@ async fn a_source_above_its_rate_gets_429() {
     assert!((1..30).contains(&taken), "{words:?}");
 }
 
+/// What happened to a delivery: one line for each that was refused, with what the sender knows it by.
+#[tokio::test]
+async fn refused_deliveries_leave_a_line_each_and_no_flood() {
+    let bridge = Bridge::serve_with("", "", &[("HOOKBRIDGE_LOG", "debug")]);
+    let url = bridge.url("videogen");
+    let forged = |id: &str| {
+        let request = request(&client(), &url, id, b"{}").header("x-request-id", "req-7");
+        answer(request.header("webhook-id", "another"))
+    };
+    assert_eq!(forged("first").await.expect("an answer").status, 400);
+    for _ in 0..300 {
+        let replayed = client().post(&url).header("webhook-id", "old").header("webhook-timestamp", "1700000000");
+        let replayed = replayed.header("webhook-signature", "v1,c2VjcmV0").body("{}");
+        assert_eq!(answer(replayed).await.expect("an answer").status, 401);
+    }
+    assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.status, 200);
+    bridge.program.logged("\"ended\"");
+    let lines: Vec<serde_json::Value> =
+        bridge.program.log().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |message: &str, reason: &str| {
+        let found = lines.iter().filter(|line| line["message"] == message);
+        found.filter(|line| reason.is_empty() || line["reason"] == reason).collect::<Vec<_>>()
+    };
+    let duplicate = of("refused", "duplicate_header");
+    assert_eq!(duplicate.len(), 1, "{lines:?}");
+    let line = duplicate[0];
+    let shown = ["source", "webhook_id", "request_id"].map(|field| line[field].as_str().unwrap_or_default());
+    assert_eq!((line["status"].as_u64(), shown), (Some(400), ["videogen", "first", "req-7"]));
+    assert!(line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{line}");
+    let old = of("refused", "timestamp_too_old");
+    assert!((1..=10).contains(&old.len()), "{} lines for 300 replays", old.len());
+    let ended = of("ended", "");
+    assert_eq!(ended.len(), 1);
+    let shown = ["webhook_id", "destination", "topic", "end"].map(|field| ended[0][field].as_str().unwrap_or_default());
+    assert_eq!(shown, ["good", "files", "file.playback_ready", "accepted"]);
+    assert!(ended[0]["milliseconds"].as_f64().is_some_and(|took| took > 0.0), "{}", ended[0]);
+}
+
 /// At level `trace`, with refusals, dead letters, duplicates and an unreachable broker.
 #[tokio::test]
 async fn logs_contain_no_body_url_or_secret() {
@@ -438,12 +476,32 @@ async fn logs_contain_no_body_url_or_secret() {
 async fn metrics_count_deliveries_and_refusals() {
     let bridge = bridge("");
     let url = bridge.url("videogen");
+    // A series that appears with its first count looks like no change to an alert.
+    let (_, page) = bridge.program.get("/metrics").await;
+    for series in [
+        "hookbridge_deliveries_total{source=\"videogen\",outcome=\"dead-lettered\"} 0",
+        "hookbridge_refusals_total{source=\"videogen\",status=\"401\",reason=\"no_matching_signature\"} 0",
+        "hookbridge_refusals_total{source=\"videogen\",status=\"503\",reason=\"unreachable\"} 0",
+        "hookbridge_publishes_total{destination=\"files\",outcome=\"unknown\",reason=\"timeout\"} 0",
+        "hookbridge_publishes_total{destination=\"files\",outcome=\"never\",reason=\"too_large\"} 0",
+        "hookbridge_late_outcomes_total{source=\"videogen\"} 0",
+        &format!("hookbridge_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+    ] {
+        assert!(page.lines().any(|line| line == series), "{series}: {page}");
+    }
+    assert!(!page.contains("hookbridge_last_delivery_timestamp_seconds{"), "there was none: {page}");
+    let process = bridge.program.metric("process_resident_memory_bytes").await;
+    assert!((1e6..1e9).contains(&process), "{process}");
+    assert!(bridge.program.metric("process_open_fds").await > 3.0);
+    let started = bridge.program.metric("process_start_time_seconds").await;
+    assert!((now() as f64 - started).abs() < 60.0, "{started}");
     assert_eq!(post(&url, "m1", &body("file.playback_ready", "f")).await.status, 200);
     assert_eq!(send(&bridge, |headers| drop(headers.remove("webhook-id")), "{}").await.status, 400);
     for (name, value) in [
         ("hookbridge_deliveries_total{source=\"videogen\",outcome=\"accepted\"}", 1.0),
         ("hookbridge_deliveries_total{source=\"videogen\",outcome=\"refused\"}", 1.0),
-        ("hookbridge_refusals_total{source=\"videogen\",reason=\"missing_header\"}", 1.0),
+        ("hookbridge_verified_total{source=\"videogen\",key=\"1\"}", 1.0),
+        ("hookbridge_refusals_total{source=\"videogen\",status=\"400\",reason=\"missing_header\"}", 1.0),
         ("hookbridge_publishes_total{destination=\"files\",outcome=\"confirmed\",reason=\"\"}", 1.0),
         ("hookbridge_request_seconds_count", 2.0),
         ("hookbridge_publish_seconds_count{destination=\"files\"}", 1.0),

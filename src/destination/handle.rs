@@ -55,6 +55,7 @@ impl Handle {
         publish_timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
+        metrics.expect_destination(&settings.name);
         let label = DestinationLabel { destination: settings.name.to_string() };
         let bounds = Bounds {
             name: settings.name.clone(),

@@ -14,7 +14,6 @@ use crate::delivery::REQUEST_ID;
 use crate::pipeline::Answer;
 use crate::reason::Reason;
 use crate::signature::Refusal;
-use crate::telemetry::metrics::{AnswerLabel, Metrics, RefusalLabel};
 
 /// Why a request is not a delivery, or not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +66,35 @@ impl From<Result<(Answer, String), Refused>> for Reply {
 type Problem = (StatusCode, &'static str, &'static str, &'static str, Option<u32>);
 
 impl Refused {
-    /// The word for it in metrics and in the type of the problem.
-    fn word(self) -> &'static str {
+    /// Every way in which a request to a source can be refused.
+    pub(super) fn all() -> impl Iterator<Item = Refused> {
+        use Refusal as R;
+        let plain = [
+            Refused::MethodNotAllowed("POST"),
+            Refused::HeadersTooLarge,
+            Refused::Encoded,
+            Refused::TooLarge,
+            Refused::TooSlow,
+            Refused::Incomplete,
+            Refused::Full(Full::Source),
+            Refused::Full(Full::Rate(0)),
+            Refused::Full(Full::Process),
+        ];
+        let malformed = [R::DuplicateHeader, R::MissingHeader, R::InvalidId, R::InvalidTimestamp];
+        let unverified = [R::TooOld, R::TooNew, R::NoMatch];
+        let unavailable = Reason::ALL.iter().filter(|reason| !reason.is_about_event());
+        let signed = malformed.map(Refused::Malformed).into_iter().chain(unverified.map(Refused::Unverified));
+        plain.into_iter().chain(signed).chain(unavailable.map(|reason| Refused::Unavailable(*reason)))
+    }
+
+    /// The word for it in metrics, in the log and in the type of the problem.
+    pub(super) fn word(self) -> &'static str {
         self.problem().1
+    }
+
+    /// Its HTTP status.
+    pub(super) fn status(self) -> StatusCode {
+        self.problem().0
     }
 
     fn problem(self) -> Problem {
@@ -177,19 +202,11 @@ fn word(refusal: Refusal) -> &'static str {
 }
 
 impl Reply {
-    pub(super) fn count(&self, metrics: &Metrics, source: &str) {
-        let outcome = match self {
-            Reply::Done { status, .. } => status,
-            Reply::Refused(refused) => {
-                let label = RefusalLabel { source: source.into(), reason: refused.word() };
-                metrics.refusals.get_or_create(&label).inc();
-                if refused.problem().0 == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" }
-            }
-        };
-        metrics.deliveries.get_or_create(&AnswerLabel { source: source.into(), outcome }).inc();
-    }
+    /// The outcomes of deliveries in metrics.
+    pub(super) const OUTCOMES: [&str; 6] =
+        ["accepted", "duplicate", "dead-lettered", "ignored", "refused", "unavailable"];
 
-    pub(super) fn into_response(self, source: Option<&str>) -> Response {
+    pub(super) fn into_response(self) -> Response {
         match self {
             Reply::Done { status, id } => {
                 let body = json!({"status": status, "id": id}).to_string();
@@ -203,7 +220,6 @@ impl Reply {
                     "type": format!("urn:hookbridge:problem:{word}"), "title": title, "status": status.as_u16(),
                     "detail": detail,
                 });
-                tracing::debug!(source, status = status.as_u16(), reason = refused.word(), "not accepted");
                 let mut response = (status, problem.to_string()).into_response();
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -224,12 +240,12 @@ impl Reply {
 
 /// The answer at an unknown path.
 pub(crate) async fn not_found() -> Response {
-    Reply::from(Refused::NotFound).into_response(None)
+    Reply::from(Refused::NotFound).into_response()
 }
 
 /// The answer to other methods at a path that only serves GET.
 pub(super) async fn read_only() -> Response {
-    Reply::from(Refused::MethodNotAllowed("GET,HEAD")).into_response(None)
+    Reply::from(Refused::MethodNotAllowed("GET,HEAD")).into_response()
 }
 
 /// Gives every request and its answer an `x-request-id`: the client's if it is short, visible ASCII, else a new one.

@@ -10,9 +10,12 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::process::ProcessCollector;
 use crate::message::Outcome;
+use crate::reason::Reason;
 
 type Labelled<L> = Family<L, Counter>;
 
@@ -37,8 +40,19 @@ pub struct AnswerLabel {
 pub struct RefusalLabel {
     /// The source's name.
     pub source: String,
+    /// The HTTP status.
+    pub status: u16,
     /// A closed set of words.
     pub reason: &'static str,
+}
+
+/// A source and one of its keys.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct KeyLabel {
+    /// The source's name.
+    pub source: String,
+    /// The position of the key in `secrets`, counted from 1.
+    pub key: u64,
 }
 
 /// A destination and how a publish to it ended.
@@ -61,14 +75,17 @@ pub struct DestinationLabel {
 
 macro_rules! metrics {
     ($($name:ident: $kind:ty = $make:expr, $registered:literal $(($unit:expr))?, $help:literal;)*) => {
-        /// Every metric of the process; names begin with `hookbridge_`.
+        /// Every metric; names begin with `hookbridge_`, or with `process_` where Prometheus has a convention.
         pub struct Metrics { registry: Registry, $(#[doc = $help] pub $name: $kind,)* }
 
         impl Default for Metrics {
             fn default() -> Self {
-                let mut registry = Registry::with_prefix("hookbridge");
+                let mut all = Registry::default();
+                all.register_collector(Box::new(ProcessCollector));
+                let registry = all.sub_registry_with_prefix("hookbridge");
+                registry.register("build", "This program", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
                 $(let $name: $kind = $make; metrics!(@register registry $name $registered $help $($unit)?);)*
-                Metrics { registry, $($name,)* }
+                Metrics { registry: all, $($name,)* }
             }
         }
     };
@@ -82,7 +99,8 @@ macro_rules! metrics {
 
 metrics! {
     deliveries: Labelled<AnswerLabel> = Family::default(), "deliveries", "Deliveries by source and answer";
-    refusals: Labelled<RefusalLabel> = Family::default(), "refusals", "Requests not accepted, by reason";
+    refusals: Labelled<RefusalLabel> = Family::default(), "refusals", "Requests that were refused, by status and reason";
+    verified: Labelled<KeyLabel> = Family::default(), "verified", "Deliveries with a good signature, by the position of the key in the source's secrets";
     clock_refusals: Labelled<SourceLabel> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
     body_differs: Labelled<SourceLabel> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
     publishes: Labelled<PublishLabel> = Family::default(), "publishes", "Publishes by destination and outcome";
@@ -126,6 +144,24 @@ impl Metrics {
     /// The count of a source's deliveries that were answered so.
     pub fn answered(&self, source: &str, outcome: &'static str) -> Counter {
         self.deliveries.get_or_create_owned(&AnswerLabel { source: source.into(), outcome })
+    }
+
+    /// Creates every series of a destination, so that the first count of each is a change that alerts can see.
+    pub fn expect_destination(&self, name: &str) {
+        let label = DestinationLabel { destination: name.into() };
+        for family in [&self.publishing, &self.up, &self.refusing] {
+            drop(family.get_or_create(&label));
+        }
+        drop(self.connects.get_or_create(&label));
+        drop(self.publish_seconds.get_or_create(&label));
+        drop(self.confirmed(name));
+        for reason in Reason::ALL {
+            let outcomes: &[_] = if reason.is_about_event() { &["never"] } else { &["again", "unknown"] };
+            for outcome in outcomes {
+                let (destination, reason) = (name.into(), reason.word());
+                drop(self.publishes.get_or_create(&PublishLabel { destination, outcome, reason }));
+            }
+        }
     }
 
     /// The count of a destination's confirmed publishes.
