@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
+use crate::ledger::LetterCount;
 use crate::telemetry::logs::lines_lost;
+use crate::telemetry::metrics::LetterLabel;
 use crate::vitals::Vitals;
 
 /// The routes of the listener.
@@ -72,6 +74,10 @@ async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
     vitals.metrics.ledger_forgotten.inner().store(vitals.ledger.forgotten(), Ordering::Relaxed);
     vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));
+    for LetterCount { source, reason, count } in vitals.ledger.dead_letters() {
+        let gauge = vitals.metrics.dead_letters.get_or_create_owned(&LetterLabel { source, reason });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], vitals.metrics.page())
 }

@@ -65,6 +65,17 @@ pub struct DeadLetter {
     pub failure: Failure,
 }
 
+/// How many dead letters of a source are kept for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterCount {
+    /// The source's name.
+    pub source: String,
+    /// The word of the [`Reason`].
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
 /// A ledger. All methods can be called from any task; their futures can be dropped at any time without harm.
 pub trait Ledger: Send + Sync {
     /// Asks for the right to publish.
@@ -93,6 +104,9 @@ pub trait Ledger: Send + Sync {
 
     /// How many ids are remembered, roughly.
     fn ids(&self) -> u64;
+
+    /// How many dead letters are kept.
+    fn dead_letters(&self) -> Vec<LetterCount>;
 
     /// How many ids were forgotten before the end of their window, to make room.
     fn forgotten(&self) -> u64;

@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
-pub use database::{Expiring, Schema, inspect, meta};
+pub use database::{Expiring, Schema, Tallies, inspect, meta};
 pub use writer::Batch;
 
 mod database;
@@ -41,14 +41,14 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in a directory, creating both if need be. `prepare` runs in the transaction that creates the
-    /// tables.
+    /// tables, and may add tallies of what is there.
     ///
     /// # Errors
     /// The directory cannot be used, holds another version's store, or another process has it.
     pub fn open<T>(
         directory: &Path,
         schema: &Schema,
-        prepare: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        prepare: impl FnOnce(&Transaction<'_>, &mut Tallies) -> rusqlite::Result<T>,
     ) -> Result<(Store, T), Failure> {
         let lock = database::lock(directory)?;
         let (connection, opened) = database::open(directory, schema, prepare)?;
@@ -81,9 +81,9 @@ impl Store {
         self.reader.read(look_up)
     }
 
-    /// The current value of a tally, as of the last commit.
-    pub fn tally(&self, name: &'static str) -> u64 {
-        self.writer.tally(name)
+    /// The tallies whose names begin so, as of the last commit.
+    pub fn tallies(&self, prefix: &str) -> Vec<(String, u64)> {
+        self.writer.tallies(prefix)
     }
 
     /// Whether it can be written and read, as far as the last writes and look-ups told.
@@ -113,7 +113,7 @@ mod tests {
     async fn a_thread_that_panics_is_no_failure_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
         let schema = Schema { file: "s.sqlite", version: 1, tables: "", expiring: &[], tallies: &[], window: 60 };
-        let (store, ()) = Store::open(directory.path(), &schema, |_| Ok(())).unwrap();
+        let (store, ()) = Store::open(directory.path(), &schema, |_, _| Ok(())).unwrap();
         store.write(|_| Ok(())).await.unwrap();
         assert!(store.health().is_ok());
         let failed = store.write::<()>(|_| panic!("on purpose")).await;

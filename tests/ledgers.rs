@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use hookbridge::delivery::{Delivery, DeliveryKey};
-use hookbridge::ledger::{Claim, DeadLetter, Ledger, Record, embedded, memory};
+use hookbridge::ledger::{Claim, DeadLetter, Ledger, LetterCount, Record, embedded, memory};
 use hookbridge::protocol::{End, Fact, Known, Target, Ticket};
 use hookbridge::reason::{Failure, Reason};
 
@@ -203,7 +203,13 @@ async fn dead_letters_are_kept_as_declared(case: Case, directory: &Path) {
         return;
     }
     assert_eq!(standing.expect("kept"), Some(End::DeadLettered));
+    let kept = vec![LetterCount { source: key("a").source.to_string(), reason: "not_utf8", count: 1 }];
+    assert_eq!(ledger.dead_letters(), kept);
     ledger.close().await;
+    drop(ledger);
+    let again = (case.open)(directory, WEEK);
+    assert_eq!(again.dead_letters(), kept, "after a restart");
+    again.close().await;
     let database = rusqlite::Connection::open(directory.join("ledger.sqlite")).expect("the ledger's database");
     let sql = "SELECT webhook_id || reason || headers, body FROM dead_letters";
     let (text, body): (String, Vec<u8>) =

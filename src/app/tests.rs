@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use super::*;
 use crate::config::{Flags, load};
 use crate::delivery::DeliveryKey;
-use crate::ledger::{Claim, Ledger, Record};
+use crate::ledger::{Claim, Ledger, LetterCount, Record};
 use crate::protocol::{End, Ticket};
 use crate::reason::Reason;
 
@@ -24,6 +24,9 @@ impl Ledger for LostThread {
     fn release(&self, _: &DeliveryKey, _: Ticket, _: Reason) {}
     fn keeps_dead_letters(&self) -> bool {
         true
+    }
+    fn dead_letters(&self) -> Vec<LetterCount> {
+        Vec::new()
     }
     fn ids(&self) -> u64 {
         0

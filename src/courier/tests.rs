@@ -9,7 +9,7 @@ use crate::delivery::DeliveryKey;
 use crate::destination::settings::{BrokerUrl, DestinationSettings};
 use crate::destination::{Confirm, Destination, Health};
 use crate::event::fixture::event;
-use crate::ledger::Claim;
+use crate::ledger::{Claim, LetterCount};
 use crate::naming::Kind;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
@@ -62,6 +62,9 @@ impl Ledger for Recorded {
     fn keeps_dead_letters(&self) -> bool {
         false
     }
+    fn dead_letters(&self) -> Vec<LetterCount> {
+        Vec::new()
+    }
     fn ids(&self) -> u64 {
         0
     }
@@ -92,7 +95,7 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     let delivery = Delivery {
         key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
         timestamp: 0,
-        signature: String::new().into(),
+        signature: String::new(),
         traceparent: None,
         tracestate: None,
         headers: HeaderMap::new(),

@@ -11,8 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::answer::{Refused, Reply};
 use crate::delivery::REQUEST_ID;
+use crate::reason::Reason;
 use crate::source::Source;
-use crate::telemetry::metrics::{AnswerLabel, KeyLabel, Metrics, RefusalLabel, SourceLabel};
+use crate::telemetry::metrics::{AnswerLabel, KeyLabel, LetterLabel, Metrics, RefusalLabel, SourceLabel};
 use crate::telemetry::throttle::Throttle;
 
 /// Most characters of a value from a request in a log line.
@@ -64,6 +65,9 @@ impl SourceReport {
         }
         for outcome in Reply::OUTCOMES {
             drop(metrics.deliveries.get_or_create(&AnswerLabel { source: name(), outcome }));
+        }
+        for reason in Reason::ALL.iter().filter(|reason| reason.is_about_event()) {
+            drop(metrics.dead_letters.get_or_create(&LetterLabel { source: name(), reason: reason.word() }));
         }
         for refused in Refused::all() {
             drop(metrics.refusals.get_or_create(&refusal_label(&source.name, refused)));

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
-use super::Ledger;
 use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
+use super::{Ledger, LetterCount};
 use crate::reason::Failure;
 use crate::store::{self, Schema, Store};
 
@@ -21,7 +21,7 @@ mod tables;
 pub fn open(directory: &Path, window: Duration) -> Result<Arc<dyn Ledger>, Failure> {
     let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
     let schema = Schema { window, ..tables::SCHEMA };
-    let (store, hash_key) = Store::open(directory, &schema, tables::hash_key)?;
+    let (store, hash_key) = Store::open(directory, &schema, tables::prepare)?;
     Ok(Arc::new(LocalLedger::new(Embedded { store, hash_key, window })))
 }
 
@@ -59,7 +59,11 @@ impl FactStore for Embedded {
     }
 
     fn ids(&self) -> u64 {
-        self.store.tally(tables::IDS)
+        self.store.tallies(tables::IDS).into_iter().map(|(_, count)| count).sum()
+    }
+
+    fn dead_letters(&self) -> Vec<LetterCount> {
+        self.store.tallies(tables::LETTERS).iter().filter_map(tables::letter_count).collect()
     }
 
     fn forgotten(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::DeadLetter;
+use super::{DeadLetter, LetterCount};
 use crate::protocol::{End, Known, Target};
 use crate::reason::{Failure, Reason};
 
@@ -36,6 +36,7 @@ pub(super) trait FactStore: Send + Sync {
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
     fn keeps_dead_letters(&self) -> bool;
     fn ids(&self) -> u64;
+    fn dead_letters(&self) -> Vec<LetterCount>;
     fn forgotten(&self) -> u64;
     fn health(&self) -> Result<(), Failure>;
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -13,7 +13,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::facts::{FactStore, Id, Stored};
 use super::tickets::Tickets;
-use super::{Claim, Ledger, Record};
+use super::{Claim, Ledger, LetterCount, Record};
 use crate::delivery::DeliveryKey;
 use crate::protocol::{End, Permission, Ticket};
 use crate::reason::{Failure, Reason};
@@ -184,6 +184,10 @@ impl<S: FactStore> Ledger for LocalLedger<S> {
 
     fn ids(&self) -> u64 {
         self.store.ids()
+    }
+
+    fn dead_letters(&self) -> Vec<LetterCount> {
+        self.store.dead_letters()
     }
 
     fn forgotten(&self) -> u64 {

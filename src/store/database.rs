@@ -1,5 +1,6 @@
 //! The directory, its lock, and the database file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -36,6 +37,9 @@ pub struct Schema {
     /// When they expire, in seconds of elapsed time.
     pub window: i64,
 }
+
+/// Counts that writes change, by name.
+pub type Tallies = BTreeMap<Cow<'static, str>, u64>;
 
 /// A table whose rows expire. It has a primary key that begins with `id BLOB`, and `at INTEGER`: the elapsed seconds of the
 /// row's last change.
@@ -74,7 +78,7 @@ impl Presence {
 pub(super) struct Opened<T> {
     pub presence: Presence,
     pub elapsed: i64,
-    pub tallies: BTreeMap<&'static str, u64>,
+    pub tallies: Tallies,
     pub prepared: T,
 }
 
@@ -97,7 +101,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
 pub(super) fn open<T>(
     directory: &Path,
     schema: &Schema,
-    prepare: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    prepare: impl FnOnce(&Transaction<'_>, &mut Tallies) -> rusqlite::Result<T>,
 ) -> Result<(Connection, Opened<T>), Failure> {
     let path = directory.join(schema.file);
     let named = |error: &dyn Display| failure(&format!("open {}", path.display()), error);
@@ -128,12 +132,12 @@ pub(super) fn open<T>(
         }
         transaction.execute_batch(schema.tables)?;
         let elapsed = meta(&transaction, "elapsed", || 0)?;
-        let mut tallies = BTreeMap::new();
+        let mut tallies = Tallies::new();
         for name in schema.tallies {
             let value: i64 = meta(&transaction, name, || 0)?;
-            tallies.insert(*name, u64::try_from(value).unwrap_or(0));
+            tallies.insert((*name).into(), u64::try_from(value).unwrap_or(0));
         }
-        let prepared = prepare(&transaction)?;
+        let prepared = prepare(&transaction, &mut tallies)?;
         transaction.commit()?;
         Ok(Ok((connection, Opened { presence, elapsed, tallies, prepared })))
     };
@@ -163,7 +167,7 @@ pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failur
         return Ok("can be created");
     }
     match lock(directory) {
-        Ok(_lock) => open(directory, schema, |_| Ok(())).map(|_| "can be opened"),
+        Ok(_lock) => open(directory, schema, |_, _| Ok(())).map(|_| "can be opened"),
         Err(_) => {
             let version =
                 reader(directory, schema)?

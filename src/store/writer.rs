@@ -1,5 +1,6 @@
 //! The one thread that writes: takes all waiting writes, commits once, answers all.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::database::{Presence, checkpoint, failure, set_meta};
+use super::database::{Presence, Tallies, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use crate::reason::{Failure, Reason};
@@ -27,13 +28,13 @@ pub struct Batch<'a> {
     pub transaction: &'a Transaction<'a>,
     /// Elapsed seconds: what rows expire by.
     pub now: i64,
-    changes: &'a mut BTreeMap<&'static str, i64>,
+    changes: &'a mut BTreeMap<Cow<'static, str>, i64>,
 }
 
 impl Batch<'_> {
-    /// Changes a tally, if the batch is committed.
-    pub fn add(&mut self, tally: &'static str, change: i64) {
-        *self.changes.entry(tally).or_default() += change;
+    /// Changes a tally, if the batch is committed. Only the tallies of the [`Schema`](super::Schema) survive a restart.
+    pub fn add(&mut self, tally: impl Into<Cow<'static, str>>, change: i64) {
+        *self.changes.entry(tally.into()).or_default() += change;
     }
 }
 
@@ -72,13 +73,11 @@ enum WriterJob {
     Close(oneshot::Sender<()>),
 }
 
-type Tallies = Arc<Mutex<BTreeMap<&'static str, u64>>>;
-
 /// Hands writes to the thread. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: Sender<WriterJob>,
-    tallies: Tallies,
+    tallies: Arc<Mutex<Tallies>>,
     status: ThreadStatus,
 }
 
@@ -87,7 +86,7 @@ impl Writer {
         connection: Connection,
         presence: Presence,
         clock: Arc<Clock>,
-        tallies: BTreeMap<&'static str, u64>,
+        tallies: Tallies,
     ) -> Result<Writer, Failure> {
         let (jobs, receiver) = channel();
         let (tallies, status) = (Arc::new(Mutex::new(tallies)), ThreadStatus::default());
@@ -125,8 +124,11 @@ impl Writer {
         let _ = self.jobs.send(WriterJob::Checkpoint); // it has ended: nothing to do
     }
 
-    pub(super) fn tally(&self, name: &'static str) -> u64 {
-        self.tallies.lock().get(name).copied().unwrap_or(0)
+    /// Names and values of the tallies whose names begin so.
+    pub(super) fn tallies(&self, prefix: &str) -> Vec<(String, u64)> {
+        let tallies = self.tallies.lock();
+        let found = tallies.iter().filter(|(name, _)| name.starts_with(prefix));
+        found.map(|(name, value)| (name.to_string(), *value)).collect()
     }
 
     pub(super) fn health(&self) -> Result<(), Failure> {
@@ -145,7 +147,7 @@ struct WriterThread {
     connection: Connection,
     presence: Presence,
     clock: Arc<Clock>,
-    tallies: Tallies,
+    tallies: Arc<Mutex<Tallies>>,
     reporter: Reporter,
     checkpoint_failures: Throttle<()>,
 }

@@ -55,6 +55,15 @@ pub struct KeyLabel {
     pub key: u64,
 }
 
+/// A source and why a dead letter could not be published.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct LetterLabel {
+    /// The source's name.
+    pub source: String,
+    /// A word of [`Reason`].
+    pub reason: &'static str,
+}
+
 /// A destination and how a publish to it ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct PublishLabel {
@@ -77,6 +86,11 @@ macro_rules! metrics {
     ($($name:ident: $kind:ty = $make:expr, $registered:literal $(($unit:expr))?, $help:literal;)*) => {
         /// Every metric; names begin with `hookbridge_`, or with `process_` where Prometheus has a convention.
         pub struct Metrics { registry: Registry, $(#[doc = $help] pub $name: $kind,)* }
+
+        /// Name, kind, unit and help of each, as written here.
+        #[cfg(test)]
+        const DESCRIBED: &[(&str, &str, &str, &str)] =
+            &[$(($registered, stringify!($kind), concat!($(stringify!($unit))?), $help)),*];
 
         impl Default for Metrics {
             fn default() -> Self {
@@ -120,6 +134,7 @@ metrics! {
     kafka_round_trip: Family<DestinationLabel, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
     kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error or a change of TLS files";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
+    dead_letters: Family<LetterLabel, Gauge> = Family::default(), "dead_letters", "Dead letters that the store keeps, by source and reason";
     ledger_forgotten: Counter = Counter::default(), "ledger_forgotten", "Ids that the memory store forgot before the end of their window";
     last_delivery: Family<SourceLabel, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
     log_lines_lost: Counter = Counter::default(), "log_lines_lost", "Log lines that standard error did not take in time";
@@ -175,5 +190,36 @@ impl Metrics {
         let reason = outcome.failure().map_or("", |failure| failure.reason.word());
         let label = PublishLabel { destination: destination.into(), outcome: outcome.word(), reason };
         self.publishes.get_or_create(&label).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of README's table.
+    fn row((name, kind, unit, help): &(&str, &str, &str, &str)) -> String {
+        let unit = unit.strip_prefix("Unit::").map(|unit| format!("_{}", unit.to_lowercase())).unwrap_or_default();
+        let total = if kind.contains("Labelled") || *kind == "Counter" { "_total" } else { "" };
+        let labels = match kind.split_once("Label").map(|_| kind) {
+            Some(kind) if kind.contains("SourceLabel") => "source",
+            Some(kind) if kind.contains("AnswerLabel") => "source, outcome",
+            Some(kind) if kind.contains("RefusalLabel") => "source, status, reason",
+            Some(kind) if kind.contains("KeyLabel") => "source, key",
+            Some(kind) if kind.contains("LetterLabel") => "source, reason",
+            Some(kind) if kind.contains("PublishLabel") => "destination, outcome, reason",
+            Some(kind) if kind.contains("DestinationLabel") => "destination",
+            _ => "",
+        };
+        format!("| `hookbridge_{name}{unit}{total}` | {labels} | {help} |")
+    }
+
+    #[test]
+    fn readme_has_every_metric_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let expected: Vec<String> = DESCRIBED.iter().map(row).collect();
+        let is_row = |line: &&str| line.starts_with("| `hookbridge_") && !line.starts_with("| `hookbridge_build_info`");
+        let rows: Vec<&str> = readme.lines().filter(is_row).collect();
+        assert_eq!(rows, expected, "README's table should be:\n{}", expected.join("\n"));
     }
 }

@@ -1,15 +1,17 @@
 //! The ledger's tables, and how facts are written to and read from them.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
-use crate::ledger::DeadLetter;
 use crate::ledger::facts::{Id, Save, Stored};
+use crate::ledger::{DeadLetter, LetterCount};
 use crate::protocol::{End, Known, Target};
 use crate::reason::Reason;
-use crate::store::{Batch, Expiring, Schema, meta};
+use crate::store::{Batch, Expiring, Schema, Tallies, meta};
 
 /// The tally of closed ids.
 pub(super) const IDS: &str = "ids";
+/// How the tallies of dead letters begin.
+pub(super) const LETTERS: &str = "dead letters: ";
 
 /// All but the window.
 ///
@@ -37,9 +39,27 @@ pub(super) const SCHEMA: Schema = Schema {
     window: 0,
 };
 
-/// The key that ids are hashed with: drawn once for a data directory.
-pub(super) fn hash_key(transaction: &Transaction<'_>) -> rusqlite::Result<[u8; 16]> {
+/// Counts the dead letters. Returns the key that ids are hashed with: drawn once for a data directory.
+pub(super) fn prepare(transaction: &Transaction<'_>, tallies: &mut Tallies) -> rusqlite::Result<[u8; 16]> {
+    let mut select =
+        transaction.prepare("SELECT source, reason, count(*) FROM dead_letters GROUP BY source, reason")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (source, reason): (String, String) = (row.get(0)?, row.get(1)?);
+        tallies.insert(letter_tally(&source, &reason).into(), row.get::<_, u32>(2)?.into());
+    }
     meta(transaction, "hash_key", rand::random::<[u8; 16]>)
+}
+
+/// The tally of the dead letters of a source for a reason. Reasons are single words.
+fn letter_tally(source: &str, reason: &str) -> String {
+    format!("{LETTERS}{reason} {source}")
+}
+
+/// A tally of dead letters.
+pub(super) fn letter_count((name, count): &(String, u64)) -> Option<LetterCount> {
+    let (reason, source) = name.strip_prefix(LETTERS)?.split_once(' ')?;
+    Some(LetterCount { source: source.to_owned(), reason: Reason::from_word(reason)?.word(), count: *count })
 }
 
 /// Looks an id up. Ids whose last change is older than `since` are forgotten already.
@@ -77,7 +97,7 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
     let id = save.id.to_be_bytes();
     if let Some(letter) = &save.letter {
         for (target, reason) in &save.dead {
-            keep_letter(transaction, &id, target, *reason, letter)?;
+            keep_letter(batch, &id, target, *reason, letter)?;
         }
     }
     match &save.stored {
@@ -113,7 +133,7 @@ fn keep_facts(transaction: &Transaction<'_>, id: &[u8; 16], known: &Known, now: 
 }
 
 fn keep_letter(
-    transaction: &Transaction<'_>,
+    batch: &mut Batch<'_>,
     id: &[u8; 16],
     target: &Target,
     reason: Reason,
@@ -122,8 +142,15 @@ fn keep_letter(
     let delivery = &letter.delivery;
     let headers = serde_json::to_string(&delivery.kept_headers()).unwrap_or_default();
     let time = jiff::Timestamp::now().as_second(); // for people; nothing is decided by it
-    let mut insert = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO dead_letters
+    let sql = "DELETE FROM dead_letters WHERE id = ? AND target = ? RETURNING source, reason";
+    let tally = |row: &Row<'_>| Ok(letter_tally(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?));
+    let mut replace = batch.transaction.prepare_cached(sql)?;
+    if let Some(replaced) = replace.query_row(params![id, target.to_string()], tally).optional()? {
+        batch.add(replaced, -1);
+    }
+    batch.add(letter_tally(&delivery.key.source, reason.word()), 1);
+    let mut insert = batch.transaction.prepare_cached(
+        "INSERT INTO dead_letters
          (id, target, source, webhook_id, event, reason, detail, time, headers, body)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::ledger::LetterCount;
 use crate::ledger::facts::Save;
 use crate::protocol::{Fact, Known, Target};
 
@@ -74,6 +75,9 @@ impl FactStore for Fake {
         true
     }
 
+    fn dead_letters(&self) -> Vec<LetterCount> {
+        Vec::new()
+    }
     fn ids(&self) -> u64 {
         self.kept.lock().len() as u64
     }
