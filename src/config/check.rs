@@ -17,6 +17,7 @@ use checker::Checker;
 pub(super) use source::{encoded_once, keys_in};
 
 mod checker;
+mod coverage;
 mod destination;
 pub(super) mod properties;
 mod route;

@@ -103,12 +103,14 @@ impl Report {
         result.map_err(|message| self.mistake(place, message)).ok()
     }
 
-    /// The warnings, or the mistakes in the order of the file, followed by those outside it.
+    /// The warnings, or the mistakes: those in the file in its order, then the others.
     pub(super) fn finish(mut self) -> Result<Vec<Mistake>, Mistakes> {
+        let place = |mistake: &Mistake| (mistake.line == 0, mistake.line, mistake.column);
         if self.mistakes.is_empty() {
+            self.warnings.sort_by_key(place);
             return Ok(self.warnings);
         }
-        self.mistakes.sort_by_key(|mistake| (mistake.line == 0, mistake.line, mistake.column));
+        self.mistakes.sort_by_key(place);
         Err(Mistakes(self.mistakes))
     }
 }

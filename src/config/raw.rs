@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-pub(super) use leaf::{Leaf, NameOr, Named, OneOrMany, RawScalar};
+pub(super) use leaf::{Leaf, NameOr, Named, OneOrMany, RawScalar, Targets};
 pub(super) use read::read;
 
 mod leaf;
@@ -94,8 +94,9 @@ pub(super) struct RawAuth {
 pub(super) struct RawRoute {
     #[serde(rename = "match")]
     pub pattern: Leaf,
+    pub source: Option<OneOrMany>,
     pub when: Option<RawWhen>,
-    pub to: Vec<NameOr<RawTo>>,
+    pub to: Targets<RawTo>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -129,6 +129,27 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
     }
 }
 
+/// The targets of a route: a list, or one without a list.
+#[derive(Debug)]
+pub(in super::super) struct Targets<T>(pub Vec<NameOr<T>>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Targets<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<TextOr<TargetList<T>>>::deserialize(deserializer)?;
+        let place = place(&spanned.referenced);
+        Ok(Targets(match spanned.value {
+            TextOr::Text(text) => vec![NameOr::Name(Leaf { text, place })],
+            TextOr::Other(TargetList::One(to)) => vec![NameOr::Mapping(to, place)],
+            TextOr::Other(TargetList::All(all)) => all,
+        }))
+    }
+}
+
+enum TargetList<T> {
+    One(T),
+    All(Vec<NameOr<T>>),
+}
+
 struct List(Vec<Leaf>);
 struct Mapping<T>(T);
 
@@ -158,6 +179,20 @@ impl<'de, T: Deserialize<'de>> Alternative<'de> for Mapping<T> {
     const EXPECTED: &'static str = "a name or a mapping";
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Mapping)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Alternative<'de> for TargetList<T> {
+    const EXPECTED: &'static str = "a list of targets or one target";
+    fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut all = Vec::new();
+        while let Some(target) = list.next_element()? {
+            all.push(target);
+        }
+        Ok(TargetList::All(all))
+    }
+    fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(TargetList::One)
     }
 }
 

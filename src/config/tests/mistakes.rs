@@ -36,7 +36,7 @@ fn mistakes_of_structure() {
                 "f:1:37: unknown setting `streams`: expected one of `url`, `stream`, `exchange`, `partitions`, `mode`, `topology`, `forward_signature`, `in_flight`, `in_flight_bytes`, `tls`, `auth`, `properties`; did you mean `stream`?",
             ),
             ("routes: [{to: []}]", "f:1:11: `match` is missing"),
-            ("routes: [{match: a, to: a}]", "f:1:25: expected a list"),
+            ("routes: [{match: a, to: 7}, {match: b, to: [[a]]}]", "f:1:45: expected a name or a mapping"),
             ("routes: [{match: a, to: [{topic: a}]}]", "f:1:27: `destination` is missing"),
             (
                 "routes: [{match: a, to: [{destination: a, tpic: a}]}]",

@@ -49,6 +49,11 @@ fn mistakes_in_routes() {
                 "routes: [{match: '**', when: {pointer: /a, in: [[x]]}, to: [n]}]",
                 "f:3:49: expected a string, a number, true, false or null",
             ),
+            (
+                "routes: [{match: '**', source: vidogen, to: n}]",
+                "f:3:32: unknown source `vidogen`: expected `videogen`; did you mean `videogen`?",
+            ),
+            ("routes: [{match: '**', source: [], to: n}]", "f:3:32: `source` is empty, so the route never matches"),
             ("unrouted: 'a.*'", "f:3:11: the name `a.*` is not legal on `n` (nats): it must not contain '*'"),
             ("unrouted: '{event}'", "f:3:11: `{event}`: the topic for unrouted events is a plain name without {…}"),
             ("unrouted: ''", "f:3:11: an empty string: expected a topic, `ignore` or `dead-letter`"),
