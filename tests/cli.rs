@@ -58,6 +58,60 @@ async fn send_prints_the_answers() {
     assert!(code == 1 && out.contains("401 not_verified"), "{out}{err}");
 }
 
+/// A named source of a configuration has its own secret, path, events and payload.
+#[tokio::test(flavor = "multi_thread")]
+async fn send_sends_as_a_source() {
+    const OTHER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hookbridge.yaml");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let text = format!(
+        "sources:
+  videogen: {{secrets: '{SECRET}'}}
+  stage: {{secrets: '{OTHER}', uri: 'urn:stage', path: /hooks/second}}
+  shop: {{secrets: '{OTHER}', payload: standard, events: [order.paid, order.refunded]}}
+  wrong: {{secrets: '{OTHER}', uri: 'urn:wrong', fields: {{event: kind}}}}
+destinations: {{files: {{url: 'file:{}'}}}}
+routes: [{{match: '**', to: {{destination: files, topic: '{{source}}'}}}}]
+data: '{}'
+",
+        at("events"),
+        at("data")
+    );
+    std::fs::write(&path, &text).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let program = Program::serve(&["--config", path]);
+    // The address of `serve`, which was started on a free port.
+    let sending = text + &format!("listen: {}\n", program.webhooks);
+    let config = at("send.yaml");
+    std::fs::write(&config, sending).expect("written");
+    let send =
+        |more: &[&str]| run(&[&["send", "--config", &config], more].concat(), &[("HOOKBRIDGE_SECRET", SECRET)], "");
+    for (arguments, count) in [
+        (&[][..], 18),
+        (&["--source", "stage"], 18),
+        (&["--source", "shop"], 2),
+        (&["--source", "shop", "--event", "order.paid"], 1),
+    ] {
+        let arguments = if arguments.is_empty() { &["--source", "videogen"][..] } else { arguments };
+        let (code, out, err) = send(arguments);
+        assert!(code == 0 && out.contains(&format!("{count}  200 accepted")), "{arguments:?}: {code}\n{out}{err}");
+    }
+    let url = program.url("videogen");
+    let (code, out, err) = run(&["send", "--source", "x", "--url", &url, "--secret", SECRET, "-n", "1"], &[], "");
+    assert!(code == 0, "without a configuration, the name is only a part of the URL: {out}{err}");
+    let (code, out, err) = send(&["--source", "nope"]);
+    assert!(code == 2 && out.is_empty() && err.contains("`videogen` or `stage` or `shop`"), "{err}");
+    let (code, _, err) = send(&["--source", "shop", "--event", "order.payd"]);
+    assert!(code == 2 && err.contains("did you mean `order.paid`?"), "{err}");
+
+    // Dead letters are no success.
+    let body = at("body.json");
+    std::fs::write(&body, r#"{"type":"order.paid"}"#).expect("written");
+    let (code, out, err) = send(&["--source", "stage", "--body", &body]);
+    assert!(code == 1 && out.contains("1  200 dead-lettered") && err.contains("became dead letters"), "{out}{err}");
+}
+
 #[test]
 fn wrong_usage_exits_2_and_names_what_is_expected() {
     for (arguments, expected) in [

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::args::SettingsArgs;
+use super::args::KeyArgs;
 use super::exit::{FAILED, USAGE, failed};
 use super::inputs::process_environment;
 use super::output::{line, note};
@@ -19,7 +19,7 @@ use crate::signature::{self, Key};
 pub struct VerifyArgs {
     /// Where secrets come from: --secret, --secret-file, their variables, or else the sources of the configuration
     #[command(flatten)]
-    settings: SettingsArgs,
+    keys: KeyArgs,
     /// A received header, `Name: value`; repeatable
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
@@ -55,7 +55,7 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
 }
 
 fn reason(args: &VerifyArgs) -> Result<String, String> {
-    let flags = args.settings.flags();
+    let flags = args.keys.flags();
     let given = keys_given(&flags, &process_environment).map_err(|mistakes| mistakes.to_string())?;
     let headers = headers(&args.header)?;
     let body = body(args.body.as_ref())?;
