@@ -196,6 +196,14 @@ impl When {
     }
 }
 
+/// Such as `/toolType is "GENERATE_IMAGE" or "TEXT_TO_SPEECH"`.
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<String> = self.values.iter().map(Value::to_string).collect();
+        write!(f, "{} is {}", self.pointer, values.join(" or "))
+    }
+}
+
 /// Whether two values are equal in JSON, where 1 is 1.0.
 fn same(wanted: &Value, value: &Value) -> bool {
     let integers = wanted.is_i64() && value.is_i64();
@@ -242,7 +250,7 @@ impl Routes {
     }
 
     /// The rules whose sources and pattern match, in order, whatever their conditions.
-    pub fn candidates<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = (usize, &'a Rule)> {
+    pub fn candidates<'a>(&'a self, event: &Event) -> impl Iterator<Item = (usize, &'a Rule)> {
         self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(&event.source_name, &event.name))
     }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
@@ -88,16 +89,17 @@ pub(super) fn find_source(sources: Vec<Source>, name: Option<&str>) -> Result<So
     found.ok_or_else(|| wrong(format_args!("--source: {}: expected {}", quoted(wanted), names.join(" or "))))
 }
 
-/// The text of a file, or of standard input for `-`.
+/// The content of a file, or of standard input for `-`.
 ///
 /// # Errors
-/// It cannot be read, or is not UTF-8.
-pub(super) fn read_body(path: &str) -> Result<String, String> {
-    let text = match path {
-        "-" => std::io::read_to_string(std::io::stdin()),
-        path => std::fs::read_to_string(path),
+/// It cannot be read.
+pub(super) fn read_body(path: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = match path {
+        "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes),
+        path => std::fs::read(path),
     };
-    text.map_err(|error| format!("--body: {} cannot be read: {}", quoted(path), error.kind()))
+    read.map_err(|error| format!("--body: {} cannot be read: {}", quoted(path), error.kind()))
 }
 
 /// Prints what is wrong with the usage of a command.

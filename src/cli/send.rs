@@ -113,7 +113,8 @@ fn event_names(args: &SendArgs, source: Option<&Source>) -> Result<Vec<String>, 
 
 fn bodies(args: &SendArgs, source: Option<&Source>) -> Result<Vec<String>, String> {
     if let Some(path) = &args.body {
-        return read_body(path).map(|body| vec![body]);
+        let body = String::from_utf8(read_body(path)?).map_err(|_| "--body: it is not UTF-8")?;
+        return Ok(vec![body]);
     }
     let (number, now) = (rand::random::<u32>().into(), jiff::Timestamp::now().as_second());
     let sample = |name: &String| match source {
