@@ -254,3 +254,56 @@ routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka
     let again = load_file(&again.replace("[secret]@", "")).unwrap().settings.print();
     assert_eq!(again, printed.replace("[secret]@", ""));
 }
+
+/// YAML anchors need a place: keys that begin with `x-`, in every mapping of settings.
+#[test]
+fn extensions_are_ignored() {
+    let text = "x-tls: &tls {ca: '${CA}', x-note: a}
+x-source: &source {secrets: '${KEY}', tolerance: 60s}
+sources:
+  x-more: [1, {a: b}]
+  videogen: {<<: *source, tolerance: 30s}
+  stage: {<<: *source, uri: 'urn:stage', attributes: {x-a: b, env: prod}}
+destinations:
+  stream: {url: 'nats://h', tls: *tls, x-a: 1}
+routes:
+- {match: '**', x-why: everything, to: {destination: stream, x-a: 1}}
+limits: {x-a: 1, body: 1MiB}
+";
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let environment = environment_of([("KEY", KEY), ("CA", ca.path().to_str().unwrap())]);
+    // The anchored file is read, and is empty.
+    let found = load_text(text, Flags::default(), &environment).map(|loaded| loaded.settings).unwrap_err();
+    assert_eq!(found, "f:8:34: `${CA}`: it holds no PEM certificate");
+    let loaded = load_text(&text.replace("tls: *tls, ", ""), Flags::default(), &environment).unwrap();
+    let tolerances: Vec<u64> = loaded.settings.sources.iter().map(|source| source.tolerance.as_secs()).collect();
+    assert_eq!(tolerances, [30, 60]);
+    assert_eq!(*loaded.settings.sources[1].attributes, [("env".to_owned(), "prod".to_owned())]);
+    assert_eq!(loaded.settings.limits.body, 1 << 20);
+}
+
+#[test]
+fn references_have_defaults() {
+    let loaded = valid("listen: '${LISTEN:-127.0.0.1:1}'\ndata: '${KEY:-x}'");
+    assert_eq!((loaded.settings.listen.port(), loaded.settings.data), (1, KEY.into()));
+}
+
+/// The example that users copy: its routes take every event.
+#[test]
+fn example_of_the_readme_is_valid() {
+    let readme = include_str!("../../README.md");
+    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let next = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(next.path(), OTHER_KEY).unwrap();
+    let example = example.replace("/run/secrets/next", &next.path().display().to_string());
+    let example = example
+        .replace("tls: {ca: /etc/ssl/kafka.pem},", "")
+        .replace("{sasl.mech", "{security.protocol: sasl_ssl, sasl.mech");
+    let environment = environment_of([
+        ("VIDEOGEN_SIGNING_SECRET", KEY),
+        ("VIDEOGEN_STAGE_SECRET", OTHER_KEY),
+        ("RABBIT_PASSWORD", "hunter2"),
+        ("KAFKA_PASSWORD", "hunter2"),
+    ]);
+    assert_eq!(load_text(&example, Flags::default(), &environment).unwrap().warnings, []);
+}

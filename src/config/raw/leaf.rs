@@ -3,10 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
+use super::section::{Section, is_extension, settings_of};
 use crate::config::mistake::Place;
 
 /// A scalar, as text.
@@ -62,14 +62,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(name) = map.next_key()? {
-                    entries.push((name, map.next_value()?));
+                while let Some(name) = map.next_key::<Leaf>()? {
+                    match is_extension(&name.text) {
+                        true => drop(map.next_value::<IgnoredAny>()?),
+                        false => entries.push((name, map.next_value()?)),
+                    }
                 }
                 Ok(Named(entries))
             }
         }
         deserializer.deserialize_map(NamedVisitor(PhantomData))
     }
+}
+
+/// A mapping from names to mappings of settings.
+pub(super) fn named_sections<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Named<T>>, D::Error> {
+    let named = Option::<Named<Section<T>>>::deserialize(deserializer)?;
+    Ok(named.map(|Named(all)| Named(all.into_iter().map(|(name, Section(settings))| (name, settings)).collect())))
 }
 
 /// A JSON value that a condition compares with.
@@ -165,7 +176,7 @@ trait Alternative<'de>: Sized {
 }
 
 impl<'de> Alternative<'de> for List {
-    const EXPECTED: &'static str = "a string or a list of strings";
+    const EXPECTED: &'static str = "a list of texts or one text";
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut all = Vec::new();
         while let Some(leaf) = list.next_element()? {
@@ -176,9 +187,9 @@ impl<'de> Alternative<'de> for List {
 }
 
 impl<'de, T: Deserialize<'de>> Alternative<'de> for Mapping<T> {
-    const EXPECTED: &'static str = "a name or a mapping";
+    const EXPECTED: &'static str = "a name or a mapping of settings";
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Mapping)
+        T::deserialize(settings_of(map)).map(Mapping)
     }
 }
 
@@ -192,7 +203,7 @@ impl<'de, T: Deserialize<'de>> Alternative<'de> for TargetList<T> {
         Ok(TargetList::All(all))
     }
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(TargetList::One)
+        T::deserialize(settings_of(map)).map(TargetList::One)
     }
 }
 
