@@ -9,7 +9,7 @@
 
 pub use layer::Flags;
 pub use load::{Loaded, admin_address, keys_given, load, log_filter};
-pub use mistake::{Mistake, Mistakes, Place};
+pub use mistake::{Mistake, Mistakes, Place, nearest, quoted};
 pub use settings::{Settings, StoreKind};
 pub use substitute::{Environment, environment_of};
 

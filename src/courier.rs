@@ -189,7 +189,9 @@ impl Courier {
                 Progress::Open(failure.reason)
             }
             Outcome::Never(failure) => {
-                if let Some(suppressed) = self.admit(Line::DeadLetter, target.destination.as_ref(), &failure) {
+                // What the whole delivery is refused for concerns its source: each has a first line.
+                let about = target.destination.as_ref().unwrap_or(&delivered.delivery.key.source);
+                if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
                     delivered.log_dead(&target, &failure, suppressed);
                 }
                 let reason = failure.reason;
@@ -219,8 +221,8 @@ impl Courier {
     }
 
     /// Whether a line is logged, and the number suppressed before it.
-    fn admit(&self, line: Line, destination: Option<&Arc<str>>, failure: &Failure) -> Option<u64> {
-        self.lines.admit((line, destination.cloned(), failure.reason))
+    fn admit(&self, line: Line, about: Option<&Arc<str>>, failure: &Failure) -> Option<u64> {
+        self.lines.admit((line, about.cloned(), failure.reason))
     }
 
     async fn record(&self, delivered: &Delivered, ticket: Ticket, record: Record) -> Result<Option<End>, Reason> {

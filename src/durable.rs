@@ -1,8 +1,8 @@
 //! Directories and files whose entries survive a power loss, and which only their owner can read.
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// The mode of new directories: only their owner has access, as bodies hold signed URLs.
@@ -19,6 +19,32 @@ pub type Identity = (u64, u64);
 /// The system's error.
 pub fn identity(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Opens a file, creates it if it is missing, locks it against other processes and writes this process's id into it. The
+/// system releases the lock when the file is closed or the process ends.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`]: another process has locked it; the message names that process. Otherwise the system's
+/// error.
+pub fn lock(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true).mode(PRIVATE_FILE);
+    let mut file = options.open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Empty for a moment between locking and writing.
+            let id = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse::<u32>().ok());
+            let id = id.map_or_else(String::new, |id| format!(" (pid {id})"));
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, format!("in use by another process{id}")));
+        }
+    }
+    // On a full disk, the lock works without the id.
+    let _ = file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
+    Ok(file)
 }
 
 /// Logs a warning if others than the owner can read a file or list a directory.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::delivery::Delivery;
 use crate::event::{Event, Signed};
 use crate::reason::{Failure, Reason};
-use crate::source::Source;
+use crate::source::{Fields, Source};
 use scan::{Scalar, Scanned};
 
 mod mend;
@@ -33,7 +33,7 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
     let mut take = |index: usize| values.get_mut(index).and_then(Option::take);
     let name = match take(0) {
         Some(Scalar::Text(name)) if is_name(&name) => name,
-        _ => return Err(Reason::NoEventName.into()),
+        _ => return Err(no_event_name(source, text)),
     };
     let received = || instant(SignedDuration::from_secs(delivery.timestamp)).unwrap_or(Timestamp::UNIX_EPOCH);
     let time = take(1).and_then(|time| time_of(&time)).unwrap_or_else(received);
@@ -62,6 +62,23 @@ pub fn normalize(source: &Source, delivery: &Delivery) -> Result<Event, Failure>
         signed: Signed { timestamp: delivery.timestamp.to_string(), signature: delivery.signature.clone() },
         data: delivery.body.clone(),
     })
+}
+
+/// Says where the name was expected, and which setting fits if it is where another payload has it.
+fn no_event_name(source: &Source, text: &str) -> Failure {
+    let payloads = [("videogen", Fields::videogen().event), ("standard", Fields::standard().event)];
+    let others = payloads.iter().filter(|(_, field)| *field != source.fields.event);
+    let is_there = |field: &str| {
+        let values = scan::scan(text, &[field]).map(|scanned| scanned.values).unwrap_or_default();
+        matches!(values.first(), Some(Some(Scalar::Text(name))) if is_name(name))
+    };
+    let fitting = others.into_iter().find(|(_, field)| is_there(field));
+    let advice = match fitting {
+        Some((payload, field)) => format!("it has one at `{field}`: set `payload: {payload}`"),
+        None => "set `payload` (videogen or standard) or `fields: {event: …}`".to_owned(),
+    };
+    let (about, expected, name) = (Reason::NoEventName.about(), &source.fields.event, &source.name);
+    Failure::new(Reason::NoEventName, format!("{about} at `{expected}`; {advice} for the source `{name}`"))
 }
 
 /// The scalars at JSON pointers (RFC 6901) in an event's data, for conditions. They are read as leniently as [`normalize`]

@@ -41,6 +41,8 @@ pub enum Unrouted {
 /// One rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
+    /// The sources whose events it takes; `None`: every source.
+    pub sources: Option<Vec<Arc<str>>>,
     /// Matches the event's name.
     pub pattern: Pattern,
     /// Matches the data.
@@ -50,9 +52,31 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it takes every event, so that no event reaches a later rule.
-    pub fn takes_everything(&self) -> bool {
-        self.when.is_none() && self.pattern.is_everything()
+    /// Whether it is about events of a source.
+    pub fn is_for(&self, source: &str) -> bool {
+        self.sources.as_ref().is_none_or(|sources| sources.iter().any(|name| &**name == source))
+    }
+
+    /// Whether an event's source and name match.
+    pub fn matches(&self, source: &str, event: &str) -> bool {
+        self.is_for(source) && self.pattern.matches(event)
+    }
+
+    /// Whether it takes every event of a source, so that none reaches a later rule.
+    pub fn takes_everything_of(&self, source: &str) -> bool {
+        self.when.is_none() && self.pattern.is_everything() && self.is_for(source)
+    }
+
+    /// Whether it takes every event of a source that a later rule matches. `false` if in doubt.
+    pub fn precludes(&self, later: &Rule, source: &str) -> bool {
+        let condition = match (&self.when, &later.when) {
+            (None, _) => true,
+            (Some(when), Some(later)) => {
+                when.pointer == later.pointer && later.values.iter().all(|value| when.holds(Some(value)))
+            }
+            (Some(_), None) => false,
+        };
+        condition && self.is_for(source) && self.pattern.covers(&later.pattern)
     }
 }
 
@@ -102,6 +126,24 @@ impl Pattern {
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<&str> = name.split('.').collect();
         self.matches_parts(&name, |wanted, part| wanted == "*" || wanted == part)
+    }
+
+    /// Whether it matches every name that another pattern matches. `false` if in doubt.
+    pub fn covers(&self, other: &Pattern) -> bool {
+        let parts: Vec<&str> = other.0.iter().map(String::as_str).collect();
+        self.matches_parts(&parts, |wanted, part| wanted == part || (wanted == "*" && part != "**"))
+    }
+
+    /// The same pattern with `**` in the place of each `*`.
+    pub fn widened(&self) -> Pattern {
+        let mut parts: Vec<String> = Vec::with_capacity(self.0.len());
+        for part in &self.0 {
+            let part = if part == "*" { "**" } else { part.as_str() };
+            if part != "**" || parts.last().is_none_or(|last| last != "**") {
+                parts.push(part.to_owned());
+            }
+        }
+        Pattern(parts)
     }
 
     /// `fits` compares one part of the pattern, other than `**`, with one part of the name.
@@ -154,6 +196,14 @@ impl When {
     }
 }
 
+/// Such as `/toolType is "GENERATE_IMAGE" or "TEXT_TO_SPEECH"`.
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<String> = self.values.iter().map(Value::to_string).collect();
+        write!(f, "{} is {}", self.pointer, values.join(" or "))
+    }
+}
+
 /// Whether two values are equal in JSON, where 1 is 1.0.
 fn same(wanted: &Value, value: &Value) -> bool {
     let integers = wanted.is_i64() && value.is_i64();
@@ -196,18 +246,43 @@ impl Planned {
 impl Routes {
     /// Where an event goes.
     pub fn plan(&self, event: &Arc<Event>) -> Plan {
-        let matching = || self.rules.iter().filter(|rule| rule.pattern.matches(&event.name));
+        self.plan_by(self.rule_for(event), event)
+    }
+
+    /// The rules whose sources and pattern match, in order, whatever their conditions.
+    pub fn candidates<'a>(&'a self, event: &Event) -> impl Iterator<Item = (usize, &'a Rule)> {
+        self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(&event.source_name, &event.name))
+    }
+
+    /// The index of the first rule that matches, including its condition.
+    pub fn rule_for(&self, event: &Event) -> Option<usize> {
         // Read once for all conditions, and only if there is one.
         let values = LazyCell::new(|| {
-            let pointers: Vec<&str> = matching().filter_map(|rule| Some(&*rule.when.as_ref()?.pointer)).collect();
+            let pointers: Vec<&str> =
+                self.candidates(event).filter_map(|(_, rule)| Some(&*rule.when.as_ref()?.pointer)).collect();
             normalize::look_up(event, &pointers)
         });
         let mut conditions = 0_usize..;
-        let rule = matching().find(|rule| match &rule.when {
+        let mut candidates = self.candidates(event);
+        let found = candidates.find(|(_, rule)| match &rule.when {
             None => true,
             Some(when) => when.holds(conditions.next().and_then(|index| values.get(index)?.as_ref())),
         });
-        let Some(rule) = rule else {
+        found.map(|(index, _)| index)
+    }
+
+    /// Where an event goes by the rule of this index, or without a rule.
+    pub fn plan_by(&self, rule: Option<usize>, event: &Arc<Event>) -> Plan {
+        self.plan_with(rule, event, |to| to.topic.topic(event, to.kind))
+    }
+
+    /// The same with `{subject}` and `{partition:N}` left in the names of topics: for a table of all events.
+    pub fn outline(&self, rule: Option<usize>, event: &Arc<Event>) -> Plan {
+        self.plan_with(rule, event, |to| Ok(to.topic.outline(event)))
+    }
+
+    fn plan_with(&self, rule: Option<usize>, event: &Arc<Event>, name: impl Fn(&To) -> Result<String, String>) -> Plan {
+        let Some(rule) = rule.and_then(|index| self.rules.get(index)) else {
             return match &self.unrouted {
                 Unrouted::Ignore => Plan::Ignore,
                 Unrouted::DeadLetter => Plan::DeadLetter(Reason::Unrouted),
@@ -227,7 +302,7 @@ impl Routes {
                     destination = if self.only_fallback { &self.fallback.0 } else { destination };
                     Ok(Arc::clone(topic))
                 }
-                _ => match to.topic.topic(event, to.kind) {
+                _ => match name(to) {
                     Ok(topic) => Ok(topic.into()),
                     Err(why) => Err(Failure::new(Reason::IllegalName, why)),
                 },

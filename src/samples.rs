@@ -1,15 +1,15 @@
-//! A sample of each of VideoGen's events, in the form that its API documents. `send` and `demo` send them, and tests use
-//! them.
+//! A sample of each of VideoGen's events, in the form that its API documents. `send` and `demo` send them, `check` routes
+//! them, and tests use them. Sources with another payload have plain samples of their own events.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::source::VIDEOGEN_EVENTS;
+use crate::source::{Fields, Source, VIDEOGEN_EVENTS};
 
 /// A delivery's body, before it is signed.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// The event's name.
-    pub name: &'static str,
+    pub name: String,
     /// The id of the resource, which becomes the CloudEvents `subject`.
     pub subject: String,
     /// The body.
@@ -25,25 +25,68 @@ pub fn samples(number: u64, occurred_at: i64) -> Vec<Sample> {
 }
 
 /// A sample of one of [`VIDEOGEN_EVENTS`]. Any other name yields a file event with that name.
-pub fn sample(name: &'static str, number: u64, occurred_at: i64) -> Sample {
+pub fn sample(name: &str, number: u64, occurred_at: i64) -> Sample {
     let builder = SampleBuilder { name, number, at: occurred_at };
-    let (subject, body) = match name.split('.').next() {
-        Some("tool_execution") => builder.tool_execution(),
-        Some("workflow_run") => builder.workflow_run(),
-        Some("project_export") => builder.project_export(),
-        Some("assistant_message") => builder.assistant_message(),
-        _ => builder.file(),
-    };
-    Sample { name, subject, body: body.to_string() }
+    let (subject, body) = builder.body();
+    Sample { name: name.to_owned(), subject, body: body.to_string() }
 }
 
-struct SampleBuilder {
-    name: &'static str,
+/// A sample of an event in the form that a source expects.
+pub fn sample_of(source: &Source, name: &str, number: u64, occurred_at: i64) -> Sample {
+    let builder = SampleBuilder { name, number, at: occurred_at };
+    let fields = &source.fields;
+    let videogen = fields.event == Fields::videogen().event;
+    let (subject, mut body) = if videogen { builder.body() } else { (builder.id("resource"), json!({})) };
+    let time = jiff::Timestamp::from_second(occurred_at).unwrap_or_default().to_string();
+    put(&mut body, &fields.event, name.into());
+    put(&mut body, &fields.time, time.into());
+    if *fields != Fields::videogen()
+        && let Some(field) = fields.subject.first()
+    {
+        put(&mut body, field, subject.as_str().into());
+    }
+    Sample { name: name.to_owned(), subject, body: body.to_string() }
+}
+
+/// Sets the member of that name, or at that JSON pointer, unless there is one.
+fn put(body: &mut Value, field: &str, value: Value) {
+    let path: Vec<String> = match field.strip_prefix('/') {
+        None => vec![field.to_owned()],
+        Some(path) => path.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect(),
+    };
+    let mut at = body;
+    for part in path {
+        if !at.is_object() && !at.is_null() {
+            return;
+        }
+        if at.is_null() {
+            *at = Value::Object(Map::new());
+        }
+        at = &mut at[part];
+    }
+    if at.is_null() {
+        *at = value;
+    }
+}
+
+struct SampleBuilder<'a> {
+    name: &'a str,
     number: u64,
     at: i64,
 }
 
-impl SampleBuilder {
+impl SampleBuilder<'_> {
+    /// The subject and the body.
+    fn body(&self) -> (String, Value) {
+        match self.name.split('.').next() {
+            Some("tool_execution") => self.tool_execution(),
+            Some("workflow_run") => self.workflow_run(),
+            Some("project_export") => self.project_export(),
+            Some("assistant_message") => self.assistant_message(),
+            _ => self.file(),
+        }
+    }
+
     fn id(&self, kind: &str) -> String {
         format!("vg_{kind}_{:08}", self.number)
     }

@@ -49,9 +49,12 @@ pub enum KeyFault {
     /// Nothing follows the prefix: with an empty key anyone can sign.
     #[error("secret_empty")]
     Empty,
-    /// Not base64, a private signing key, or not a public key.
+    /// Not base64, or not a public key.
     #[error("secret_invalid")]
     Invalid,
+    /// A private signing key.
+    #[error("secret_invalid")]
+    Private,
     /// Under 24 bytes.
     #[error("secret_too_short")]
     TooShort,
@@ -67,6 +70,10 @@ impl KeyFault {
             KeyFault::Empty => "the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)",
             KeyFault::Invalid => {
                 "the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key"
+            }
+            KeyFault::Private => {
+                "`whsk_…` is a private signing key, not a secret: give the endpoint's signing secret (whsec_…) or the public \
+                 key (whpk_…)"
             }
             KeyFault::TooShort => "the secret is shorter than 24 bytes: copy the whole secret that the sender issued",
             KeyFault::TooLong => "the secret is longer than 64 bytes: copy only the secret that the sender issued",
@@ -84,7 +91,7 @@ impl Key {
         let (public, encoded) = match (text.strip_prefix("whpk_"), text.strip_prefix("whsec_")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
-            _ if text.starts_with("whsk_") => return Err(KeyFault::Invalid),
+            _ if text.starts_with("whsk_") => return Err(KeyFault::Private),
             _ => (false, text),
         };
         if encoded.is_empty() {

@@ -80,6 +80,15 @@ impl Template {
         Ok(name)
     }
 
+    /// The name for an event, with `{subject}` and `{partition:N}` as they are written.
+    pub fn outline(&self, event: &Event) -> String {
+        let fixed = |part: &Part| match part {
+            Part::Subject | Part::Partition(_) => Template(vec![part.clone()]).to_string(),
+            other => other.fixed(event).into_owned(),
+        };
+        self.0.iter().map(fixed).collect()
+    }
+
     /// The record key for an event; `None` if the template contains `{subject}` and the event has none.
     pub fn key(&self, event: &Event) -> Option<String> {
         self.expand(|part| match part {

@@ -2,30 +2,12 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use support::bridge::Bridge;
+use support::command::run;
 use support::program::{Program, SECRET};
 use support::sender::{now, signature};
-
-/// Runs a command with only these variables in its environment. Returns its exit code, standard output and error.
-fn run(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, String, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
-        .args(arguments)
-        .env_clear()
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("hookbridge starts");
-    // Fails if a command that reads no input has already ended.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code().expect("no signal"), text(stdout), text(stderr))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn send_prints_the_answers() {
@@ -56,6 +38,60 @@ async fn send_prints_the_answers() {
     let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let (code, out, err) = run(&["send", "--url", &url, "--secret", other, "-n", "1"], &[], "");
     assert!(code == 1 && out.contains("401 not_verified"), "{out}{err}");
+}
+
+/// A named source of a configuration has its own secret, path, events and payload.
+#[tokio::test(flavor = "multi_thread")]
+async fn send_sends_as_a_source() {
+    const OTHER: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("hookbridge.yaml");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let text = format!(
+        "sources:
+  videogen: {{secrets: '{SECRET}'}}
+  stage: {{secrets: '{OTHER}', uri: 'urn:stage', path: /hooks/second}}
+  shop: {{secrets: '{OTHER}', payload: standard, events: [order.paid, order.refunded]}}
+  wrong: {{secrets: '{OTHER}', uri: 'urn:wrong', fields: {{event: kind}}}}
+destinations: {{files: {{url: 'file:{}'}}}}
+routes: [{{match: '**', to: {{destination: files, topic: '{{source}}'}}}}]
+data: '{}'
+",
+        at("events"),
+        at("data")
+    );
+    std::fs::write(&path, &text).expect("written");
+    let path = path.to_str().expect("UTF-8");
+    let program = Program::serve(&["--config", path]);
+    // The address of `serve`, which was started on a free port.
+    let sending = text + &format!("listen: {}\n", program.webhooks);
+    let config = at("send.yaml");
+    std::fs::write(&config, sending).expect("written");
+    let send =
+        |more: &[&str]| run(&[&["send", "--config", &config], more].concat(), &[("HOOKBRIDGE_SECRET", SECRET)], "");
+    for (arguments, count) in [
+        (&[][..], 18),
+        (&["--source", "stage"], 18),
+        (&["--source", "shop"], 2),
+        (&["--source", "shop", "--event", "order.paid"], 1),
+    ] {
+        let arguments = if arguments.is_empty() { &["--source", "videogen"][..] } else { arguments };
+        let (code, out, err) = send(arguments);
+        assert!(code == 0 && out.contains(&format!("{count}  200 accepted")), "{arguments:?}: {code}\n{out}{err}");
+    }
+    let url = program.url("videogen");
+    let (code, out, err) = run(&["send", "--source", "x", "--url", &url, "--secret", SECRET, "-n", "1"], &[], "");
+    assert!(code == 0, "without a configuration, the name is only a part of the URL: {out}{err}");
+    let (code, out, err) = send(&["--source", "nope"]);
+    assert!(code == 2 && out.is_empty() && err.contains("`videogen` or `stage` or `shop`"), "{err}");
+    let (code, _, err) = send(&["--source", "shop", "--event", "order.payd"]);
+    assert!(code == 2 && err.contains("did you mean `order.paid`?"), "{err}");
+
+    // Dead letters are no success.
+    let body = at("body.json");
+    std::fs::write(&body, r#"{"type":"order.paid"}"#).expect("written");
+    let (code, out, err) = send(&["--source", "stage", "--body", &body]);
+    assert!(code == 1 && out.contains("1  200 dead-lettered") && err.contains("became dead letters"), "{out}{err}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ async fn every_event_is_published_with_its_attributes<S: Subject>(place: Place<S
     }
     for (number, sample) in all.iter().enumerate() {
         let id = format!("msg_{number}");
-        let stored = place.stored(sample.name).await;
+        let stored = place.stored(&sample.name).await;
         assert_eq!(stored.len(), 1, "{}", sample.name);
         let (attributes, data) = stored[0].event();
         let kind = format!("io.videogen.{}", sample.name);

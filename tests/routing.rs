@@ -22,7 +22,7 @@ async fn the_first_route_that_matches_takes_the_event() {
     let bridge = Bridge::serve(&format!(
         "sources:
   videogen: {{attributes: {{env: prod, tenant: 'größe 1'}}}}
-  shop: {{secrets: ['{SECRET}'], events: [invoice.paid], uri: 'https://shop.example', fields: {{subject: [/data/number]}}}}
+  shop: {{secrets: ['{SECRET}'], payload: standard, events: [invoice.paid], uri: 'https://shop.example', fields: {{subject: [/data/number]}}}}
 routes:
   - {{match: 'tool_execution.**', when: {{pointer: /toolType, in: [GENERATE_IMAGE]}}, to: [{{destination: files, topic: images}}]}}
   - match: tool_execution.succeeded
@@ -69,6 +69,37 @@ unrouted: left
     }
     assert_eq!(event["data"], serde_json::from_str::<Value>(paid).expect("JSON"));
     assert_eq!(event.get("env"), None, "static attributes belong to one source");
+}
+
+/// A second account of the sender has a name of its own, and sends the same payload.
+#[tokio::test]
+async fn a_second_source_sends_what_the_first_sends() {
+    let bridge = Bridge::serve(&format!(
+        "sources:
+  videogen: {{}}
+  stage: {{secrets: ['{SECRET}'], uri: 'urn:stage'}}
+  shop: {{secrets: ['{SECRET}']}}
+  till: {{secrets: ['{SECRET}']}}
+routes:
+  - {{match: '**', source: stage, to: {{destination: files, topic: 'stage.{{event}}'}}}}
+  - {{match: '**', to: files}}
+"
+    ));
+    for source in ["videogen", "stage"] {
+        let answer = post(&bridge.url(source), "one", &body("file.playback_ready", "f")).await;
+        assert_eq!(answer.word(), "200 accepted", "{source}");
+    }
+    let (first, stage) = (&bridge.events("file.playback_ready")[0], &bridge.events("stage.file.playback_ready")[0]);
+    assert_eq!((&first["type"], &first["subject"]), (&stage["type"], &stage["subject"]));
+    assert_eq!((&first["source"], &stage["source"]), (&json!("https://api.videogen.io"), &json!("urn:stage")));
+
+    // The first dead letter of each source says what to set.
+    for source in ["shop", "till"] {
+        let answer = post(&bridge.url(source), "other", r#"{"type":"invoice.paid","data":{}}"#).await;
+        assert_eq!(answer.word(), "200 dead-lettered", "{source}");
+        let line = bridge.program.logged(&format!("set `payload: standard` for the source `{source}`"));
+        assert!(line.contains("dead letter"), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -9,15 +9,12 @@ use std::path::PathBuf;
 use crate::config::Flags;
 use crate::secret::Secret;
 
-/// The settings that can be given as flags.
+/// Where signing secrets come from: also for commands that only sign or verify.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub struct SettingsArgs {
+pub struct KeyArgs {
     /// Configuration file, YAML [env: HOOKBRIDGE_CONFIG]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Where events go: nats://, tls://, kafka://h:p,h:p, amqp://, amqps:// or file:DIR [env: HOOKBRIDGE_TO]
-    #[arg(long, value_name = "URL", value_parser = secret)]
-    pub(super) to: Option<Secret>,
     /// Signing secret, whsec_… or whpk_…; repeatable. Other users of this machine can see flags: prefer the environment
     /// or a file [env: HOOKBRIDGE_SECRET]
     #[arg(long, value_name = "S", value_parser = secret, allow_hyphen_values = true)]
@@ -25,6 +22,24 @@ pub struct SettingsArgs {
     /// File that contains signing secrets; repeatable [env: HOOKBRIDGE_SECRET_FILE]
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Vec<PathBuf>,
+}
+
+impl KeyArgs {
+    /// The flags in the form that [`crate::config`] takes.
+    pub(super) fn flags(&self) -> Flags {
+        let KeyArgs { config, secret, secret_file } = self.clone();
+        Flags { config, secret, secret_file, ..Flags::default() }
+    }
+}
+
+/// The settings that can be given as flags.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct SettingsArgs {
+    #[command(flatten)]
+    pub(super) keys: KeyArgs,
+    /// Where events go: nats://, tls://, kafka://h:p,h:p, amqp://, amqps:// or file:DIR [env: HOOKBRIDGE_TO]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    pub(super) to: Option<Secret>,
     /// Address for webhooks [env: HOOKBRIDGE_LISTEN] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Option<String>,
@@ -45,8 +60,8 @@ pub struct SettingsArgs {
 impl SettingsArgs {
     /// The flags in the form that [`crate::config`] takes.
     pub(super) fn flags(&self) -> Flags {
-        let SettingsArgs { config, to, secret, secret_file, listen, admin, store, ack, data } = self.clone();
-        Flags { config, to, secret, secret_file, listen, admin, store, ack, data }
+        let SettingsArgs { keys, to, listen, admin, store, ack, data } = self.clone();
+        Flags { to, listen, admin, store, ack, data, ..keys.flags() }
     }
 }
 

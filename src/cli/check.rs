@@ -1,26 +1,24 @@
-//! `hookbridge check`: checks the configuration as `serve` reads it; with `--connect` also the store and the brokers.
+//! `hookbridge check`: checks the configuration as `serve` reads it, and shows which event goes where; with `--connect`
+//! also the store and the brokers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
-
-use futures_util::future::join_all;
 
 use super::args::SettingsArgs;
 use super::exit::{FAILED, block_on, failed, mistakes};
-use super::inputs::{process_environment, settings, start_logging};
+use super::inputs::{find_source, process_environment, read_body, settings, start_logging, wrong};
 use super::output::{line, text};
-use crate::config::{Settings, StoreKind, admin_address};
-use crate::destination::{self, Opening};
-use crate::reason::{Failure, Reason};
+use crate::config::{Settings, admin_address};
+use crate::samples::sample_of;
 use crate::source::Source;
-use crate::telemetry::metrics::Metrics;
-use crate::{app, ledger};
 
-/// Time limit to connect to a broker and create the topics that are missing.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+mod connect;
+mod dry_run;
+mod inspected;
+mod table;
+mod urls;
 
 /// Time limit to connect to a running program, and for each read of its answer.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,9 +39,21 @@ pub struct CheckArgs {
     /// checks
     #[arg(long, conflicts_with_all = ["print", "connect"])]
     live: bool,
+    /// Shows what would become of a sample of this event: the CloudEvent, its targets and keys, and why
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["print", "connect", "live", "body"])]
+    event: Option<String>,
+    /// The same for a delivery with your own JSON: a file, or `-` for standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["print", "connect", "live"])]
+    body: Option<String>,
+    /// The source of that delivery [default: videogen]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Prints the table, or what would become of the delivery, as JSON
+    #[arg(long, conflicts_with_all = ["print", "connect", "live"])]
+    json: bool,
 }
 
-/// Exit 1 if a destination or the store cannot be used, or if the running program is not alive.
+/// Exit 1 if a destination or the store cannot be used, if a dry run ends in a dead letter, or if the running program is not alive.
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     if args.live {
         return match admin_address(&args.settings.flags(), &process_environment) {
@@ -55,9 +65,16 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let printed = match args.print {
-        true => text(settings.print()),
-        false => line("ok").and_then(|()| summary(&settings)),
+    if args.event.is_some() || args.body.is_some() {
+        return dry_run(args, settings);
+    }
+    if args.source.is_some() {
+        return wrong("--source: it goes with --event or --body");
+    }
+    let printed = match (args.print, args.json) {
+        (true, _) => text(settings.print()),
+        (false, true) => line(table::as_json(&settings)),
+        (false, false) => line("ok").and_then(|()| summary(&settings)).and_then(|()| table::print(&settings)),
     };
     if let Err(error) = printed {
         return failed(&error);
@@ -70,9 +87,27 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
         Err(code) => return code,
     };
     block_on(async {
-        anyhow::ensure!(connect(&settings).await?, "the store or a destination cannot be used");
+        anyhow::ensure!(connect::connect(&settings).await?, "the store or a destination cannot be used");
         Ok(())
     })
+}
+
+/// Exit 1 if the delivery would become a dead letter.
+fn dry_run(args: &CheckArgs, mut settings: Settings) -> ExitCode {
+    let source = match find_source(std::mem::take(&mut settings.sources), args.source.as_deref()) {
+        Ok(source) => source,
+        Err(code) => return code,
+    };
+    let body = match (&args.event, &args.body) {
+        (Some(event), _) => Ok(sample_of(&source, event, 1, jiff::Timestamp::now().as_second()).body.into_bytes()),
+        (None, body) => read_body(body.as_deref().unwrap_or("-")),
+    };
+    match body.map(|body| dry_run::print(&settings, &source, body, args.json)) {
+        Err(message) => wrong(message),
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::from(FAILED),
+        Ok(Err(error)) => failed(&error),
+    }
 }
 
 /// Requests `/livez`; over the loopback interface when the listener is bound to the unspecified address.
@@ -115,46 +150,4 @@ fn summary(settings: &Settings) -> anyhow::Result<()> {
 
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Connects to the store and every destination, and prints the findings. Returns whether all can be used.
-async fn connect(settings: &Settings) -> anyhow::Result<bool> {
-    let metrics = Arc::new(Metrics::default());
-    let probes = settings.destinations.iter().map(|destination| {
-        let opening = app::opening(settings, destination, &metrics);
-        async move { (&destination.name, probe(opening).await) }
-    });
-    let mut all_usable = true;
-    if settings.store == StoreKind::Embedded {
-        match ledger::embedded::inspect(&settings.data) {
-            Ok(how) => line(format_args!("store: {} {how}", settings.data.display()))?,
-            Err(failure) => {
-                line(format_args!("store: failed: {failure}"))?;
-                all_usable = false;
-            }
-        }
-    }
-    for (name, found) in join_all(probes).await {
-        match found {
-            Ok(lines) if lines.is_empty() => line(format_args!("destination {name}: reached"))?,
-            Ok(lines) => lines.iter().try_for_each(|found| line(format_args!("destination {name}: {found}")))?,
-            Err(failure) => {
-                line(format_args!("destination {name}: failed: {failure}"))?;
-                all_usable = false;
-            }
-        }
-    }
-    Ok(all_usable)
-}
-
-async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {
-    let destination = destination::open(opening)?;
-    // The destination also creates its topics in the background. Waiting for that makes the report complete.
-    let ensured_and_probed = async {
-        destination.ensure().await?;
-        destination.probe().await
-    };
-    let found = tokio::time::timeout(CONNECT_TIMEOUT, ensured_and_probed).await;
-    destination.close(Duration::from_secs(1)).await;
-    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not connected within 30 s")))
 }

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::args::SettingsArgs;
+use super::args::{KeyArgs, SettingsArgs};
 use super::exit::{block_on, mistakes};
 use super::inputs::process_environment;
 use super::output::{line, note};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
     let secret = format!("whsec_{}", STANDARD.encode(rand::random::<[u8; 32]>()));
     let serve_args = SettingsArgs {
         to: Some(Secret::new(format!("file:{}", directory.join("events").display()))),
-        secret: vec![Secret::new(secret.clone())],
+        keys: KeyArgs { secret: vec![Secret::new(secret.clone())], ..KeyArgs::default() },
         listen: args.listen.clone(),
         admin: args.admin.clone(),
         data: Some(directory.clone()),

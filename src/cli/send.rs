@@ -1,28 +1,33 @@
 //! `hookbridge send`: signs samples or your own JSON, posts them, and prints the answers.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use clap::Arg;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use serde_json::json;
 
-use super::args::SettingsArgs;
+use super::args::KeyArgs;
 use super::exit::block_on;
-use super::inputs::signing_key;
+use super::inputs::{SendingSource, names_file, read_body, sending_source, wrong};
 use super::output::line;
+use crate::config::{nearest, quoted};
 use crate::samples;
 use crate::sender::{Answers, SendOptions, UnsignedDelivery, send};
-use crate::signature::Key;
-use crate::source::VIDEOGEN_EVENTS;
+use crate::source::{Source, VIDEOGEN_EVENTS};
 
 /// Arguments of `send`.
 #[derive(clap::Args, Debug)]
 pub struct SendArgs {
-    /// The URL to post to
-    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/videogen", value_parser = http_url)]
-    url: String,
+    /// The URL to post to [default: that of the source on this machine: http://127.0.0.1:8080/webhooks/videogen]
+    #[arg(long, value_parser = http_url)]
+    url: Option<String>,
+    /// The source to send as: its secret, its path and its events [default: videogen]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
     /// Sends only samples of this event, such as `file.analysis_completed` [default: all, in turn]
-    #[arg(long, conflicts_with = "body", value_parser = VIDEOGEN_EVENTS)]
+    #[arg(long, value_name = "NAME", conflicts_with = "body", value_parser = EventNames)]
     event: Option<String>,
     /// Sends your own JSON instead of samples: a file, or `-` for standard input
     #[arg(long, value_name = "FILE|-")]
@@ -45,32 +50,38 @@ pub struct SendArgs {
     /// Prints the result as JSON
     #[arg(long)]
     json: bool,
-    /// Where the secret comes from.
     #[command(flatten)]
-    settings: SettingsArgs,
+    keys: KeyArgs,
 }
 
-/// Exit 0 if every delivery was answered 200.
+/// Exit 0 if every delivery was answered 200 and none became a dead letter.
 pub(super) fn run(args: &SendArgs) -> ExitCode {
-    let key = match signing_key(&args.settings) {
-        Ok(key) => key,
+    // Without a configuration, the names are known before the secret is.
+    if !names_file(&args.keys)
+        && let Err(message) = event_names(args, None)
+    {
+        return wrong(message);
+    }
+    let sending = match sending_source(&args.keys, args.source.as_deref()) {
+        Ok(sending) => sending,
         Err(code) => return code,
     };
+    let bodies = match bodies(args, sending.source.as_ref()) {
+        Ok(bodies) => bodies,
+        Err(message) => return wrong(message),
+    };
     block_on(async {
-        let answers = send_all(args, &key).await?;
+        let answers = send_all(args, &sending, bodies).await?;
         print(args, &answers)?;
-        anyhow::ensure!(
-            answers.good == answers.all,
-            "{} of {} deliveries were not answered 200",
-            answers.all - answers.good,
-            answers.all
-        );
+        let (all, failed) = (answers.all, answers.all - answers.good);
+        anyhow::ensure!(failed == 0, "{failed} of {all} deliveries were not answered 200");
+        let dead = answers.counts.get("200 dead-lettered").copied().unwrap_or_default();
+        anyhow::ensure!(dead == 0, "{dead} of {all} deliveries became dead letters: the log of `serve` says why");
         Ok(())
     })
 }
 
-async fn send_all(args: &SendArgs, key: &Key) -> anyhow::Result<Answers> {
-    let bodies = bodies(args)?;
+async fn send_all(args: &SendArgs, sending: &SendingSource, bodies: Vec<String>) -> anyhow::Result<Answers> {
     let count = args.count.unwrap_or(bodies.len() as u64);
     let prefix = args.id.clone().unwrap_or_else(|| format!("msg_{:016x}", rand::random::<u64>()));
     let mut number = 0;
@@ -83,22 +94,54 @@ async fn send_all(args: &SendArgs, key: &Key) -> anyhow::Result<Answers> {
         let body = bodies[(number % bodies.len() as u64) as usize].clone();
         UnsignedDelivery { id, body }
     });
-    let options = SendOptions { url: args.url.clone(), connections: args.connections, rate: args.rate };
-    send(&options, key, deliveries).await
+    let url = args.url.clone().unwrap_or_else(|| sending.url.clone());
+    let options = SendOptions { url, connections: args.connections, rate: args.rate };
+    send(&options, &sending.key, deliveries).await
 }
 
-fn bodies(args: &SendArgs) -> anyhow::Result<Vec<String>> {
-    if let Some(path) = &args.body {
-        let text = match path.as_str() {
-            "-" => std::io::read_to_string(std::io::stdin()),
-            path => std::fs::read_to_string(path),
-        };
-        return Ok(vec![text.with_context(|| format!("cannot read {path}"))?]);
+/// The events to send samples of.
+fn event_names(args: &SendArgs, source: Option<&Source>) -> Result<Vec<String>, String> {
+    let known: Vec<String> =
+        source.map_or_else(|| VIDEOGEN_EVENTS.map(str::to_owned).into(), |source| source.events.clone());
+    if let Some(event) = args.event.as_ref().filter(|event| !known.contains(event)) {
+        let near = nearest(event, &known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        return Err(format!("--event: {}: expected one of {}{near}", quoted(event), known.join(", ")));
     }
-    let now = jiff::Timestamp::now().as_second();
-    let all = samples::samples(rand::random::<u32>().into(), now);
-    let chosen = all.into_iter().filter(|sample| args.event.as_deref().is_none_or(|event| event == sample.name));
-    Ok(chosen.map(|sample| sample.body).collect())
+    let chosen = known.into_iter().filter(|name| args.event.as_ref().is_none_or(|event| event == name));
+    Ok(chosen.collect())
+}
+
+fn bodies(args: &SendArgs, source: Option<&Source>) -> Result<Vec<String>, String> {
+    if let Some(path) = &args.body {
+        let body = String::from_utf8(read_body(path)?).map_err(|_| "--body: it is not UTF-8")?;
+        return Ok(vec![body]);
+    }
+    let (number, now) = (rand::random::<u32>().into(), jiff::Timestamp::now().as_second());
+    let sample = |name: &String| match source {
+        Some(source) => samples::sample_of(source, name, number, now).body,
+        None => samples::sample(name, number, now).body,
+    };
+    let bodies: Vec<String> = event_names(args, source)?.iter().map(sample).collect();
+    if bodies.is_empty() {
+        return Err("the source has no `events` to send samples of: give --body".into());
+    }
+    Ok(bodies)
+}
+
+/// Accepts any name, as sources may have events of their own; the help lists VideoGen's.
+#[derive(Clone)]
+struct EventNames;
+
+impl TypedValueParser for EventNames {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(VIDEOGEN_EVENTS.into_iter().map(PossibleValue::new)))
+    }
 }
 
 fn http_url(text: &str) -> Result<String, String> {

@@ -1,15 +1,13 @@
 //! `hookbridge verify`: verifies one delivery offline. The reasons are those of `tests/vectors.json`.
 
-use std::io::Read as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::args::SettingsArgs;
+use super::args::KeyArgs;
 use super::exit::{FAILED, USAGE, failed};
-use super::inputs::process_environment;
+use super::inputs::{process_environment, read_body};
 use super::output::{line, note};
 use crate::config::{Flags, keys_given, load};
 use crate::signature::{self, Key};
@@ -19,7 +17,7 @@ use crate::signature::{self, Key};
 pub struct VerifyArgs {
     /// Where secrets come from: --secret, --secret-file, their variables, or else the sources of the configuration
     #[command(flatten)]
-    settings: SettingsArgs,
+    keys: KeyArgs,
     /// A received header, `Name: value`; repeatable
     #[arg(long, value_name = "HEADER")]
     header: Vec<String>,
@@ -34,7 +32,7 @@ pub struct VerifyArgs {
     legacy_headers: bool,
     /// File with the raw body, `-` for standard input [default: an empty body]
     #[arg(long, value_name = "FILE")]
-    body: Option<PathBuf>,
+    body: Option<String>,
 }
 
 /// Exit 1 if the delivery is rejected.
@@ -55,10 +53,10 @@ pub(super) fn run(args: &VerifyArgs) -> ExitCode {
 }
 
 fn reason(args: &VerifyArgs) -> Result<String, String> {
-    let flags = args.settings.flags();
+    let flags = args.keys.flags();
     let given = keys_given(&flags, &process_environment).map_err(|mistakes| mistakes.to_string())?;
     let headers = headers(&args.header)?;
-    let body = body(args.body.as_ref())?;
+    let body = args.body.as_deref().map_or(Ok(Vec::new()), read_body)?;
     let now = match args.now {
         Some(now) => now,
         None => unix_now()?,
@@ -95,16 +93,6 @@ fn headers(given: &[String]) -> Result<HeaderMap, String> {
         headers.try_append(name, value).map_err(|_| "too many headers")?;
     }
     Ok(headers)
-}
-
-fn body(path: Option<&PathBuf>) -> Result<Vec<u8>, String> {
-    let Some(path) = path else { return Ok(Vec::new()) };
-    let mut bytes = Vec::new();
-    let content = match path.to_str() {
-        Some("-") => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes),
-        _ => std::fs::read(path),
-    };
-    content.map_err(|error| format!("{}: the body cannot be read: {}", path.display(), error.kind()))
 }
 
 fn unix_now() -> Result<i64, String> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::mistake::{Place, Report, hint};
+use super::mistake::{Place, Report, hint, quoted};
 use super::raw::{Leaf, RawAdmin, RawFile, RawLimits};
 use super::substitute::Environment;
 use super::units::{DAY, HOUR, SECOND};
@@ -17,6 +17,7 @@ use checker::Checker;
 pub(super) use source::{encoded_once, keys_in};
 
 mod checker;
+mod coverage;
 mod destination;
 pub(super) mod properties;
 mod route;
@@ -124,28 +125,39 @@ impl Checker<'_, '_> {
             "embedded" => return StoreKind::Embedded,
             _ => {}
         }
-        let kind = ["redis", "rediss", "nats", "tls"].into_iter().find(|kind| text.starts_with(&format!("{kind}://")));
-        let message = match kind {
-            Some(kind) => {
-                format!("the store {kind}:// is not available yet in this version: use `embedded` or `memory`")
+        // A URL may contain a password.
+        let scheme = text.split_once("://").and_then(|(scheme, _)| Some(format!("{}://", word(scheme)?)));
+        let kind = scheme.or_else(|| word(&text).map(str::to_owned));
+        let quoted = kind.as_ref().map_or_else(String::new, |kind| format!(" `{kind}`"));
+        let message = match kind.as_deref() {
+            Some("redis://" | "rediss://" | "nats://" | "tls://") => {
+                format!("the store{quoted} is not available yet in this version: use `embedded` or `memory`")
             }
-            None => format!("unknown store: expected `embedded` or `memory`{}", hint(&text, ["embedded", "memory"])),
+            _ => {
+                format!("unknown store{quoted}: expected `embedded` or `memory`{}", hint(&text, ["embedded", "memory"]))
+            }
         };
         self.mistake(Some(leaf), message);
         StoreKind::Embedded
     }
 
     fn ack(&mut self, leaf: Option<&Leaf>) {
-        let text = leaf.and_then(|leaf| self.text(leaf));
-        match text.as_deref() {
-            None | Some("published") => {}
-            Some("stored") => {
-                self.mistake(leaf, "`stored` is not available yet in this version: use `published`");
+        let Some((leaf, text)) = leaf.and_then(|leaf| Some((leaf, self.text(leaf)?))) else { return };
+        match text.as_str() {
+            "published" => {}
+            "stored" => {
+                self.mistake(Some(leaf), "`stored` is not available yet in this version: use `published`");
             }
-            Some(_) => {
-                let nearest = leaf.map(|leaf| hint(&leaf.text, ["published"])).unwrap_or_default();
-                self.mistake(leaf, format!("expected `published`{nearest}"));
+            _ => {
+                let message = format!("{}: expected `published`{}", quoted(&leaf.text), hint(&text, ["published"]));
+                self.mistake(Some(leaf), message);
             }
         }
     }
+}
+
+/// A plain word, which is no secret.
+fn word(text: &str) -> Option<&str> {
+    let plain = (1..=20).contains(&text.len()) && text.chars().all(|c| c.is_ascii_lowercase());
+    plain.then_some(text)
 }

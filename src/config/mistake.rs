@@ -103,12 +103,14 @@ impl Report {
         result.map_err(|message| self.mistake(place, message)).ok()
     }
 
-    /// The warnings, or the mistakes in the order of the file, followed by those outside it.
+    /// The warnings, or the mistakes: those in the file in its order, then the others.
     pub(super) fn finish(mut self) -> Result<Vec<Mistake>, Mistakes> {
+        let place = |mistake: &Mistake| (mistake.line == 0, mistake.line, mistake.column);
         if self.mistakes.is_empty() {
+            self.warnings.sort_by_key(place);
             return Ok(self.warnings);
         }
-        self.mistakes.sort_by_key(|mistake| (mistake.line == 0, mistake.line, mistake.column));
+        self.mistakes.sort_by_key(place);
         Err(Mistakes(self.mistakes))
     }
 }
@@ -116,16 +118,23 @@ impl Report {
 /// A hint to the most similar of some names, ``; did you mean `x`?``, or nothing if none is similar enough for a typing
 /// error.
 pub(super) fn hint<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(given, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The most similar of some names, if it is similar enough for a typing error.
+pub fn nearest<'a>(
+    given: &str,
+    names: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>,
+) -> Option<&'a str> {
     let distance = |name: &'a str| {
         let distance = strsim::damerau_levenshtein(&given.to_lowercase(), name);
         (distance <= 1 + name.len() / 4 && distance < name.len()).then_some((distance, name))
     };
-    let nearest = names.into_iter().filter_map(distance).min();
-    nearest.map_or_else(String::new, |(_, name)| format!("; did you mean `{name}`?"))
+    names.into_iter().filter_map(|name| distance(name.as_ref())).min().map(|(_, name)| name)
 }
 
 /// A text of the configuration, quoted for a message. Replaces a text that may contain a key or password, and a long one.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     if text.is_empty() {
         return "an empty string".into();
     }

@@ -142,6 +142,9 @@ fn rule_tree(rule: &Rule) -> Value {
         target
     });
     let mut tree = json!({"match": rule.pattern.to_string(), "to": to.collect::<Vec<_>>()});
+    if let Some(sources) = &rule.sources {
+        tree["source"] = sources.iter().map(|name| &**name).collect();
+    }
     if let Some(when) = &rule.when {
         tree["when"] = json!({"pointer": when.pointer, "in": when.values});
     }

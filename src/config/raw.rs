@@ -5,29 +5,42 @@
 
 use serde::Deserialize;
 
-pub(super) use leaf::{Leaf, NameOr, Named, OneOrMany, RawScalar};
+use leaf::named_sections;
+pub(super) use leaf::{Leaf, NameOr, Named, OneOrMany, RawScalar, Targets};
 pub(super) use read::read;
+use section::{optional_section, section, sections};
 
 mod leaf;
+mod node;
 mod read;
+mod section;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawFile {
+    #[serde(deserialize_with = "named_sections")]
     pub sources: Option<Named<RawSource>>,
+    #[serde(deserialize_with = "named_sections")]
     pub destinations: Option<Named<RawDestination>>,
+    #[serde(deserialize_with = "sections")]
     pub routes: Option<Vec<RawRoute>>,
     pub unrouted: Option<NameOr<RawUnrouted>>,
     pub ack: Option<Leaf>,
     pub store: Option<Leaf>,
+    #[serde(deserialize_with = "section")]
     pub dedup: RawDedup,
+    #[serde(deserialize_with = "section")]
     pub dead_letters: RawDeadLetters,
     pub listen: Option<Leaf>,
+    #[serde(deserialize_with = "section")]
     pub admin: RawAdmin,
     pub data: Option<Leaf>,
+    #[serde(deserialize_with = "section")]
     pub limits: RawLimits,
+    #[serde(deserialize_with = "section")]
     pub publish: RawTimeout,
+    #[serde(deserialize_with = "section")]
     pub shutdown: RawTimeout,
 }
 
@@ -43,6 +56,7 @@ pub(super) struct RawSource {
     pub type_prefix: Option<Leaf>,
     pub events: Option<Vec<Leaf>>,
     pub payload: Option<Leaf>,
+    #[serde(deserialize_with = "section")]
     pub fields: RawFields,
     pub in_flight: Option<Leaf>,
     pub rate: Option<Leaf>,
@@ -68,7 +82,9 @@ pub(super) struct RawDestination {
     pub forward_signature: Option<Leaf>,
     pub in_flight: Option<Leaf>,
     pub in_flight_bytes: Option<Leaf>,
+    #[serde(deserialize_with = "section")]
     pub tls: RawTls,
+    #[serde(deserialize_with = "section")]
     pub auth: RawAuth,
     pub properties: Named<Leaf>,
 }
@@ -94,8 +110,10 @@ pub(super) struct RawAuth {
 pub(super) struct RawRoute {
     #[serde(rename = "match")]
     pub pattern: Leaf,
+    pub source: Option<OneOrMany>,
+    #[serde(default, deserialize_with = "optional_section")]
     pub when: Option<RawWhen>,
-    pub to: Vec<NameOr<RawTo>>,
+    pub to: Targets<RawTo>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! Replaces `${NAME}` and `${file:PATH}` in values. The file is parsed first, so that a replacement can never become
+//! Replaces `${NAME}`, `${NAME:-default}` and `${file:PATH}` in values. The file is parsed first, so that a replacement can never become
 //! structure.
 //!
 //! `$${` is a literal `${`; any other `$` is literal. A replacement is not searched for further references.
@@ -59,14 +59,25 @@ fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {
     if let Some(path) = name.strip_prefix("file:") {
         return read_file(path).map_err(|fault| format!("the file `{path}` {fault}"));
     }
+    let (name, default) = match name.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (name, None),
+    };
     let legal = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !legal {
-        return Err("expected `${NAME}` or `${file:PATH}`; write `$${` for a literal `${`".into());
+        return Err("expected `${NAME}`, `${NAME:-default}` or `${file:PATH}`; write `$${` for a literal `${`".into());
     }
-    let value = environment(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?;
-    text_of(value).map_err(|why| format!("the environment variable `{name}` {why}"))
+    let value = environment(name).map(text_of).transpose();
+    let value = value.map_err(|why| format!("the environment variable `{name}` {why}"))?;
+    match (value, default) {
+        // As in a shell: an empty variable counts as not set.
+        (Some(value), Some(default)) if value.is_empty() => Ok(default.into()),
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(default.into()),
+        (None, None) => Err(format!("the environment variable `{name}` is not set")),
+    }
 }
 
 /// The text of an environment variable without the carriage return that files of variables with Windows line ends leave.
@@ -128,7 +139,9 @@ mod tests {
         assert_eq!(replaced("${D}"), Err("the environment variable `D` is not set".into()));
         assert!(replaced("${A").is_err());
         assert!(replaced("${}").is_err());
-        assert!(replaced("${A:-b}").is_err());
+        assert_eq!(replaced("${B:-x}/${D:-x:-y}/${D:-}").as_deref(), Ok("b/x:-y/"));
+        assert_eq!(substitute("${E:-x}", &environment_of([("E", "")])).as_deref(), Ok("x"));
+        assert!(replaced("${A:b}").is_err() && replaced("${A-b}").is_err() && replaced("${:-b}").is_err());
     }
 
     #[test]

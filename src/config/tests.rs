@@ -56,7 +56,7 @@ destinations:
   rabbit: {url: "amqps://user:${RABBIT_PASSWORD}@rabbit:5671/prod", exchange: events}
   kafka:  {url: "kafka://k1:9092,k2:9092", partitions: 12, properties: {security.protocol: SASL_SSL, sasl.mechanism: PLAIN, sasl.username: hookbridge, sasl.password: "${KAFKA_PASSWORD}"}}
 routes:
-  - match: "file.*"
+  - match: "file.**"
     to: [stream, {destination: kafka, topic: "videogen.{event}", key: "{subject}"}]
   - match: "tool_execution.**"
     when: {pointer: /toolType, in: [GENERATE_IMAGE]}
@@ -97,14 +97,15 @@ fn example_of_the_design_is_valid() {
             "videogen.file.analysis_failed",
             "videogen.file.download_ready",
             "videogen.file.playback_ready",
+            "videogen.file.upload.completed",
+            "videogen.file.upload.failed",
         ]
     );
     assert_eq!(
         settings.topics("rabbit"),
         ["tool_execution.cancelled", "tool_execution.failed", "tool_execution.succeeded", "unrouted"]
     );
-    // All 18: the condition may not hold for tool executions, and some file events have three parts, which `file.*` does
-    // not match.
+    // All 18: the condition may not hold for tool executions.
     assert_eq!(settings.topics("stream").len(), 19);
     assert_eq!(settings.topics("nowhere"), Vec::<String>::new());
 }
@@ -141,13 +142,12 @@ unrouted: {destination: second, topic: rest}";
     assert_eq!(topics(parts, "stream"), ["x.0.*", "x.1.*"]);
 }
 
+fn warnings(more: &str) -> Vec<String> {
+    valid(more).warnings.into_iter().map(|warning| warning.message).collect()
+}
+
 #[test]
 fn probably_unintended_settings_are_warnings() {
-    let warnings = |more: &str| valid(more).warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>();
-    let after = "routes: [{match: '**', to: [stream]}, {match: 'file.*', to: []}]";
-    assert_eq!(warnings(after), ["this route never matches, because an earlier one takes every event"]);
-    let typo = "routes: [{match: 'files.*', to: [stream]}]";
-    assert_eq!(warnings(typo), ["`files.*` matches no known event; did you mean `file`?"]);
     let late = "limits: {request_timeout: 20s}";
     assert_eq!(warnings(late), ["VideoGen times out after 15 s and does not see a later answer"]);
     let twice = "routes: [{match: '**', to: [stream, stream]}]";
@@ -157,8 +157,75 @@ fn probably_unintended_settings_are_warnings() {
 }
 
 #[test]
+fn routes_that_miss_events_are_warnings() {
+    let typo = "routes: [{match: 'files.*', to: [stream]}, {match: '**', to: []}]";
+    assert_eq!(warnings(typo), ["`files.*` matches no known event; did you mean `file`?"]);
+    let unreachable =
+        |pattern: &str| format!("nothing can reach this route: the earlier route `{pattern}` takes all of its events");
+    let after = "routes: [{match: '**', to: [stream]}, {match: 'file.*', to: []}]";
+    assert_eq!(warnings(after), [unreachable("**")]);
+    let within =
+        "routes: [{match: 'file.**', to: [stream]}, {match: file.upload.failed, to: []}, {match: '**', to: [stream]}]";
+    assert_eq!(warnings(within), [unreachable("file.**")]);
+    let narrow = "routes: [{match: 'file.*', to: [stream]}, {match: '**', to: []}]";
+    assert_eq!(
+        warnings(narrow),
+        [
+            "`file.*` does not match `file.upload.completed`, `file.upload.failed`: `*` is one part; `file.**` takes them too"
+        ]
+    );
+    // Another route is about the events that `*` leaves out.
+    let split = "routes: [{match: 'file.*', to: [stream]}, {match: 'file.upload.*', to: []}, {match: '**', to: []}]";
+    assert_eq!(warnings(split), Vec::<String>::new());
+    let partly = "routes: [{match: 'file.**', to: [stream]}, {match: 'tool_execution.*', to: []}, {match: 'workflow_run.*', when: {pointer: /a, in: [1]}, to: []}]";
+    for (unrouted, outcome) in
+        [("rest", "it goes to `rest`"), ("ignore", "it is ignored"), ("dead-letter", "it becomes a dead letter")]
+    {
+        let expected: Vec<String> = ["project_export", "assistant_message"]
+            .iter()
+            .flat_map(|kind| ["succeeded", "failed", "cancelled"].map(|end| format!("{kind}.{end}")))
+            .map(|event| format!("no route takes the event `{event}` of the source `videogen`, so {outcome}"))
+            .collect();
+        assert_eq!(warnings(&format!("{partly}\nunrouted: {unrouted}")), expected);
+    }
+}
+
+/// Two accounts or stages of VideoGen send the same payload.
+#[test]
+fn every_source_sends_what_videogen_sends() {
+    let text = "sources: {videogen: {secrets: '${KEY}'}, stage: {secrets: '${OTHER}', uri: 'urn:stage'}}
+destinations: {files: {url: 'file:out'}, other: {url: 'file:other'}}
+routes: [{match: '**', source: stage, to: other}, {match: '**', source: [videogen], to: {destination: files, topic: all}}]";
+    let Loaded { settings, warnings } = load_file(text).unwrap();
+    assert_eq!(warnings, []);
+    let [videogen, stage] = &settings.sources[..] else { panic!("{:?}", settings.sources) };
+    assert_eq!(
+        (&stage.fields, &stage.events, &stage.type_prefix),
+        (&videogen.fields, &videogen.events, &videogen.type_prefix)
+    );
+    assert_eq!(settings.topics("other").len(), 19, "18 events of `stage`, and its unknown ones");
+    assert_eq!(settings.topics("files"), ["all"]);
+    assert_eq!(
+        load_file(&settings.print().replace("\"[secret]\"", &format!("\"{KEY}\""))).unwrap().settings.print(),
+        settings.print()
+    );
+    let same = load_file(&text.replace(", uri: 'urn:stage'", "")).unwrap().warnings;
+    let expected = "f:1:42: the sources `videogen` and `stage` have the same `uri`, so workers cannot tell their events apart: set another `uri`";
+    assert_eq!(same.len(), 1);
+    assert_eq!(format!("f:{}:{}: {}", same[0].line, same[0].column, same[0].message), expected);
+}
+
+#[test]
+fn warnings_are_in_the_order_of_the_file() {
+    let text = "limits: {request_timeout: 20s}\nunrouted: ignor\ndestinations: {stream: {url: 'nats://h'}, unused: {url: 'nats://h'}}\nroutes:\n- {match: 'file.**', to: [stream, stream]}\n- {match: 'x.*', to: stream}\nsources: {videogen: {secrets: '${KEY}'}, b: {secrets: '${KEY}'}}";
+    let lines: Vec<u64> = load_file(text).unwrap().warnings.iter().map(|warning| warning.line).collect();
+    assert_eq!((&lines[..5], lines[lines.len() - 1]), (&[1, 2, 3, 5, 6][..], 7));
+    assert!(lines.is_sorted());
+}
+
+#[test]
 fn source_of_another_sender_has_its_own_defaults() {
-    let text = "sources: {shop: {secrets: \"${KEY} ${OTHER}\", events: [order.paid], fields: {subject: /data/order}}}
+    let text = "sources: {shop: {secrets: \"${KEY} ${OTHER}\", payload: standard, events: [order.paid], fields: {subject: /data/order}}}
 destinations: {files: {url: 'file:out'}}
 unrouted: {destination: files, topic: rest}";
     let settings = load_file(text).unwrap().settings;
@@ -186,4 +253,57 @@ routes: [{match: '**', when: {pointer: /a, in: [1, x]}, to: [{destination: kafka
     let again = printed.replace("\"secrets\":[\"[secret]\"]", "").replace("[\"[secret]\"]", &format!("[\"{KEY}\"]"));
     let again = load_file(&again.replace("[secret]@", "")).unwrap().settings.print();
     assert_eq!(again, printed.replace("[secret]@", ""));
+}
+
+/// YAML anchors need a place: keys that begin with `x-`, in every mapping of settings.
+#[test]
+fn extensions_are_ignored() {
+    let text = "x-tls: &tls {ca: '${CA}', x-note: a}
+x-source: &source {secrets: '${KEY}', tolerance: 60s}
+sources:
+  x-more: [1, {a: b}]
+  videogen: {<<: *source, tolerance: 30s}
+  stage: {<<: *source, uri: 'urn:stage', attributes: {x-a: b, env: prod}}
+destinations:
+  stream: {url: 'nats://h', tls: *tls, x-a: 1}
+routes:
+- {match: '**', x-why: everything, to: {destination: stream, x-a: 1}}
+limits: {x-a: 1, body: 1MiB}
+";
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    let environment = environment_of([("KEY", KEY), ("CA", ca.path().to_str().unwrap())]);
+    // The anchored file is read, and is empty.
+    let found = load_text(text, Flags::default(), &environment).map(|loaded| loaded.settings).unwrap_err();
+    assert_eq!(found, "f:8:34: `${CA}`: it holds no PEM certificate");
+    let loaded = load_text(&text.replace("tls: *tls, ", ""), Flags::default(), &environment).unwrap();
+    let tolerances: Vec<u64> = loaded.settings.sources.iter().map(|source| source.tolerance.as_secs()).collect();
+    assert_eq!(tolerances, [30, 60]);
+    assert_eq!(*loaded.settings.sources[1].attributes, [("env".to_owned(), "prod".to_owned())]);
+    assert_eq!(loaded.settings.limits.body, 1 << 20);
+}
+
+#[test]
+fn references_have_defaults() {
+    let loaded = valid("listen: '${LISTEN:-127.0.0.1:1}'\ndata: '${KEY:-x}'");
+    assert_eq!((loaded.settings.listen.port(), loaded.settings.data), (1, KEY.into()));
+}
+
+/// The example that users copy: its routes take every event.
+#[test]
+fn example_of_the_readme_is_valid() {
+    let readme = include_str!("../../README.md");
+    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let next = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(next.path(), OTHER_KEY).unwrap();
+    let example = example.replace("/run/secrets/next", &next.path().display().to_string());
+    let example = example
+        .replace("tls: {ca: /etc/ssl/kafka.pem},", "")
+        .replace("{sasl.mech", "{security.protocol: sasl_ssl, sasl.mech");
+    let environment = environment_of([
+        ("VIDEOGEN_SIGNING_SECRET", KEY),
+        ("VIDEOGEN_STAGE_SECRET", OTHER_KEY),
+        ("RABBIT_PASSWORD", "hunter2"),
+        ("KAFKA_PASSWORD", "hunter2"),
+    ]);
+    assert_eq!(load_text(&example, Flags::default(), &environment).unwrap().warnings, []);
 }

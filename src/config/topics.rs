@@ -15,38 +15,39 @@ impl Settings {
 /// See [`Settings::topics`]; `any` is in place of `{subject}`.
 pub(super) fn possible_topics(routes: &Routes, sources: &[Source], destination: &str, any: &str) -> Vec<String> {
     let mut topics = Vec::new();
-    for (index, rule) in routes.rules.iter().enumerate() {
-        let before = &routes.rules[..index];
-        if before.iter().any(Rule::takes_everything) {
-            break;
-        }
-        for to in rule.to.iter().filter(|to| &*to.destination == destination) {
-            for source in sources {
-                let events: Vec<String> =
-                    source.events.iter().filter(|event| reaches(event, rule, before)).cloned().collect();
+    for source in sources {
+        for (index, rule) in routes.rules.iter().enumerate().filter(|(_, rule)| rule.is_for(&source.name)) {
+            let before = &routes.rules[..index];
+            if before.iter().any(|rule| rule.takes_everything_of(&source.name)) {
+                break;
+            }
+            let reaches = |event: &&String| reaches(&source.name, event, rule, before);
+            let events: Vec<String> = source.events.iter().filter(reaches).cloned().collect();
+            for to in rule.to.iter().filter(|to| &*to.destination == destination) {
                 topics.extend(to.topic.names(&source.name, &source.type_prefix, &events, any));
             }
         }
     }
-    topics.extend(unrouted_topic(routes, destination).map(str::to_owned));
+    topics.extend(unrouted_topic(routes, sources, destination).map(str::to_owned));
     topics.sort_unstable();
     topics.dedup();
     topics
 }
 
 /// Whether an event can reach a rule: the first rule that matches takes the event, unless its condition does not hold.
-fn reaches(event: &str, rule: &Rule, before: &[Rule]) -> bool {
-    let taken = |rule: &Rule| rule.when.is_none() && rule.pattern.matches(event);
-    rule.pattern.matches(event) && !before.iter().any(taken)
+fn reaches(source: &str, event: &str, rule: &Rule, before: &[Rule]) -> bool {
+    let taken = |rule: &Rule| rule.when.is_none() && rule.matches(source, event);
+    rule.matches(source, event) && !before.iter().any(taken)
 }
 
 /// The topic for unrouted events, if a destination can need it. Events that no rule takes go to the fallback destination.
 /// Events with unknown names go to this topic at each destination whose topics contain the event's name, or, with
 /// `only_fallback`, at the fallback destination.
-pub(super) fn unrouted_topic<'a>(routes: &'a Routes, destination: &str) -> Option<&'a str> {
+pub(super) fn unrouted_topic<'a>(routes: &'a Routes, sources: &[Source], destination: &str) -> Option<&'a str> {
     let Unrouted::Topic(topic) = &routes.unrouted else { return None };
     let fallback = *routes.fallback.0 == *destination;
-    let takes_unmatched = fallback && !routes.rules.iter().any(Rule::takes_everything);
+    let takes_all = |source: &Source| routes.rules.iter().any(|rule| rule.takes_everything_of(&source.name));
+    let takes_unmatched = fallback && !sources.iter().all(takes_all);
     let takes_unknown = || {
         let mut to = routes.rules.iter().flat_map(|rule| &rule.to).filter(|to| to.topic.names_event());
         if routes.only_fallback {
@@ -59,7 +60,7 @@ pub(super) fn unrouted_topic<'a>(routes: &'a Routes, destination: &str) -> Optio
 }
 
 /// Whether any event can go to a destination.
-pub(super) fn is_used(routes: &Routes, destination: &str) -> bool {
+pub(super) fn is_used(routes: &Routes, sources: &[Source], destination: &str) -> bool {
     let to = routes.rules.iter().flat_map(|rule| &rule.to);
-    unrouted_topic(routes, destination).is_some() || to.into_iter().any(|to| &*to.destination == destination)
+    unrouted_topic(routes, sources, destination).is_some() || to.into_iter().any(|to| &*to.destination == destination)
 }

@@ -54,7 +54,7 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
         _ => "",
     };
     if kind(&scheme).is_empty() {
-        return Err(EXPECTED.into());
+        return Err(unknown_scheme(&scheme));
     }
     if addresses.iter().any(|address| kind(&address.scheme) != kind(&scheme)) {
         return Err("all addresses of a destination must be of the same kind".into());
@@ -67,6 +67,13 @@ pub(super) fn parse(texts: &[String]) -> Result<BrokerUrl, String> {
         }
         _ => Ok(BrokerUrl::Nats(addresses.iter().map(ParsedAddress::url).collect())),
     }
+}
+
+/// Quotes the scheme, which is no secret if it is a plain word.
+fn unknown_scheme(scheme: &str) -> String {
+    let near = hint(scheme, ["nats", "tls", "kafka", "amqp", "amqps"]).replace("`?", "://`?");
+    let plain = scheme.len() <= 20 && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if plain { format!("`{scheme}://`: {EXPECTED}{near}") } else { EXPECTED.into() }
 }
 
 struct ParsedAddress {

@@ -210,6 +210,21 @@ fn names_that_are_not_known_pass() {
 }
 
 #[test]
+fn missing_name_says_what_to_set() {
+    let detail = |fields: Fields, body: &'static str| normalize(&source(fields), &delivery(body)).unwrap_err().detail;
+    let begin = "the body has no usable event name at";
+    let standard = r#"{"type":"order.paid","data":{}}"#;
+    let expected = format!("{begin} `event`; it has one at `type`: set `payload: standard` for the source `videogen`");
+    assert_eq!(detail(Fields::videogen(), standard), expected);
+    let expected = format!("{begin} `type`; it has one at `event`: set `payload: videogen` for the source `videogen`");
+    assert_eq!(detail(Fields::standard(), r#"{"event":"file.ready"}"#), expected);
+    let expected = format!(
+        "{begin} `event`; set `payload` (videogen or standard) or `fields: {{event: …}}` for the source `videogen`"
+    );
+    assert_eq!(detail(Fields::videogen(), r#"{"kind":"order.paid","type":7}"#), expected);
+}
+
+#[test]
 fn bodies_that_nothing_can_be_made_of() {
     for (body, reason) in [
         ("", Reason::NotJson),

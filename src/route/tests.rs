@@ -17,7 +17,7 @@ fn rule(pattern: &str, when: Option<(&str, Value)>, topics: &[&str]) -> Rule {
         topic: Template::parse(topic).unwrap(),
         key: Some(Template::parse("{subject}").unwrap()),
     });
-    Rule { pattern: Pattern::parse(pattern).unwrap(), when, to: to.collect() }
+    Rule { sources: None, pattern: Pattern::parse(pattern).unwrap(), when, to: to.collect() }
 }
 
 fn routes(unrouted: Unrouted, rules: Vec<Rule>) -> Routes {
@@ -68,6 +68,22 @@ fn matches_by_definition(pattern: &[String], name: &[&str]) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+    /// `covers` is never true in error, and `widened` takes at least as much.
+    #[test]
+    fn covering_is_as_defined(
+        one in proptest::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..5),
+        other in proptest::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..5),
+        name in proptest::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..6),
+    ) {
+        let (one, other) = (Pattern::parse(&one.join(".")).unwrap(), Pattern::parse(&other.join(".")).unwrap());
+        let name = name.join(".");
+        if one.covers(&other) && other.matches(&name) {
+            prop_assert!(one.matches(&name));
+        }
+        prop_assert!(one.widened().covers(&one));
+        prop_assert!(!one.matches(&name) || one.widened().matches(&name));
+    }
+
     #[test]
     fn matching_is_as_defined(
         pattern in proptest::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..8),
@@ -99,6 +115,40 @@ fn the_first_match_wins() {
         [("file.ready", "first"), ("file.upload.completed", "second"), ("a.b", "ignored"), ("other", "left")]
     {
         assert_eq!(plan(&routes, &event(name, true, "{}")), [expected], "{name}");
+    }
+}
+
+#[test]
+fn rules_are_for_their_sources() {
+    let from =
+        |source: &str| Arc::new(Event { source_name: source.into(), ..Arc::unwrap_or_clone(event("a.b", true, "{}")) });
+    let of = |sources: &[&str], topic: &str| Rule {
+        sources: Some(sources.iter().map(|name| (*name).into()).collect()),
+        ..rule("**", None, &[topic])
+    };
+    let routes = routes(topic("left"), vec![of(&["one"], "first"), of(&["two", "three"], "second")]);
+    for (source, expected) in [("one", "first"), ("two", "second"), ("three", "second"), ("four", "left")] {
+        assert_eq!(plan(&routes, &from(source)), [expected], "{source}");
+    }
+}
+
+#[test]
+fn rules_preclude_later_ones() {
+    let values = |values: &[&str]| {
+        let values = values.iter().map(|value| json!(value)).collect();
+        Some(When { pointer: "/a".into(), values })
+    };
+    let rule = |pattern: &str, when: Option<When>| Rule { when, ..rule(pattern, None, &["t"]) };
+    for (one, later, expected) in [
+        (rule("file.**", None), rule("file.*", None), true),
+        (rule("file.*", None), rule("file.ready", values(&["x"])), true),
+        (rule("file.*", None), rule("file.**", None), false),
+        (rule("file.**", values(&["x"])), rule("file.*", None), false),
+        (rule("file.**", values(&["x", "y"])), rule("file.*", values(&["y"])), true),
+        (rule("file.**", values(&["x"])), rule("file.*", values(&["x", "y"])), false),
+        (Rule { sources: Some(vec!["other".into()]), ..rule("**", None) }, rule("a", None), false),
+    ] {
+        assert_eq!(one.precludes(&later, "videogen"), expected, "{} {}", one.pattern, later.pattern);
     }
 }
 

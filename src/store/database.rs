@@ -85,16 +85,11 @@ pub(super) struct Opened<T> {
 /// Takes the directory for this process.
 pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
     let named = |error: &dyn Display| failure(&format!("data directory {}", directory.display()), error);
-    let open = || {
-        durable::create_dir_all(directory)?;
+    let locked = durable::create_dir_all(directory).and_then(|()| {
         durable::warn_if_public(directory);
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(directory.join(LOCK))
-    };
-    let file = open().map_err(|error| named(&error))?;
-    file.try_lock()
-        .map_err(|error| named(&format_args!("in use by another process, or cannot be locked ({error})")))?;
-    Ok(file)
+        durable::lock(&directory.join(LOCK))
+    });
+    locked.map_err(|error| named(&error))
 }
 
 /// Opens the database for writing.

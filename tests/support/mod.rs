@@ -8,6 +8,7 @@
 
 pub mod bridge;
 pub mod brokers;
+pub mod command;
 pub mod event;
 pub mod program;
 pub mod sender;

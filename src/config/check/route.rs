@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::checker::{Checker, json_pointer};
 use super::destination::NamedDestination;
-use crate::config::mistake::{Place, hint, quoted};
-use crate::config::raw::{Leaf, NameOr, RawRoute, RawTo, RawUnrouted, RawWhen};
+use crate::config::mistake::{Place, hint, quoted, quoted_name};
+use crate::config::raw::{Leaf, NameOr, OneOrMany, RawRoute, RawTo, RawUnrouted, RawWhen};
 use crate::config::topics;
 use crate::destination::settings::DestinationSettings;
 use crate::naming::{self, Kind};
@@ -43,25 +43,29 @@ impl Checker<'_, '_> {
         if raw.is_empty() {
             rules.extend(first.settings.as_ref().and_then(everything));
         }
+        let mut places = Vec::new();
         for route in raw {
             let place = route.pattern.place.clone();
             if let Some(rule) = self.rule(route, sources, all) {
-                if rules.iter().any(Rule::takes_everything) {
-                    self.report.warning(&place, "this route never matches, because an earlier one takes every event");
-                }
                 rules.push(rule);
+                places.push(place);
             }
         }
         let only_fallback = matches!(unrouted, Some(NameOr::Mapping(..)));
         let (unrouted, fallback, place) = self.unrouted(unrouted, first, all);
         let kind = fallback.settings.as_ref().map(|destination| destination.url.kind());
         let routes = Routes { rules, unrouted, fallback: (fallback.name.clone(), kind?), only_fallback };
+        self.coverage(&routes, &places, sources);
         self.all_names(&routes, sources, all, &place);
         Some(routes)
     }
 
     fn rule(&mut self, raw: RawRoute, sources: &[Source], all: &[NamedDestination]) -> Option<Rule> {
         let pattern = self.pattern(&raw.pattern, Pattern::parse);
+        let from = raw.source.map(|names| self.find_sources(&names, sources).ok_or(())).transpose();
+        let only = from.as_ref().ok().and_then(Option::as_ref);
+        let sources: Vec<&Source> =
+            sources.iter().filter(|source| only.is_none_or(|only| only.contains(&source.name))).collect();
         if let Some(pattern) = &pattern {
             let known: Vec<&str> = sources.iter().flat_map(|source| &source.events).map(String::as_str).collect();
             if !known.is_empty() && !known.iter().any(|event| pattern.matches(event)) && !pattern.is_everything() {
@@ -78,8 +82,8 @@ impl Checker<'_, '_> {
         }
         let when = raw.when.map(|when| self.when(when).ok_or(())).transpose();
         let mut to: Vec<(To, Place)> = Vec::new();
-        for raw in raw.to {
-            let Some((target, place)) = self.target(raw, pattern.as_ref(), sources, all) else { continue };
+        for raw in raw.to.0 {
+            let Some((target, place)) = self.target(raw, pattern.as_ref(), &sources, all) else { continue };
             let same =
                 to.iter().find(|(other, _)| other.destination == target.destination && other.topic == target.topic);
             match same {
@@ -93,7 +97,29 @@ impl Checker<'_, '_> {
             to.push((target, place));
         }
         let to = to.into_iter().map(|(target, _)| target).collect();
-        Some(Rule { pattern: pattern?, when: when.ok()?, to })
+        Some(Rule { sources: from.ok()?, pattern: pattern?, when: when.ok()?, to })
+    }
+
+    /// The sources that a route names.
+    fn find_sources(&mut self, raw: &OneOrMany, sources: &[Source]) -> Option<Vec<Arc<str>>> {
+        if raw.all.is_empty() {
+            self.report.mistake(&raw.place, "`source` is empty, so the route never matches");
+        }
+        let mut found = Vec::new();
+        for leaf in &raw.all {
+            let name = self.text(leaf)?;
+            match sources.iter().find(|source| *source.name == *name) {
+                Some(source) => found.push(Arc::clone(&source.name)),
+                None => {
+                    let unknown = quoted_name(&leaf.text).map_or_else(String::new, |name| format!(" {name}"));
+                    let names: Vec<_> = sources.iter().map(|source| format!("`{}`", source.name)).collect();
+                    let nearest = hint(&name, sources.iter().map(|source| &*source.name));
+                    let message = format!("unknown source{unknown}: expected {}{nearest}", names.join(" or "));
+                    self.mistake(Some(leaf), message);
+                }
+            }
+        }
+        (!found.is_empty() && found.len() == raw.all.len()).then_some(found)
     }
 
     fn when(&mut self, raw: RawWhen) -> Option<When> {
@@ -121,7 +147,7 @@ impl Checker<'_, '_> {
         &mut self,
         raw: NameOr<RawTo>,
         pattern: Option<&Pattern>,
-        sources: &[Source],
+        sources: &[&Source],
         all: &[NamedDestination],
     ) -> Option<(To, Place)> {
         let (name, topic, key, place) = match raw {
@@ -148,7 +174,7 @@ impl Checker<'_, '_> {
         kind: Kind,
         at: &Place,
         pattern: Option<&Pattern>,
-        sources: &[Source],
+        sources: &[&Source],
     ) -> Option<()> {
         if template.varies() && matches!(kind, Kind::Kafka | Kind::File) {
             let what = if kind == Kind::Kafka { "Kafka topics" } else { "files" };
@@ -221,7 +247,7 @@ impl Checker<'_, '_> {
         for named in all {
             let Some(destination) = &named.settings else { continue };
             let kind = destination.url.kind();
-            if let Some(topic) = topics::unrouted_topic(routes, &destination.name) {
+            if let Some(topic) = topics::unrouted_topic(routes, sources, &destination.name) {
                 let quoted_topic = self.quoted_topic(topic);
                 let wrong = naming::check(kind, topic).map_err(|rule| {
                     format!("the name {quoted_topic} is not legal on `{}` ({}): {rule}", named.name, kind.word())
@@ -238,7 +264,7 @@ impl Checker<'_, '_> {
                 );
                 self.report.mistake(&named.place, message);
             }
-            if !topics::is_used(routes, &destination.name) {
+            if !topics::is_used(routes, sources, &destination.name) {
                 self.report.warning(&named.place, format!("no route leads to the destination `{}`", named.name));
             }
         }
@@ -253,7 +279,7 @@ fn everything(destination: &DestinationSettings) -> Option<Rule> {
         topic: Template::parse("{event}").ok()?,
         key: None,
     };
-    Some(Rule { pattern: Pattern::parse("**").ok()?, when: None, to: vec![to] })
+    Some(Rule { sources: None, pattern: Pattern::parse("**").ok()?, when: None, to: vec![to] })
 }
 
 fn plain_topic(text: &str) -> Result<String, String> {

@@ -72,12 +72,21 @@ impl Checker<'_, '_> {
         let name = self.name(leaf, "source");
         let keys = self.keys(leaf, raw.secrets.as_ref());
         let words = [("videogen", Payload::Videogen), ("standard", Payload::Standard)];
-        let default_payload = if &*name == VIDEOGEN { Payload::Videogen } else { Payload::Standard };
-        let payload = self.choice(&raw.payload, &words, default_payload);
-        let videogen = matches!(payload, Payload::Videogen);
+        let payload = self.choice(&raw.payload, &words, Payload::Videogen);
+        // Names of events at another place are those of another sender.
+        let other_sender = raw.payload.is_none() && raw.fields.event.is_some() && &*name != VIDEOGEN;
+        let videogen = matches!(payload, Payload::Videogen) && !other_sender;
         let path = self.path(leaf, raw.path.as_ref(), format!("/webhooks/{name}"), others);
         let default_uri = if videogen { "https://api.videogen.io".to_owned() } else { path.clone() };
         let uri = self.value(&raw.uri, default_uri, |uri| attribute_value(uri).map(str::to_owned));
+        if let Some(other) = others.iter().find(|other| *other.uri == *uri) {
+            let message = format!(
+                "the sources `{}` and `{name}` have the same `uri`, so workers cannot tell their events apart: set another `uri`",
+                other.name
+            );
+            let place = raw.uri.as_ref().map_or(&leaf.place, |uri| &uri.place);
+            self.report.warning(place, message);
+        }
         let default_prefix = if videogen { "io.videogen.".to_owned() } else { format!("{name}.") };
         let type_prefix = self.value(&raw.type_prefix, default_prefix, |prefix| match prefix {
             "" => Ok(String::new()),
@@ -98,7 +107,7 @@ impl Checker<'_, '_> {
             tolerance: self.duration(&raw.tolerance, Duration::from_secs(300), SECOND..=DAY),
             legacy_headers: self.flag(&raw.legacy_headers),
             events,
-            fields: self.fields(&raw.fields, if videogen { Fields::videogen() } else { Fields::standard() }),
+            fields: self.fields(&raw.fields, payload),
             attributes: self.attributes(&raw.attributes).into(),
             in_flight: self.count(&raw.in_flight, 4096, 1..=1_000_000),
             rate: u32::try_from(self.count(&raw.rate, 0, 1..=1_000_000)).ok().and_then(NonZeroU32::new),
@@ -181,7 +190,12 @@ impl Checker<'_, '_> {
         events
     }
 
-    fn fields(&mut self, raw: &RawFields, default: Fields) -> Fields {
+    /// The fields of the payload, except those that are given.
+    fn fields(&mut self, raw: &RawFields, payload: Payload) -> Fields {
+        let default = match payload {
+            Payload::Videogen => Fields::videogen(),
+            Payload::Standard => Fields::standard(),
+        };
         let subject = match &raw.subject {
             Some(subject) => subject.all.iter().filter_map(|leaf| self.read(leaf, field)).collect(),
             None => default.subject,

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
+use super::section::{Section, is_extension, settings_of};
 use crate::config::mistake::Place;
 
 /// A scalar, as text.
@@ -62,14 +62,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(name) = map.next_key()? {
-                    entries.push((name, map.next_value()?));
+                while let Some(name) = map.next_key::<Leaf>()? {
+                    match is_extension(&name.text) {
+                        true => drop(map.next_value::<IgnoredAny>()?),
+                        false => entries.push((name, map.next_value()?)),
+                    }
                 }
                 Ok(Named(entries))
             }
         }
         deserializer.deserialize_map(NamedVisitor(PhantomData))
     }
+}
+
+/// A mapping from names to mappings of settings.
+pub(super) fn named_sections<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Named<T>>, D::Error> {
+    let named = Option::<Named<Section<T>>>::deserialize(deserializer)?;
+    Ok(named.map(|Named(all)| Named(all.into_iter().map(|(name, Section(settings))| (name, settings)).collect())))
 }
 
 /// A JSON value that a condition compares with.
@@ -129,6 +140,27 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for NameOr<T> {
     }
 }
 
+/// The targets of a route: a list, or one without a list.
+#[derive(Debug)]
+pub(in super::super) struct Targets<T>(pub Vec<NameOr<T>>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Targets<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<TextOr<TargetList<T>>>::deserialize(deserializer)?;
+        let place = place(&spanned.referenced);
+        Ok(Targets(match spanned.value {
+            TextOr::Text(text) => vec![NameOr::Name(Leaf { text, place })],
+            TextOr::Other(TargetList::One(to)) => vec![NameOr::Mapping(to, place)],
+            TextOr::Other(TargetList::All(all)) => all,
+        }))
+    }
+}
+
+enum TargetList<T> {
+    One(T),
+    All(Vec<NameOr<T>>),
+}
+
 struct List(Vec<Leaf>);
 struct Mapping<T>(T);
 
@@ -144,7 +176,7 @@ trait Alternative<'de>: Sized {
 }
 
 impl<'de> Alternative<'de> for List {
-    const EXPECTED: &'static str = "a string or a list of strings";
+    const EXPECTED: &'static str = "a list of texts or one text";
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut all = Vec::new();
         while let Some(leaf) = list.next_element()? {
@@ -155,9 +187,23 @@ impl<'de> Alternative<'de> for List {
 }
 
 impl<'de, T: Deserialize<'de>> Alternative<'de> for Mapping<T> {
-    const EXPECTED: &'static str = "a name or a mapping";
+    const EXPECTED: &'static str = "a name or a mapping of settings";
     fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Mapping)
+        T::deserialize(settings_of(map)).map(Mapping)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Alternative<'de> for TargetList<T> {
+    const EXPECTED: &'static str = "a list of targets or one target";
+    fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut all = Vec::new();
+        while let Some(target) = list.next_element()? {
+            all.push(target);
+        }
+        Ok(TargetList::All(all))
+    }
+    fn map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        T::deserialize(settings_of(map)).map(TargetList::One)
     }
 }
 

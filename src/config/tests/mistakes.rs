@@ -36,19 +36,22 @@ fn mistakes_of_structure() {
                 "f:1:37: unknown setting `streams`: expected one of `url`, `stream`, `exchange`, `partitions`, `mode`, `topology`, `forward_signature`, `in_flight`, `in_flight_bytes`, `tls`, `auth`, `properties`; did you mean `stream`?",
             ),
             ("routes: [{to: []}]", "f:1:11: `match` is missing"),
-            ("routes: [{match: a, to: a}]", "f:1:25: expected a list"),
+            (
+                "routes: [{match: a, to: 7}, {match: b, to: [[a]]}]",
+                "f:1:45: `to`: expected a name or a mapping of settings, found a list",
+            ),
             ("routes: [{match: a, to: [{topic: a}]}]", "f:1:27: `destination` is missing"),
             (
                 "routes: [{match: a, to: [{destination: a, tpic: a}]}]",
                 "f:1:43: unknown setting `tpic`: expected one of `destination`, `topic`, `key`; did you mean `topic`?",
             ),
             ("routes: [{match: a, when: {pointer: /a}, to: []}]", "f:1:28: `in` is missing"),
-            ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: expected a list"),
-            ("unrouted: [a]", "f:1:11: expected a name or a mapping"),
-            ("listen: {a: b}", "f:1:9: expected a string"),
-            ("listen: [a]", "f:1:9: expected a string"),
-            ("limits: 7", "f:1:9: expected a mapping of settings"),
-            ("sources: [a]", "f:1:10: expected a mapping of settings"),
+            ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: `in`: expected a list, found a text"),
+            ("unrouted: [a]", "f:1:11: `unrouted`: expected a name or a mapping of settings, found a list"),
+            ("listen: {a: b}", "f:1:9: `listen`: expected a text, found a mapping"),
+            ("listen: [a]", "f:1:9: `listen`: expected a text, found a list"),
+            ("limits: 7", "f:1:9: `limits`: expected a mapping of settings, found a number"),
+            ("sources: [a]", "f:1:10: `sources`: expected a mapping of settings, found a list"),
             (
                 "sources: {videogen: {secrets: 7}}",
                 "f:1:31: the secret is not usable: expected whsec_ and base64, bare base64, or whpk_ and a 32-byte public key\nf: no destination is configured: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)",
@@ -58,8 +61,27 @@ fn mistakes_of_structure() {
                 "data: a\n c: d",
                 "f:2:3: not well-formed YAML: check indentation, quotes and brackets here and just above",
             ),
-            ("data: [a", "f:1:7: expected a string"),
+            ("data: [a", "f:1:7: expected a text"),
             ("data: a\n---\ndata: b", "f:3:1: expected one YAML document, found a second one"),
+            (
+                "sources: {videogen: {secrets: {a: b}}}",
+                "f:1:31: `secrets`: expected a list of texts or one text, found a mapping",
+            ),
+            ("sources: {videogen: 7}", "f:1:21: `videogen`: expected a mapping of settings, found a number"),
+            ("sources:\n  a/b: [x]", "f:2:8: expected a mapping of settings, found a list"),
+            ("- a", "f:1:1: expected a mapping of settings, found a list"),
+            ("routes: {match: a}", "f:1:9: `routes`: expected a list, found a mapping"),
+            ("routes: [{match: a, when: true, to: []}]", "f:1:27: `when`: expected a mapping of settings, found true"),
+            ("limits:\n  body: [1]", "f:2:9: `body`: expected a text, found a list"),
+            ("limits:\n\tbody: 1MiB", "f:2:1: a tab indents this line: YAML takes only spaces for indentation"),
+            (
+                "limits:\n  body: 1MiB\n  \tbytes: 1MiB",
+                "f:3:3: a tab indents this line: YAML takes only spaces for indentation",
+            ),
+            (
+                "y-a: 1",
+                "f:1:1: unknown setting `y-a`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`",
+            ),
             ("data: *a", "f:1:7: unknown alias (`*name`); quote a string that begins with `*`"),
             ("data: \"a", "f:1:7: not well-formed YAML: check indentation, quotes and brackets here and just above"),
         ],
@@ -106,6 +128,10 @@ fn mistakes_in_sources() {
             (
                 "sources: {videogen: {secrets: whsec_aGk=}}",
                 "f:2:31: the secret is shorter than 24 bytes: copy the whole secret that the sender issued",
+            ),
+            (
+                "sources: {videogen: {secrets: whsk_aGk=}}",
+                "f:2:31: `whsk_…` is a private signing key, not a secret: give the endpoint's signing secret (whsec_…) or the public key (whpk_…)",
             ),
             (
                 "sources: {videogen: {secrets: \"${KEY\"}}",
@@ -162,6 +188,14 @@ fn mistakes_in_destinations() {
             ("destinations: {n: {}}", "f:2:16: `url` is missing"),
             (
                 "destinations: {n: {url: 'http://h'}}",
+                "f:2:25: `http://`: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR",
+            ),
+            (
+                "destinations: {n: {url: 'natz://h'}}",
+                "f:2:25: `natz://`: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR; did you mean `nats://`?",
+            ),
+            (
+                "destinations: {n: {url: 'whsec_x://h'}}",
                 "f:2:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR",
             ),
             (
@@ -270,7 +304,7 @@ fn all_mistakes_of_meaning_are_reported_in_the_order_of_the_file() {
         "",
         &[(
             "ack: x\nlisten: y\nsources: {videogen: {secrets: whsec_}}\ndestinations: {n: {url: z, mode: w}}\ndead_letters: {to: v}",
-            "f:1:6: expected `published`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: expected `n`",
+            "f:1:6: `x`: expected `published`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: expected `n`",
         )],
     );
 }

@@ -1,14 +1,14 @@
 //! The directory: created, locked against other processes, and every file in it complete. In the place of a broker's
 //! topology.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::outcome::failure;
 use super::topic_file::{EXTENSION, FileIdentity, TopicFile, identity};
-use crate::durable::{self, PRIVATE_FILE};
+use crate::durable;
 use crate::reason::{Failure, Reason};
 
 /// A directory that only this process writes to.
@@ -28,13 +28,9 @@ impl Directory {
         };
         durable::create_dir_all(path).map_err(cannot("create the directory"))?;
         let lock_path = path.join(".lock");
-        let lock = File::options().create(true).truncate(false).write(true).mode(PRIVATE_FILE).open(&lock_path);
-        let lock = lock.map_err(cannot("write into"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                Failure::new(Reason::Io, format!("{} is in use by another process", path.display()))
-            }
-            TryLockError::Error(error) => cannot("lock")(error),
+        let lock = durable::lock(&lock_path).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Failure::new(Reason::Io, format!("{} is {error}", path.display())),
+            _ => cannot("write into")(error),
         })?;
         for entry in fs::read_dir(path).map_err(cannot("list"))? {
             let file = entry.map_err(cannot("list"))?.path();
@@ -52,10 +48,11 @@ impl Directory {
         fs::metadata(&self.lock_path).is_ok_and(|metadata| identity(&metadata) == self.lock_identity)
     }
 
-    /// Checks that the disk accepts data, with the file of the lock, which is otherwise empty.
+    /// Checks that the disk accepts data, with the file of the lock, behind the id of this process.
     pub(super) fn try_write(&self) -> io::Result<()> {
-        let written = self.lock.write_all_at(&[0; 4096], 0).and_then(|()| self.lock.sync_data());
-        self.lock.set_len(0)?;
+        let length = self.lock.metadata()?.len();
+        let written = self.lock.write_all_at(&[0; 4096], length).and_then(|()| self.lock.sync_data());
+        self.lock.set_len(length)?;
         written
     }
 

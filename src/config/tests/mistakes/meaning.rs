@@ -49,6 +49,11 @@ fn mistakes_in_routes() {
                 "routes: [{match: '**', when: {pointer: /a, in: [[x]]}, to: [n]}]",
                 "f:3:49: expected a string, a number, true, false or null",
             ),
+            (
+                "routes: [{match: '**', source: vidogen, to: n}]",
+                "f:3:32: unknown source `vidogen`: expected `videogen`; did you mean `videogen`?",
+            ),
+            ("routes: [{match: '**', source: [], to: n}]", "f:3:32: `source` is empty, so the route never matches"),
             ("unrouted: 'a.*'", "f:3:11: the name `a.*` is not legal on `n` (nats): it must not contain '*'"),
             ("unrouted: '{event}'", "f:3:11: `{event}`: the topic for unrouted events is a plain name without {…}"),
             ("unrouted: ''", "f:3:11: an empty string: expected a topic, `ignore` or `dead-letter`"),
@@ -100,16 +105,21 @@ fn mistakes_in_other_settings() {
         BOTH,
         &[
             ("ack: stored", "f:3:6: `stored` is not available yet in this version: use `published`"),
-            ("ack: publishd", "f:3:6: expected `published`; did you mean `published`?"),
+            ("ack: publishd", "f:3:6: `publishd`: expected `published`; did you mean `published`?"),
             (
                 "store: redis://h",
-                "f:3:8: the store redis:// is not available yet in this version: use `embedded` or `memory`",
+                "f:3:8: the store `redis://` is not available yet in this version: use `embedded` or `memory`",
             ),
             (
                 "store: nats://h",
-                "f:3:8: the store nats:// is not available yet in this version: use `embedded` or `memory`",
+                "f:3:8: the store `nats://` is not available yet in this version: use `embedded` or `memory`",
             ),
-            ("store: embeded", "f:3:8: unknown store: expected `embedded` or `memory`; did you mean `embedded`?"),
+            (
+                "store: embeded",
+                "f:3:8: unknown store `embeded`: expected `embedded` or `memory`; did you mean `embedded`?",
+            ),
+            ("store: mongodb://u:hunter2@x", "f:3:8: unknown store `mongodb://`: expected `embedded` or `memory`"),
+            ("store: Hunter2", "f:3:8: unknown store: expected `embedded` or `memory`"),
             (
                 "listen: nowhere",
                 "f:3:9: `nowhere`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",

@@ -1,0 +1,58 @@
+//! `check --connect`: reaches the store and the destinations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::cli::output::line;
+use crate::config::{Settings, StoreKind};
+use crate::destination::{self, Opening};
+use crate::reason::{Failure, Reason};
+use crate::telemetry::metrics::Metrics;
+use crate::{app, ledger};
+
+/// Time limit to connect to a broker and create the topics that are missing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects to the store and every destination, and prints the findings. Returns whether all can be used.
+pub(super) async fn connect(settings: &Settings) -> anyhow::Result<bool> {
+    let metrics = Arc::new(Metrics::default());
+    let probes = settings.destinations.iter().map(|destination| {
+        let opening = app::opening(settings, destination, &metrics);
+        async move { (&destination.name, probe(opening).await) }
+    });
+    let mut all_usable = true;
+    if settings.store == StoreKind::Embedded {
+        match ledger::embedded::inspect(&settings.data) {
+            Ok(how) => line(format_args!("store: {} {how}", settings.data.display()))?,
+            Err(failure) => {
+                line(format_args!("store: failed: {failure}"))?;
+                all_usable = false;
+            }
+        }
+    }
+    for (name, found) in join_all(probes).await {
+        match found {
+            Ok(lines) if lines.is_empty() => line(format_args!("destination {name}: reached"))?,
+            Ok(lines) => lines.iter().try_for_each(|found| line(format_args!("destination {name}: {found}")))?,
+            Err(failure) => {
+                line(format_args!("destination {name}: failed: {failure}"))?;
+                all_usable = false;
+            }
+        }
+    }
+    Ok(all_usable)
+}
+
+async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {
+    let destination = destination::open(opening)?;
+    // The destination also creates its topics in the background. Waiting for that makes the report complete.
+    let ensured_and_probed = async {
+        destination.ensure().await?;
+        destination.probe().await
+    };
+    let found = tokio::time::timeout(CONNECT_TIMEOUT, ensured_and_probed).await;
+    destination.close(Duration::from_secs(1)).await;
+    found.unwrap_or_else(|_| Err(Failure::new(Reason::Timeout, "not connected within 30 s")))
+}
