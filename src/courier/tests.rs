@@ -119,7 +119,8 @@ fn a_frozen_target_keeps_its_record_key_when_its_rule_matches_no_more() {
         topic: Template::parse("videogen.{event}").unwrap(),
         key: Some(Template::parse("{event}").unwrap()),
     };
-    let rule = Rule { pattern: Pattern::parse("other").unwrap(), when: None, to: vec![to] };
+    let pattern = Pattern::parse("other").unwrap();
+    let rule = Rule { pattern, sources: None, when: None, to: vec![to] };
     let (unrouted, fallback) = (Unrouted::Ignore, ("kafka".into(), Kind::Kafka));
     let routes = Routes { rules: vec![rule], unrouted, fallback, only_fallback: false };
     let event = Arc::new(event());
