@@ -20,6 +20,7 @@ use crate::dead_letter;
 use crate::destination::settings::DestinationSettings;
 use crate::destination::{self, Handle, Opening};
 use crate::ingress::Ingress;
+use crate::keyring::Keyring;
 use crate::ledger;
 use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
@@ -39,6 +40,7 @@ const ADMIN_CONNECTIONS: usize = 64;
 pub struct App {
     settings: Settings,
     vitals: Arc<Vitals>,
+    keyrings: Vec<Arc<Keyring>>,
 }
 
 impl App {
@@ -56,8 +58,14 @@ impl App {
         let handles = handles.collect::<Result<Vec<_>, _>>()?;
         let dead_letters_to = settings.dead_letters_to.clone();
         let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
+        let keyrings = keyrings(&settings, &metrics);
         let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
-        Ok(App { settings, vitals })
+        Ok(App { settings, vitals, keyrings })
+    }
+
+    /// The keys in force for each source.
+    pub fn keyrings(&self) -> &[Arc<Keyring>] {
+        &self.keyrings
     }
 
     /// What readiness depends on.
@@ -75,7 +83,7 @@ impl App {
         admin: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let App { settings, vitals } = self;
+        let App { settings, vitals, keyrings } = self;
         let work = TaskTracker::new();
         let stop = CancellationToken::new();
         let pipeline = Arc::new(Pipeline {
@@ -98,7 +106,8 @@ impl App {
         };
         let connections = descriptors::room(settings.limits.connections);
         let limits = Limits { connections, ..settings.limits.clone() };
-        let webhooks = serve(webhooks, ingress.router(settings.sources, ready), &limits, stop.clone());
+        let webhooks =
+            serve(webhooks, ingress.router(settings.sources.into_iter().zip(keyrings), ready), &limits, stop.clone());
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..settings.limits };
         let admin = serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
         let end = async {
@@ -120,6 +129,10 @@ impl App {
         });
         ended
     }
+}
+
+fn keyrings(settings: &Settings, metrics: &Arc<Metrics>) -> Vec<Arc<Keyring>> {
+    settings.sources.iter().map(|source| Keyring::new(&source.name, source.keys.clone(), metrics)).collect()
 }
 
 /// Resolves a second after `stop`, which closes idle connections; the others had until then.

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Gate, Limits, Room, SourcePlace};
 use crate::delivery::{Delivery, DeliveryKey};
+use crate::keyring::Keyring;
 use crate::listener::ConnectionInfo;
 use crate::pipeline::{Answer, Pipeline};
 use crate::reason::Reason;
@@ -59,6 +60,7 @@ pub struct Ingress {
 struct SourceState {
     ingress: Arc<Ingress>,
     source: Source,
+    keyring: Arc<Keyring>,
     room: Room,
     report: SourceReport,
     /// Which deliveries outside the tolerance are verified nevertheless.
@@ -87,19 +89,24 @@ impl Ingress {
     }
 
     /// The routes of the listener: one path for each source, `/healthz`, and 404 for everything else.
-    pub fn router(self: &Arc<Self>, sources: Vec<Source>, ready: Arc<dyn Fn() -> bool + Send + Sync>) -> Router {
+    pub fn router(
+        self: &Arc<Self>,
+        sources: impl IntoIterator<Item = (Source, Arc<Keyring>)>,
+        ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Router {
         let health = move || {
             let ready = ready();
             async move { if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE } }
         };
         let mut router = Router::new().route("/healthz", get(health).fallback(answer::read_only));
-        for source in sources {
+        for (source, keyring) in sources {
             let path = source.path.clone();
             let room = Room::new(source.in_flight, source.rate);
             let report = SourceReport::new(&source, &self.metrics);
             let state = Arc::new(SourceState {
                 ingress: Arc::clone(self),
                 source,
+                keyring,
                 room,
                 report,
                 clock_samples: Throttle::default(),
@@ -184,13 +191,13 @@ impl SourceState {
     /// many milliseconds before it is known whether the sender has the secret.
     async fn verify(self: &Arc<Self>, head: Head, body: Bytes, clock: Clock) -> Result<Head, Refused> {
         let (head, signed) = if body.len() < LARGE_BODY {
-            let signed = head.signed(&self.source.keys, &body);
+            let signed = head.signed(&self.keyring.keys(), &body);
             (head, signed)
         } else {
             let hashing = Arc::clone(&self.ingress.hashing).acquire_owned().await;
             let state = Arc::clone(self);
             let verified = tokio::task::spawn_blocking(move || {
-                let signed = head.signed(&state.source.keys, &body);
+                let signed = head.signed(&state.keyring.keys(), &body);
                 drop(hashing);
                 (head, signed)
             });

@@ -18,7 +18,8 @@
 //! shuts it down in order. Dependencies run one way: `tests/structure.rs` fails if two modules import each other.
 //!
 //! What travels: [`delivery`], [`event`] and [`message`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
-//! dead letter. For operators: [`admin`], [`vitals`], [`telemetry`]. For several modules: [`source`] (the settings of a
+//! dead letter. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
+//! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
 //! source), [`secret`], [`tls`], [`durable`], [`settings_file`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender.
 //!
 //! # Where the guarantees are kept
@@ -45,6 +46,7 @@ pub mod destination;
 pub mod durable;
 pub mod event;
 pub mod ingress;
+pub mod keyring;
 pub mod ledger;
 pub mod listener;
 pub mod message;
@@ -53,6 +55,7 @@ pub mod normalize;
 pub mod pipeline;
 pub mod protocol;
 pub mod reason;
+pub mod reload;
 pub mod route;
 pub mod samples;
 pub mod secret;

@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, ge
 use ed25519_dalek::VerifyingKey;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// Rule 1: the padding of a secret may be missing; everything else is strict.
@@ -108,6 +108,21 @@ impl Key {
             24..=64 => Hmac::new_from_slice(&bytes).map(Key::Shared).map_err(|_| KeyFault::Invalid),
             _ => Err(KeyFault::TooLong),
         }
+    }
+}
+
+impl Key {
+    /// Tells keys apart, for people: eight hexadecimal digits, from which nothing of the key can be found.
+    pub fn fingerprint(&self) -> String {
+        let digest: [u8; 32] = match self {
+            Key::Shared(hmac) => {
+                let mut hmac = hmac.clone();
+                hmac.update(b"hookbridge key fingerprint");
+                hmac.finalize().into_bytes().into()
+            }
+            Key::Public(key) => Sha256::digest(key.as_bytes()).into(),
+        };
+        digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -109,6 +109,7 @@ impl Layer {
     /// Overrides the settings of the file. Secrets are added to those in the file.
     pub(super) fn apply(mut self, file: &mut RawFile, report: &mut Report) {
         for path in std::mem::take(&mut self.secret_files) {
+            report.files.push(PathBuf::from(&path.text));
             let text = read_file(&path.text).map_err(|fault| format!("the file {} {fault}", quoted(&path.text)));
             if let Some(text) = report.ok(&path.place, text) {
                 self.secrets.push(Leaf { text, place: path.place });

@@ -19,6 +19,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Settings that are allowed, but probably not intended.
     pub warnings: Vec<Mistake>,
+    /// The files that they come from: the configuration, and those that it or flags name.
+    pub files: Vec<PathBuf>,
 }
 
 /// Loads and checks all settings. Reads the files that settings name, but opens no connection.
@@ -28,10 +30,11 @@ pub struct Loaded {
 pub fn load(flags: &Flags, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
     let (file, mut report) = merged(flags, environment)?;
     let settings = check::check(file, environment, &mut report);
+    let files = std::mem::take(&mut report.files);
     let warnings = report.finish()?;
     // `check` returns no settings only if it has reported a mistake.
     let settings = settings.ok_or_else(|| single("settings", 0, 0, "they are incomplete".into()))?;
-    Ok(Loaded { settings, warnings })
+    Ok(Loaded { settings, warnings, files })
 }
 
 /// Loads only the admin listener's address. A health check needs no destinations and secrets, so their absence is no
@@ -87,6 +90,7 @@ fn merged(flags: &Flags, environment: &Environment<'_>) -> Result<(RawFile, Repo
     if let Some(path) = path {
         let name = path.display().to_string();
         report = Report::new(name.clone());
+        report.files.push(path.clone());
         let text = read_text(&path).map_err(|error| {
             let why =
                 if error.kind() == ErrorKind::FileTooLarge { error.to_string() } else { error.kind().to_string() };

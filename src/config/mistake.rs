@@ -1,6 +1,7 @@
 //! Mistakes in a configuration: their places, and what is expected. Messages never quote a value that may be secret.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where a setting was given.
@@ -63,11 +64,13 @@ pub(super) struct Report {
     file: Arc<str>,
     mistakes: Vec<Mistake>,
     warnings: Vec<Mistake>,
+    /// The files that values come from.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Report {
     pub(super) fn new(file: impl Into<Arc<str>>) -> Self {
-        Report { file: file.into(), mistakes: Vec::new(), warnings: Vec::new() }
+        Report { file: file.into(), mistakes: Vec::new(), warnings: Vec::new(), files: Vec::new() }
     }
 
     fn at(&self, place: &Place, message: String) -> Mistake {

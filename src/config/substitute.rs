@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::settings_file;
 
@@ -53,6 +53,17 @@ fn replace_references(text: &str, value: impl Fn(&str, &str) -> Result<String, S
     }
     replaced.push_str(rest);
     Ok(replaced)
+}
+
+/// The files that a text refers to.
+pub(super) fn files_in(text: &str) -> Vec<PathBuf> {
+    let files = std::cell::RefCell::new(Vec::new());
+    // A text that is not well-formed is reported when its references are replaced.
+    let _ = replace_references(text, |name, _| {
+        files.borrow_mut().extend(name.strip_prefix("file:").map(PathBuf::from));
+        Ok(String::new())
+    });
+    files.into_inner()
 }
 
 fn value(name: &str, environment: &Environment<'_>) -> Result<String, String> {

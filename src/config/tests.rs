@@ -81,7 +81,7 @@ fn example_of_the_design_is_valid() {
         ("RABBIT_PASSWORD", "hunter2"),
         ("KAFKA_PASSWORD", "hunter2"),
     ]);
-    let Loaded { settings, warnings } = load_text(&text, Flags::default(), &environment).unwrap();
+    let Loaded { settings, warnings, .. } = load_text(&text, Flags::default(), &environment).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(settings.sources[0].keys.len(), 2);
     assert_eq!(*settings.sources[0].attributes, [("env".to_owned(), "prod".to_owned())]);
@@ -196,7 +196,7 @@ fn every_source_sends_what_videogen_sends() {
     let text = "sources: {videogen: {secrets: '${KEY}'}, stage: {secrets: '${OTHER}', uri: 'urn:stage'}}
 destinations: {files: {url: 'file:out'}, other: {url: 'file:other'}}
 routes: [{match: '**', source: stage, to: other}, {match: '**', source: [videogen], to: {destination: files, topic: all}}]";
-    let Loaded { settings, warnings } = load_file(text).unwrap();
+    let Loaded { settings, warnings, .. } = load_file(text).unwrap();
     assert_eq!(warnings, []);
     let [videogen, stage] = &settings.sources[..] else { panic!("{:?}", settings.sources) };
     assert_eq!(

@@ -72,9 +72,6 @@ impl SourceReport {
         for refused in Refused::all() {
             drop(metrics.refusals.get_or_create(&refusal_label(&source.name, refused)));
         }
-        for key in 1..=source.keys.len() as u64 {
-            drop(metrics.verified.get_or_create(&KeyLabel { source: name(), key }));
-        }
         SourceReport {
             source: Arc::clone(&source.name),
             accepted: metrics.answered(&source.name, "accepted"),

@@ -55,6 +55,31 @@ pub struct KeyLabel {
     pub key: u64,
 }
 
+/// A key of a source.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct KeyInfoLabel {
+    /// The source's name.
+    pub source: String,
+    /// The position of the key in `secrets`, counted from 1.
+    pub key: u64,
+    /// Tells keys apart without giving them away.
+    pub fingerprint: String,
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReloadLabel {
+    /// `done` or `refused`.
+    pub result: &'static str,
+}
+
+impl ReloadLabel {
+    /// The new secrets are in force.
+    pub const DONE: ReloadLabel = ReloadLabel { result: "done" };
+    /// The new configuration has mistakes; the secrets before stay in force.
+    pub const REFUSED: ReloadLabel = ReloadLabel { result: "refused" };
+}
+
 /// A source and why a dead letter could not be published.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LetterLabel {
@@ -115,6 +140,8 @@ metrics! {
     deliveries: Labelled<AnswerLabel> = Family::default(), "deliveries", "Deliveries by source and answer";
     refusals: Labelled<RefusalLabel> = Family::default(), "refusals", "Requests that were refused, by status and reason";
     verified: Labelled<KeyLabel> = Family::default(), "verified", "Deliveries with a good signature, by the position of the key in the source's secrets";
+    keys: Family<KeyInfoLabel, Gauge> = Family::default(), "key_in_force", "1 for each key that verifies deliveries now, by position and fingerprint";
+    reloads: Labelled<ReloadLabel> = Family::default(), "reloads", "Times that the configuration was read again, on SIGHUP or after a change of a file";
     clock_refusals: Labelled<SourceLabel> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
     body_differs: Labelled<SourceLabel> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
     publishes: Labelled<PublishLabel> = Family::default(), "publishes", "Publishes by destination and outcome";
@@ -206,6 +233,8 @@ mod tests {
             Some(kind) if kind.contains("AnswerLabel") => "source, outcome",
             Some(kind) if kind.contains("RefusalLabel") => "source, status, reason",
             Some(kind) if kind.contains("KeyLabel") => "source, key",
+            Some(kind) if kind.contains("KeyInfoLabel") => "source, key, fingerprint",
+            Some(kind) if kind.contains("ReloadLabel") => "result",
             Some(kind) if kind.contains("LetterLabel") => "source, reason",
             Some(kind) if kind.contains("PublishLabel") => "destination, outcome, reason",
             Some(kind) if kind.contains("DestinationLabel") => "destination",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::mistake::{Place, Report, hint, quoted};
 use crate::config::raw::Leaf;
-use crate::config::substitute::{Environment, substitute, substitute_url};
+use crate::config::substitute::{Environment, files_in, substitute, substitute_url};
 use crate::config::units;
 
 /// Reads values of one configuration.
@@ -45,7 +45,10 @@ impl<'a, 'e> Checker<'a, 'e> {
         replace: fn(&str, &Environment<'_>) -> Result<String, String>,
     ) -> Option<String> {
         match leaf.place {
-            Place::File { .. } => self.report.ok(&leaf.place, replace(&leaf.text, self.environment)),
+            Place::File { .. } => {
+                self.report.files.extend(files_in(&leaf.text));
+                self.report.ok(&leaf.place, replace(&leaf.text, self.environment))
+            }
             _ => Some(leaf.text.clone()),
         }
     }

@@ -1,15 +1,19 @@
 //! Checks sources. Keys matter most: with an empty key, anyone could sign.
 
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::checker::{Checker, json_pointer};
-use crate::config::mistake::{Place, quoted_name};
+use crate::config::mistake::{Place, quoted, quoted_name};
 use crate::config::raw::{Leaf, Named, OneOrMany, RawFields, RawSource};
+use crate::config::substitute::files_in;
 use crate::config::units::{DAY, SECOND};
+use crate::settings_file;
 use crate::signature::Key;
 use crate::source::{Fields, Source, VIDEOGEN, VIDEOGEN_EVENTS};
 
@@ -48,6 +52,14 @@ pub(in super::super) fn encoded_once(key: &str) -> Result<(), &'static str> {
         return Err("the secret is base64-encoded twice: decode it once, so that it begins with whsec_ or whpk_");
     }
     Ok(())
+}
+
+/// Whether a secret's file is not there yet, or empty: a rotation that has not begun.
+fn is_pending(file: &Path) -> bool {
+    match settings_file::read(file) {
+        Ok(bytes) => bytes.trim_ascii().is_empty(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -117,18 +129,25 @@ impl Checker<'_, '_> {
 
     fn keys(&mut self, name: &Leaf, raw: Option<&OneOrMany>) -> Vec<Key> {
         let leaves = raw.map(|secrets| secrets.all.as_slice()).unwrap_or_default();
+        let is_pending = |leaf: &&Leaf| {
+            matches!(leaf.place, Place::File { .. }) && files_in(&leaf.text).iter().any(|file| is_pending(file))
+        };
+        let (pending, there): (Vec<&Leaf>, Vec<&Leaf>) = leaves.iter().partition(is_pending);
         let mut keys = Vec::new();
-        for leaf in leaves {
-            let Some(text) = self.text(leaf) else { continue };
-            for key in keys_in(&text) {
-                if self.report.ok(&leaf.place, encoded_once(&key)).is_none() {
-                    continue;
-                }
-                match Key::parse(&key) {
-                    Ok(key) => keys.push(key),
-                    Err(fault) => self.report.mistake(&leaf.place, fault.advice()),
-                }
+        for leaf in there {
+            self.read_keys(leaf, &mut keys);
+        }
+        for leaf in pending {
+            if keys.is_empty() {
+                self.read_keys(leaf, &mut keys);
+                continue;
             }
+            let files = files_in(&leaf.text);
+            let named: Vec<_> = files.iter().map(|file| quoted(&file.display().to_string())).collect();
+            let message =
+                format!("the file {} is missing or empty: its secret is taken up when it is there", named.join(", "));
+            self.report.warning(&leaf.place, message);
+            self.report.files.extend(files);
         }
         if leaves.is_empty() {
             let quoted = quoted_name(&name.text).map_or_else(String::new, |name| format!(" {name}"));
@@ -141,6 +160,19 @@ impl Checker<'_, '_> {
                 .mistake(place, format!("the source{quoted} has no secret, so no delivery can be verified: {how}"));
         }
         keys
+    }
+
+    fn read_keys(&mut self, leaf: &Leaf, keys: &mut Vec<Key>) {
+        let Some(text) = self.text(leaf) else { return };
+        for key in keys_in(&text) {
+            if self.report.ok(&leaf.place, encoded_once(&key)).is_none() {
+                continue;
+            }
+            match Key::parse(&key) {
+                Ok(key) => keys.push(key),
+                Err(fault) => self.report.mistake(&leaf.place, fault.advice()),
+            }
+        }
     }
 
     fn path(&mut self, name: &Leaf, leaf: Option<&Leaf>, default: String, others: &[Source]) -> String {

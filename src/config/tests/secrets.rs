@@ -94,7 +94,7 @@ destinations:
   r: {url: \"amqp://u:${PASSWORD}@h,i\"}
   k: {url: 'kafka://h', properties: {client.id: \"${BAD}\"}}
 routes: [{match: '**', to: [n, r, k]}]";
-    let Loaded { settings, warnings } = load_file(text).unwrap();
+    let Loaded { settings, warnings, .. } = load_file(text).unwrap();
     let shown = format!("{settings:?} {settings:#?} {warnings:?} {}", settings.print());
     for secret in ["hunter2", &KEY[6..14], &OTHER_KEY[6..14]] {
         assert!(!shown.contains(secret), "{shown}");
