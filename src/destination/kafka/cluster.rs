@@ -41,8 +41,10 @@ struct ClusterState {
     check_topics: bool,
     /// Result of the last check; `None` before the first.
     topics: Option<Result<(), Failure>>,
-    /// The last connection error since the cluster last answered.
+    /// The last connection error since the cluster was last reached.
     trouble: Option<Failure>,
+    /// Why the last attempt to reach the cluster failed.
+    unreached: Option<Failure>,
     /// Why the destination has ended: it is closed, or its supervisor has failed.
     ended: Option<Failure>,
 }
@@ -125,6 +127,12 @@ impl Cluster {
         });
     }
 
+    /// The producer reaches no broker, although the cluster can be reached.
+    pub(super) fn producer_stranded(&self) {
+        let text = "the producer reaches no broker and a new client does: the producer is being replaced";
+        self.set(|state| state.fatal = Some(Failure::new(Reason::Unreachable, text)));
+    }
+
     /// A new producer is in place, or could not be created.
     pub(super) fn producer_replaced(&self, created: Result<(), Failure>) {
         self.set(|state| state.fatal = created.err());
@@ -138,21 +146,22 @@ impl Cluster {
         }
     }
 
-    /// The cluster answered, through this broker.
+    /// The cluster was reached, through this broker.
     pub(super) fn reached(&self, server: &str) {
         self.set(|state| {
             if !state.connected {
                 self.status.connected((), server);
             }
-            (state.connected, state.tried, state.doubted, state.trouble) = (true, true, false, None);
+            (state.connected, state.tried, state.doubted) = (true, true, false);
+            (state.trouble, state.unreached) = (None, None);
         });
     }
 
-    /// The cluster did not answer. An earlier connection error says more than this failure, which is a time-out.
+    /// The cluster was not reached.
     pub(super) fn not_reached(&self, failure: Failure) {
         self.set(|state| {
             (state.connected, state.tried, state.doubted, state.check_topics) = (false, true, false, true);
-            state.trouble.get_or_insert(failure);
+            state.unreached = Some(failure);
         });
     }
 
@@ -176,10 +185,14 @@ impl Cluster {
         });
     }
 
-    /// The producer's fatal error, or the last connection error since the cluster last answered.
-    pub(super) fn cause(&self) -> Option<Failure> {
-        let state = self.state.lock();
-        state.fatal.clone().or_else(|| state.trouble.clone())
+    /// The producer's fatal error.
+    pub(super) fn fatal(&self) -> Option<Failure> {
+        self.state.lock().fatal.clone()
+    }
+
+    /// The last connection error since the cluster was last reached.
+    pub(super) fn trouble(&self) -> Option<Failure> {
+        self.state.lock().trouble.clone()
     }
 
     pub(super) fn next_step(&self) -> Step {
@@ -228,7 +241,8 @@ impl ClusterState {
             // The first check of the topics is not over.
             (None, true, None) => {}
             (None, false, _) if self.tried => {
-                status.disconnected(self.trouble.clone().unwrap_or_else(|| Reason::Unreachable.into()));
+                let failure = self.unreached.as_ref().or(self.trouble.as_ref());
+                status.disconnected(failure.cloned().unwrap_or_else(|| Reason::Unreachable.into()));
             }
             (None, false, _) => {}
         }

@@ -69,7 +69,7 @@ fn fatal_error_refuses_publishes_until_the_producer_is_replaced() {
     cluster.producer_inspected(Some(fatal.clone()));
     assert_eq!((cluster.next_step(), health(&cluster)), (Step::ReplaceProducer, Health::Down(fatal.clone())));
     cluster.connections_lost();
-    assert_eq!((cluster.refusal("a"), cluster.cause()), (Some(fatal.clone()), Some(fatal)));
+    assert_eq!((cluster.refusal("a"), cluster.fatal()), (Some(fatal.clone()), Some(fatal)));
     cluster.reached("broker");
     let not_created = Failure::new(Reason::Failed, "no certificate");
     cluster.producer_replaced(Err(not_created.clone()));
