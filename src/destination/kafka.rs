@@ -12,6 +12,7 @@
 //! - [`cluster`]: what is known of the cluster. The callbacks and the supervisor write it, each publish reads it.
 //! - [`topology`]: which topics are needed, compared to those that exist; the requests that read and create them.
 //! - [`message`]: event → record. [`outcome`]: error code → outcome.
+//! - [`trouble`]: error of a connection → failure.
 //! - [`in_flight`]: the messages without an outcome, and the producer that carries them.
 //! - [`context`]: librdkafka's callbacks. [`blocking`]: calls that block, on threads of their own.
 
@@ -43,6 +44,7 @@ mod reach;
 mod supervisor;
 mod tls_files;
 mod topology;
+mod trouble;
 
 /// How long the threads of a closed producer may take to end.
 const THREADS: Duration = Duration::from_secs(1);

@@ -5,10 +5,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookbridge::destination::settings::Topology;
+use futures_util::future::join_all;
+use hookbridge::destination::settings::{BrokerUrl, Topology};
 use hookbridge::destination::{Health, Opening};
 use hookbridge::message::Outcome;
-use hookbridge::reason::Reason;
+use hookbridge::reason::{Failure, Reason};
 use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::DestinationLabel;
 
@@ -201,4 +202,53 @@ async fn unusable_properties_and_files_are_refused_when_opened() {
         opening.settings.tls.ca = Some("/nonexistent/ca.pem".into());
     });
     assert!(detail.contains("ssl.ca.location"), "{detail}");
+}
+
+/// `check --connect` prints these failures.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_of_a_first_connection_name_their_cause() {
+    let broker = secured("");
+    let secure = || secure(&scope(), &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    let plain = |servers: &str| opening(&scope(), servers, &["a"]);
+    let (_, tls_port) = broker.export("KAFKA_SASL_SSL_BROKERS").rsplit_once(':').expect("a port");
+    let mut wrong_password = secure();
+    wrong_password.settings.properties.retain(|(name, _)| name != "sasl.password");
+    wrong_password.settings.properties.push(("sasl.password".into(), Secret::new("wrong")));
+    let mut unknown_ca = secure();
+    unknown_ca.settings.tls.ca = None;
+    let mut other_name = secure();
+    other_name.settings.url = BrokerUrl::Kafka(vec![format!("127.1:{tls_port}")]);
+    let mut tls_to_plain = secure();
+    tls_to_plain.settings.url = plain(broker.url()).settings.url;
+    let mut no_sasl = secure();
+    no_sasl.settings.properties.clear();
+    let plain_to_tls = plain(broker.export("KAFKA_SASL_SSL_BROKERS"));
+    let cases = [
+        ("wrong password", wrong_password, Reason::NotAuthorized, "Invalid username or password"),
+        ("unknown CA", unknown_ca, Reason::Unreachable, "certificate is not trusted"),
+        ("another name", other_name, Reason::Unreachable, "another host name"),
+        ("TLS to plain text", tls_to_plain, Reason::Unreachable, "without TLS"),
+        ("plain text to TLS", plain_to_tls, Reason::Unreachable, "with TLS"),
+        ("no SASL", no_sasl, Reason::Unreachable, "may require SASL"),
+        ("refused", plain("127.0.0.1:1"), Reason::Unreachable, "Connection refused"),
+        ("no such host", plain("nosuchhost.invalid:9092"), Reason::Unreachable, "resolve 'nosuchhost.invalid:9092'"),
+    ];
+    let checks = cases.map(async |(what, opening, expected, words)| {
+        let topic = opening.topics[0].clone();
+        let handle = open(opening);
+        let checked = |failure: &Failure| failure.reason == expected && failure.detail.contains(words);
+        for failure in [handle.ensure().await.expect_err(what), handle.probe().await.expect_err(what)] {
+            assert!(checked(&failure), "{what}: {failure}");
+        }
+        // The health has it too, and refuses each publish with it.
+        until(what, SOON, async || {
+            outcome(handle.publish(message(&topic, event("msg_1"))))
+                .await
+                .failure()
+                .filter(|failure| checked(failure))?;
+            Some(())
+        })
+        .await;
+    });
+    join_all(checks).await;
 }

@@ -109,6 +109,13 @@ impl Cluster {
         self.set(|state| state.trouble = Some(failure));
     }
 
+    /// A broker closed its connection, or did not answer. An error says more.
+    pub(super) fn connection_closed(&self, failure: Failure) {
+        self.set(|state| {
+            state.trouble.get_or_insert(failure);
+        });
+    }
+
     /// The statistics show no connection.
     pub(super) fn doubt_connections(&self) {
         self.notify(|state| state.doubted = true);
