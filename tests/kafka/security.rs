@@ -13,11 +13,15 @@ use hookbridge::reason::{Failure, Reason};
 use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::DestinationLabel;
 
-use crate::suite::bench::{outcome, publish_until_confirmed, up};
+use crate::suite::bench::{outcome, publish_all, publish_until_confirmed, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
 use crate::{open, opening, reason};
+
+/// The configuration of a broker where users need rights.
+const AUTHORIZER: &str =
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
 
 /// A broker with TLS and SASL.
 fn secured(conf: &str) -> Broker {
@@ -145,9 +149,7 @@ async fn renewed_tls_files_need_no_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_are_reported_and_granted_rights_are_noticed() {
-    let conf = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-        super.users=User:ANONYMOUS\n";
-    let (broker, scope) = (secured(conf), scope());
+    let (broker, scope) = (secured(AUTHORIZER), scope());
     let topic = format!("{scope}.a");
     let publish = message(&topic, event("msg_1"));
 
@@ -177,6 +179,52 @@ async fn missing_rights_are_reported_and_granted_rights_are_noticed() {
         (reason(&outcome) == Some(Reason::NotAuthorized)).then_some(())
     })
     .await;
+    handle.close(SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_without_rights_harm_no_other_topic() {
+    let (broker, scope) = (secured(AUTHORIZER), scope());
+    let topic = |name: &str| format!("{scope}.{name}");
+    let grant = |name: &str, operation: &str| {
+        let rights = ["--allow-principal", "User:test", "--operation", operation, "--topic", &topic(name)];
+        broker.tool(&[&["AclCommand", "--add"], &rights[..]].concat());
+    };
+    // `a` cannot be created, `b` is created, and `c` exists and cannot be written to.
+    grant("b", "Create");
+    grant("b", "Write");
+    grant("c", "Describe");
+    broker.tool(&["TopicCommand", "--create", "--topic", &topic("c"), "--partitions", "1"]);
+    let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    opening.topics = ["a", "b", "c"].map(topic).into();
+    let handle = open(opening);
+    let failure = handle.ensure().await.expect_err("one topic cannot be created");
+    let checked = |failure: &Failure| {
+        failure.reason == Reason::NotAuthorized
+            && failure.detail.contains(&topic("a"))
+            && !failure.detail.contains(&topic("b"))
+    };
+    assert!(checked(&failure), "{failure}");
+    until("down", SOON, async || match handle.health() {
+        Health::Down(failure) => checked(&failure).then_some(()),
+        _ => None,
+    })
+    .await;
+    let messages = (0..100).flat_map(|number| {
+        let event = || event(&format!("msg_{number}"));
+        ["a", "b", "c"].map(|name| message(&topic(name), event()))
+    });
+    for (outcomes, number) in publish_all(&handle, messages).await.chunks(3).zip(0..) {
+        assert_eq!(reason(&outcomes[0]), Some(Reason::Unroutable), "{number}: {outcomes:?}");
+        assert_eq!(outcomes[1], Outcome::Confirmed, "{number}");
+        assert_eq!(reason(&outcomes[2]), Some(Reason::NotAuthorized), "{number}: {outcomes:?}");
+    }
+    let warned =
+        || handle.warnings().iter().any(|warning| warning.starts_with(&format!("topic {}: this user", topic("c"))));
+    assert!(warned(), "{:?}", handle.warnings());
+    grant("c", "Write");
+    publish_until_confirmed(&handle, &message(&topic("c"), event("msg_last"))).await;
+    assert!(!warned(), "{:?}", handle.warnings());
     handle.close(SOON).await;
 }
 

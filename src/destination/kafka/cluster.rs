@@ -1,7 +1,7 @@
 //! What is known of the cluster and its topics, and what the supervisor has to do next. Callbacks and the supervisor
 //! write it, each publish reads it. Every change is passed on to [`Status`], which alone holds the health.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +14,9 @@ use crate::reason::{Failure, Reason};
 /// Largest message of each topic that exists, in bytes; `None` where the broker does not let us read the setting.
 pub(super) type TopicLimits = HashMap<String, Option<usize>>;
 
+/// Refused topics that a warning names: the names of topics may come from events.
+const MOST_REFUSED: usize = 20;
+
 /// The cluster of one destination.
 pub(super) struct Cluster {
     status: Status<()>,
@@ -23,7 +26,19 @@ pub(super) struct Cluster {
     /// Topics of the routes.
     wanted: Vec<String>,
     limits: RwLock<TopicLimits>,
+    warnings: Mutex<ClusterWarnings>,
+    /// Whether a topic is refused, derived from `warnings`: each report reads it.
+    refuses: AtomicBool,
     changed: Notify,
+}
+
+/// What an operator should know although events are taken.
+#[derive(Default)]
+struct ClusterWarnings {
+    /// Of the last check of the topics.
+    topology: Vec<String>,
+    /// Topics that this user may not write to.
+    refused: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -68,6 +83,8 @@ impl Cluster {
             usable: AtomicBool::new(false),
             wanted: wanted.to_vec(),
             limits: RwLock::default(),
+            warnings: Mutex::default(),
+            refuses: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -95,8 +112,37 @@ impl Cluster {
     }
 
     /// Replaces what is known of the topics that exist.
-    pub(super) fn set_limits(&self, limits: TopicLimits) {
+    pub(super) fn set_topics(&self, limits: TopicLimits, warnings: Vec<String>) {
         *self.limits.write() = limits;
+        self.warn(|known| known.topology = warnings);
+    }
+
+    /// The broker does not let this user write to the topic. Nothing but another event tells when that has changed.
+    pub(super) fn topic_refused(&self, topic: &str) {
+        self.warn(|warnings| {
+            if warnings.refused.len() < MOST_REFUSED {
+                warnings.refused.insert(topic.to_owned());
+            }
+        });
+    }
+
+    /// The broker has stored an event of the topic.
+    pub(super) fn topic_confirmed(&self, topic: &str) {
+        if self.refuses.load(Relaxed) {
+            self.warn(|warnings| {
+                warnings.refused.remove(topic);
+            });
+        }
+    }
+
+    fn warn(&self, change: impl FnOnce(&mut ClusterWarnings)) {
+        let mut warnings = self.warnings.lock();
+        change(&mut warnings);
+        self.refuses.store(!warnings.refused.is_empty(), Relaxed);
+        let refused = warnings.refused.iter().map(|topic| format!("topic {topic}: this user may not write to it"));
+        let all: Vec<_> = refused.chain(warnings.topology.iter().cloned()).collect();
+        // Under the lock, so that the status follows the order of the changes.
+        self.status.warn(&all);
     }
 
     /// The connections to all brokers are lost.
@@ -145,9 +191,9 @@ impl Cluster {
         self.set(|state| state.fatal = created.err());
     }
 
-    /// A message was refused because its topic does not exist. Topics that no route names are not created, so they need
-    /// no check.
-    pub(super) fn topic_missing(&self, topic: &str) {
+    /// A message was refused because its topic does not exist, or its leader did not answer. Topics that no route names are
+    /// not created, so they need no check.
+    pub(super) fn suspect_topic(&self, topic: &str) {
         if self.limits.read().contains_key(topic) {
             self.notify(|state| state.check_topics = true);
         }

@@ -88,13 +88,18 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<PendingReport>) {
         let outcome = match report {
-            Ok(message) => outcome::of_success(message.offset()),
+            Ok(message) => {
+                self.cluster.topic_confirmed(message.topic());
+                outcome::of_success(message.offset())
+            }
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                if outcome::is_topic_missing(code) {
-                    self.cluster.topic_missing(message.topic());
+                let (code, topic) = (error.rdkafka_error_code().unwrap_or(Code::Unknown), message.topic());
+                if outcome::is_topic_suspect(code) {
+                    self.cluster.suspect_topic(topic);
+                } else if code == Code::TopicAuthorizationFailed {
+                    self.cluster.topic_refused(topic);
                 }
-                self.outcome_of(code, message.topic(), &pending)
+                self.outcome_of(code, topic, &pending)
             }
         };
         // The publisher may have stopped waiting.

@@ -116,9 +116,17 @@ fn code_of(error: &KafkaError) -> Option<Code> {
     }
 }
 
-/// Whether a code says that the topic does not exist, so that the topics have to be checked.
-pub(super) fn is_topic_missing(code: Code) -> bool {
-    matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId)
+/// Whether a code says that the topic does not exist, or that its leader may be out of reach, so that the topics have to be
+/// checked.
+pub(super) fn is_topic_suspect(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopicId
+            | Code::MessageTimedOut
+    )
 }
 
 /// Whether the broker has stored a message, as far as the error code tells.

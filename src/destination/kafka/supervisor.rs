@@ -164,12 +164,11 @@ impl ProducerSupervisor {
         self.cluster.checking_topics();
         let (this, runtime) = (Arc::clone(self), Runtime::current());
         let checked = blocking::spawn(move || {
-            let status = this.cluster.status();
             let admin = TopicAdmin::new(&this.admin_config, &this.cluster, runtime)?;
             let apply = |checked: CheckedTopics| {
-                status.warn(&checked.found.warnings);
-                this.cluster.set_limits(checked.limits);
-                checked.found.fits()
+                let fits = checked.found.fits();
+                this.cluster.set_topics(checked.limits, checked.found.warnings);
+                fits
             };
             apply(admin.ensure(&this.wanted, |before| drop(apply(before)))?)
         });

@@ -21,7 +21,7 @@ fn connection_loss_and_recovery_keep_the_topics_usable() {
     assert_eq!(cluster.refusal("a").map(|failure| failure.reason), Some(Reason::Unroutable));
     assert_eq!(cluster.refusal("not in any route"), None);
     cluster.checking_topics();
-    cluster.set_limits([("a".to_owned(), None)].into());
+    cluster.set_topics([("a".to_owned(), None)].into(), Vec::new());
     cluster.topics_checked(Ok(()));
     assert_eq!((health(&cluster), cluster.next_step()), (Health::Up, Step::WaitForChange));
 
@@ -34,11 +34,11 @@ fn connection_loss_and_recovery_keep_the_topics_usable() {
     assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Up, None), "the topics were usable before");
     assert_eq!(cluster.next_step(), Step::CheckTopics, "topics are checked after each outage");
     cluster.checking_topics();
-    cluster.topic_missing("not in any route");
+    cluster.suspect_topic("not in any route");
     cluster.topics_checked(Ok(()));
     assert_eq!(cluster.next_step(), Step::WaitForChange);
     cluster.checking_topics();
-    cluster.topic_missing("a");
+    cluster.suspect_topic("a");
     cluster.topics_checked(Ok(()));
     assert_eq!(cluster.next_step(), Step::CheckTopics, "the topic was missed during the check");
 }
@@ -59,7 +59,7 @@ fn topics_that_do_not_fit_are_reported_only_while_connected() {
 fn fatal_error_refuses_publishes_until_the_producer_is_replaced() {
     let cluster = cluster();
     cluster.reached("broker");
-    cluster.set_limits([("a".to_owned(), None)].into());
+    cluster.set_topics([("a".to_owned(), None)].into(), Vec::new());
     cluster.topics_checked(Ok(()));
     cluster.suspect_producer();
     assert_eq!((cluster.next_step(), cluster.refusal("a")), (Step::InspectProducer, None));
@@ -76,6 +76,20 @@ fn fatal_error_refuses_publishes_until_the_producer_is_replaced() {
     assert_eq!((cluster.next_step(), cluster.refusal("a")), (Step::ReplaceProducer, Some(not_created)));
     cluster.producer_replaced(Ok(()));
     assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Up, None));
+}
+
+#[test]
+fn refused_topics_have_a_warning_until_one_of_their_events_is_confirmed() {
+    let cluster = cluster();
+    let refused = "topic a: this user may not write to it".to_owned();
+    cluster.topic_refused("a");
+    cluster.topic_refused("a");
+    assert_eq!(cluster.status().warnings(), [refused.clone()]);
+    cluster.set_topics(TopicLimits::new(), vec!["one replica".into()]);
+    cluster.topic_confirmed("b");
+    assert_eq!(cluster.status().warnings(), [refused, "one replica".into()]);
+    cluster.topic_confirmed("a");
+    assert_eq!(cluster.status().warnings(), ["one replica"]);
 }
 
 #[test]
