@@ -1,4 +1,5 @@
-//! A broker behind a proxy, whose address it advertises. The proxy can remove the brokers from answers to metadata requests.
+//! Brokers that advertise another address, for example that of a proxy. The proxy can remove the brokers from answers to
+//! metadata requests.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::support::brokers::{Broker, Kind, With};
 
@@ -16,54 +18,77 @@ const METADATA: [u8; 2] = [0, 3];
 /// Topics that are added to an answer.
 const ADDED: u64 = 100_000;
 
-/// A broker with a second listener, which advertises another address.
-pub struct Proxied {
-    pub broker: Broker,
-    /// The address of the second listener: the proxy's, if there is one.
-    pub url: String,
-    hidden: Arc<AtomicBool>,
-}
-
-/// A port that is free.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port()
-}
-
-/// Starts a broker with a second listener that advertises this address. Returns its real address too.
-pub fn advertising(address: &str) -> (Broker, String) {
-    let [port, controller, second] = [(); 3].map(|()| free_port());
+/// Starts a broker with a second listener, which advertises this address. Returns the port of its controller and the real
+/// address of that listener too. With the port of another broker's controller, it joins that broker.
+pub fn advertising(address: &str, join: Option<u16>) -> (Broker, u16, String) {
+    // All at the same time, so that they differ.
+    let free = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let [port, controller, second] = free.map(|socket| socket.local_addr().expect("an address").port());
+    let own = if join.is_some() { String::new() } else { format!("CONTROLLER://127.0.0.1:{controller},") };
     let conf = format!(
-        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SECOND://127.0.0.1:{second}\n\
+        "listeners={own}PLAINTEXT://127.0.0.1:{port},SECOND://127.0.0.1:{second}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECOND://{address}\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECOND:PLAINTEXT\n"
     );
-    let (port, controller) = (port.to_string(), controller.to_string());
-    let env = [("KAFKA_PORT", &*port), ("KAFKA_CONTROLLER_PORT", &*controller)];
-    (Broker::start_with(Kind::Kafka, With { conf: &conf, env: &env }), format!("127.0.0.1:{second}"))
+    let (port, controlled, join) = (port.to_string(), controller.to_string(), join.map(|port| port.to_string()));
+    let mut env = vec![("KAFKA_PORT", &*port), ("KAFKA_CONTROLLER_PORT", &*controlled)];
+    env.extend(join.as_deref().map(|join| ("KAFKA_JOIN", join)));
+    let broker = Broker::start_with(Kind::Kafka, With { conf: &conf, env: &env });
+    (broker, controller, format!("127.0.0.1:{second}"))
 }
 
-impl Proxied {
-    pub async fn start() -> Proxied {
+/// A proxy on a port of its own.
+pub struct Proxy {
+    pub address: String,
+    state: Arc<Mutex<ProxyState>>,
+}
+
+#[derive(Default)]
+struct ProxyState {
+    /// Where connections lead; they are closed at once if it is `None`.
+    upstream: Option<String>,
+    connections: JoinSet<()>,
+    hidden: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    pub async fn bind() -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = listener.local_addr().expect("an address").to_string();
-        let (broker, upstream) = advertising(&url);
-        let hidden = Arc::new(AtomicBool::new(false));
-        let hide = Arc::clone(&hidden);
+        let address = listener.local_addr().expect("an address").to_string();
+        let state = Arc::new(Mutex::new(ProxyState::default()));
+        let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let Some(upstream) = shared.lock().upstream.clone() else { continue };
                 let Ok(server) = TcpStream::connect(&upstream).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                let asked = Arc::new(Mutex::new(HashSet::new()));
-                tokio::spawn(requests(from_client, to_server, Arc::clone(&asked)));
-                tokio::spawn(answers(from_server, to_client, asked, Arc::clone(&hide)));
+                let (asked, mut state) = (Arc::new(Mutex::new(HashSet::new())), shared.lock());
+                if state.upstream.is_none() {
+                    continue; // closed meanwhile
+                }
+                let answers = answers(from_server, to_client, Arc::clone(&asked), Arc::clone(&state.hidden));
+                state.connections.spawn(answers);
+                state.connections.spawn(requests(from_client, to_server, asked));
             }
         });
-        Proxied { broker, url, hidden }
+        Proxy { address, state }
     }
 
-    /// From now on, answers name no broker, as those of a broker that is alone and was frozen for some seconds.
+    /// Passes connections on from now on.
+    pub fn open(&self, upstream: &str) {
+        self.state.lock().upstream = Some(upstream.to_owned());
+    }
+
+    /// Closes all connections, and new ones at once.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.upstream = None;
+        state.connections.abort_all();
+    }
+
+    /// Whether answers from now on name no broker, as those of a single broker that was frozen for some seconds.
     pub fn hide_brokers(&self, hidden: bool) {
-        self.hidden.store(hidden, Relaxed);
+        self.state.lock().hidden.store(hidden, Relaxed);
     }
 }
 
