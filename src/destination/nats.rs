@@ -56,14 +56,19 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
 impl Nats {
     /// Runs requests on the connection. If it ends first, they are not waited for, since the cause is known: without the
     /// permission to receive answers, for example, each would only time out.
-    async fn connected<T>(&self, requests: impl AsyncFnOnce(Connection) -> Result<T, Failure>) -> Result<T, Failure> {
+    async fn connected<'a, T>(
+        &'a self,
+        requests: impl Fn(Connection) -> BoxFuture<'a, Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         let status = &self.state.status;
-        let (mut changes, connection) = (status.subscribe(), status.first_attempt().await?);
-        let number = connection.number;
-        tokio::select! {
-            result = requests(connection) => result,
-            _ = changes.wait_for(|now| !Connection::is_current(number, now)) => {
-                Err(status.connection().err().unwrap_or_else(|| Reason::ConnectionLost.into()))
+        let mut changes = status.subscribe();
+        loop {
+            let connection = status.first_attempt().await?;
+            let number = connection.number;
+            tokio::select! {
+                result = requests(connection) => return result,
+                // Then this is either the failure or the next connection.
+                _ = changes.wait_for(|now| !Connection::is_current(number, now)) => {}
             }
         }
     }
@@ -84,11 +89,15 @@ impl Destination for Nats {
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        self.connected(async |connection| stream::ensure(&self.state.wanted, &connection).await?.found.fits()).boxed()
+        let wanted = &self.state.wanted;
+        self.connected(move |connection| async move { stream::ensure(wanted, &connection).await?.found.fits() }.boxed())
+            .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
-        self.connected(async |connection| stream::check(&self.state.wanted, &connection).await?.report()).boxed()
+        let wanted = &self.state.wanted;
+        self.connected(move |connection| async move { stream::check(wanted, &connection).await?.report() }.boxed())
+            .boxed()
     }
 
     fn health(&self) -> Health {

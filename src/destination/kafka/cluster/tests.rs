@@ -84,7 +84,7 @@ fn refused_topics_have_a_warning_until_one_of_their_events_is_confirmed() {
     let refused = "topic a: this user may not write to it".to_owned();
     cluster.topic_refused("a");
     cluster.topic_refused("a");
-    assert_eq!(cluster.status().warnings(), [refused.clone()]);
+    assert_eq!(cluster.status().warnings(), vec![refused.clone()]);
     cluster.set_topics(TopicLimits::new(), vec!["one replica".into()]);
     cluster.topic_confirmed("b");
     assert_eq!(cluster.status().warnings(), [refused, "one replica".into()]);
