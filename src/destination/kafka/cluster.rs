@@ -46,6 +46,8 @@ struct ClusterState {
     connected: bool,
     /// At least one attempt to reach the cluster is over.
     tried: bool,
+    /// The last statistics show a connection.
+    linked: bool,
     /// The statistics show no connection: the cluster has to be asked.
     doubted: bool,
     /// The producer may have a fatal error: it has to be asked.
@@ -155,16 +157,26 @@ impl Cluster {
         self.set(|state| state.trouble = Some(failure));
     }
 
-    /// A broker closed its connection, or did not answer. An error says more.
+    /// A broker closed its connection, or did not answer. An error says more. While connected, this is usual.
     pub(super) fn connection_closed(&self, failure: Failure) {
         self.set(|state| {
-            state.trouble.get_or_insert(failure);
+            if !state.connected {
+                state.trouble.get_or_insert(failure);
+            }
         });
     }
 
-    /// The statistics show no connection.
-    pub(super) fn doubt_connections(&self) {
-        self.notify(|state| state.doubted = true);
+    /// The statistics show this number of connections. Without any, the cluster has to be asked.
+    pub(super) fn connections_counted(&self, connections: usize) {
+        if connections > 0 {
+            return self.set(|state| state.linked = true);
+        }
+        self.notify(|state| (state.linked, state.doubted) = (false, true));
+    }
+
+    /// Whether the last statistics show a connection.
+    pub(super) fn linked(&self) -> bool {
+        self.state.lock().linked
     }
 
     /// The producer may have a fatal error.

@@ -141,9 +141,7 @@ impl ClientContext for Context {
         metrics.kafka_round_trip.get_or_create(label).set(round_trip.unwrap_or(0) as f64 / 1e6);
         let up = brokers.clone().filter(|broker| broker.state == "UP").count();
         metrics.kafka_brokers.get_or_create(label).set(gauge(up as u64));
-        if up == 0 {
-            self.cluster.doubt_connections();
-        }
+        self.cluster.connections_counted(up);
     }
 }
 

@@ -138,7 +138,8 @@ impl ProducerSupervisor {
             return true;
         }
         let since = *unreached.get_or_insert_with(Instant::now);
-        if since.elapsed() < STRANDED || !self.new_client_reaches().await {
+        // A producer with a connection may only be busy.
+        if since.elapsed() < STRANDED || self.cluster.linked() || !self.new_client_reaches().await {
             return false;
         }
         // The cluster may have been unreachable until a moment ago.

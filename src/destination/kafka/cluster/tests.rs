@@ -79,6 +79,41 @@ fn fatal_error_refuses_publishes_until_the_producer_is_replaced() {
 }
 
 #[test]
+fn stranded_producer_is_replaced_and_connections_are_known_from_the_statistics() {
+    let cluster = cluster();
+    assert!(!cluster.linked());
+    cluster.connections_counted(1);
+    assert!(cluster.linked());
+    cluster.reached("broker");
+    cluster.connections_counted(0);
+    assert_eq!((cluster.linked(), cluster.next_step()), (false, Step::ReachCluster));
+    cluster.not_reached(Reason::Unreachable.into());
+    cluster.producer_stranded();
+    assert_eq!(cluster.next_step(), Step::ReplaceProducer);
+    let refusal = cluster.refusal("a").expect("it takes nothing");
+    assert!(refusal.reason == Reason::Unreachable && refusal.detail.contains("is being replaced"), "{refusal}");
+    cluster.producer_replaced(Ok(()));
+    assert_eq!((cluster.next_step(), cluster.refusal("a")), (Step::ReachCluster, Some(Reason::Unreachable.into())));
+}
+
+#[test]
+fn failure_to_reach_the_cluster_is_newer_than_the_trouble_of_a_connection() {
+    let cluster = cluster();
+    let [closed, failed, unreached] =
+        ["closed", "failed", "leader"].map(|text| Failure::new(Reason::Unreachable, text));
+    cluster.connection_closed(closed.clone());
+    assert_eq!(cluster.trouble(), Some(closed.clone()));
+    cluster.connection_failed(failed.clone());
+    cluster.connection_closed(closed.clone());
+    assert_eq!(cluster.trouble(), Some(failed));
+    cluster.not_reached(unreached.clone());
+    assert_eq!(cluster.refusal("a"), Some(unreached));
+    cluster.reached("broker");
+    cluster.connection_closed(closed);
+    assert_eq!(cluster.trouble(), None, "brokers close idle connections");
+}
+
+#[test]
 fn refused_topics_have_a_warning_until_one_of_their_events_is_confirmed() {
     let cluster = cluster();
     let refused = "topic a: this user may not write to it".to_owned();
