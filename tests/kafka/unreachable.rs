@@ -76,7 +76,7 @@ async fn advertised_address_out_of_reach_is_named() {
     let topic = format!("{scope}.a");
     let names_address = |failure: &Failure| {
         failure.reason == Reason::Unreachable
-            && failure.detail.contains(" 127.0.0.1:1,")
+            && failure.detail.contains("127.0.0.1:1")
             && failure.detail.contains("advertised.listeners")
             && failure.detail.contains("Connection refused")
     };

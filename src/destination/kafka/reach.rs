@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 
 use super::cluster::Cluster;
-use super::outcome;
+use super::{outcome, trouble};
 use crate::reason::{Failure, Reason};
+
+/// Pause between two requests.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A broker that leads partitions, and one of these.
 pub(super) struct Leader {
@@ -43,7 +47,16 @@ pub(super) fn metadata<C: ClientContext>(
     cluster: &Cluster,
     at_most: Duration,
 ) -> Result<Metadata, Failure> {
-    let metadata = client.fetch_metadata(None, at_most).map_err(|error| failure(&error, cluster))?;
+    let end = Instant::now() + at_most;
+    let metadata = loop {
+        match client.fetch_metadata(None, end.saturating_duration_since(Instant::now())) {
+            Ok(metadata) => break metadata,
+            // librdkafka replaces the connection to a bootstrap address by one to an advertised address, and fails the
+            // request if that is out of reach.
+            Err(error) if outcome::is_unanswered(&error) && Instant::now() + PAUSE < end => thread::sleep(PAUSE),
+            Err(error) => return Err(failure(&error, cluster)),
+        }
+    };
     // A single broker that was frozen answers before it is registered again.
     if metadata.brokers().is_empty() {
         return Err(Failure::new(Reason::Unreachable, "Kafka: the cluster reports no broker"));
@@ -54,7 +67,11 @@ pub(super) fn metadata<C: ClientContext>(
 /// The failure of a request. Without an answer, librdkafka only reports a time-out; the producer's callbacks know the cause.
 pub(super) fn failure(error: &KafkaError, cluster: &Cluster) -> Failure {
     let trouble = outcome::is_unanswered(error).then(|| cluster.trouble()).flatten();
-    trouble.unwrap_or_else(|| outcome::of_request(error))
+    let Some(Failure { reason, detail }) = trouble else { return outcome::of_request(error) };
+    if trouble::is_advertised(&detail) {
+        return Failure::new(reason, format!("{detail} (this address is from the cluster's `advertised.listeners`)"));
+    }
+    Failure { reason, detail }
 }
 
 /// Asks all these leaders at the same time. Returns a failure for each that does not answer.

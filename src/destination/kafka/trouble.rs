@@ -5,7 +5,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::reason::{Failure, Reason};
 
 /// A connection that was usable for less was probably refused.
-const REFUSED: u64 = 2000; // ms
+const REFUSED: u64 = 4000; // ms
 
 /// The failure of a connection. `None` if the error is not about one.
 pub(super) fn of_error(code: Code, about: &str) -> Option<Failure> {
@@ -22,6 +22,13 @@ pub(super) fn of_error(code: Code, about: &str) -> Option<Failure> {
 pub(super) fn of_line(line: &str) -> Failure {
     let line = line.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(line, |(_, line)| line);
     Failure::new(Reason::Unreachable, text(line))
+}
+
+/// Whether the text is about a connection to an address that the cluster advertises. librdkafka adds the id of the broker to
+/// such an address, and `bootstrap` to one from the settings.
+pub(super) fn is_advertised(about: &str) -> bool {
+    let id = about.split(": ").next().and_then(|name| name.rsplit_once('/'));
+    id.is_some_and(|(_, id)| id.parse::<u32>().is_ok())
 }
 
 fn text(about: &str) -> String {
@@ -103,6 +110,15 @@ mod tests {
             ),
         ] {
             assert_eq!(text(about), expected);
+        }
+    }
+
+    #[test]
+    fn advertised_addresses_have_an_id() {
+        assert!(is_advertised("sasl_ssl://h:9/12: Connect to ipv4#127.0.0.1:9 failed: Connection refused"));
+        for other in ["ssl://h:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused", "h:9: no", "a/1 b"]
+        {
+            assert!(!is_advertised(other), "{other}");
         }
     }
 
