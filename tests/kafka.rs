@@ -13,10 +13,14 @@ mod cluster;
 mod fatal;
 #[path = "kafka/java.rs"]
 mod java;
+#[path = "kafka/proxy.rs"]
+mod proxy;
 #[path = "kafka/security.rs"]
 mod security;
 #[path = "kafka/topics.rs"]
 mod topics;
+#[path = "kafka/unreachable.rs"]
+mod unreachable;
 
 use std::sync::Arc;
 

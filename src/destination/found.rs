@@ -2,6 +2,9 @@
 
 use crate::reason::Failure;
 
+/// Problems that a failure lists.
+const MOST: usize = 5;
+
 /// What exists on a broker, against what a destination needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -17,18 +20,44 @@ impl Found {
     /// Whether every topic can be published to.
     ///
     /// # Errors
-    /// The first problem.
+    /// All problems, with the reason of the first.
     pub(super) fn fits(&self) -> Result<(), Failure> {
-        self.problems.first().cloned().map_or(Ok(()), Err)
+        let Some((first, others)) = self.problems.split_first() else { return Ok(()) };
+        if others.is_empty() {
+            return Err(first.clone());
+        }
+        let shown = self.problems.iter().take(MOST).map(|problem| &*problem.detail).collect::<Vec<_>>().join("; ");
+        let left = self.problems.len().saturating_sub(MOST);
+        let more = if left > 0 { format!("; and {left} more") } else { String::new() };
+        Err(Failure::new(first.reason, shown + &more))
     }
 
     /// What `check --connect` prints: what there is, then the warnings.
     ///
     /// # Errors
-    /// The first problem.
+    /// As [`fits`](Found::fits).
     pub(super) fn report(self) -> Result<Vec<String>, Failure> {
         self.fits()?;
         let warnings = self.warnings.into_iter().map(|warning| format!("warning: {warning}"));
         Ok(self.lines.into_iter().chain(warnings).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+
+    #[test]
+    fn failure_lists_the_problems() {
+        let problem = |number| Failure::new(Reason::Topology, format!("problem {number}"));
+        let fits = |problems: Vec<Failure>| Found { problems, ..Found::default() }.fits();
+        assert_eq!(fits(Vec::new()), Ok(()));
+        assert_eq!(fits(vec![problem(1)]), Err(problem(1)));
+        let refused = Failure::new(Reason::NotAuthorized, "refused");
+        let both = Failure::new(Reason::NotAuthorized, "refused; problem 1");
+        assert_eq!(fits(vec![refused, problem(1)]), Err(both));
+        let many = fits((1..=7).map(problem).collect()).unwrap_err();
+        assert_eq!(many.detail, "problem 1; problem 2; problem 3; problem 4; problem 5; and 2 more");
     }
 }

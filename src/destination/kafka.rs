@@ -7,10 +7,12 @@
 //! ```
 //! - [`connection`]: librdkafka's configuration; librdkafka connects by itself.
 //! - [`supervisor`]: keeps the producer usable: reaches the cluster, checks the topics, replaces a failed producer.
+//! - [`reach`]: whether a broker answers, and the leaders of the topics at the addresses that the cluster advertises.
 //! - [`tls_files`]: whether the files have changed that a producer reads only at its start.
 //! - [`cluster`]: what is known of the cluster. The callbacks and the supervisor write it, each publish reads it.
 //! - [`topology`]: which topics are needed, compared to those that exist; the requests that read and create them.
 //! - [`message`]: event → record. [`outcome`]: error code → outcome.
+//! - [`trouble`]: error of a connection → failure.
 //! - [`in_flight`]: the messages without an outcome, and the producer that carries them.
 //! - [`context`]: librdkafka's callbacks. [`blocking`]: calls that block, on threads of their own.
 
@@ -38,9 +40,11 @@ mod context;
 mod in_flight;
 mod message;
 mod outcome;
+mod reach;
 mod supervisor;
 mod tls_files;
 mod topology;
+mod trouble;
 
 /// How long the threads of a closed producer may take to end.
 const THREADS: Duration = Duration::from_secs(1);

@@ -24,7 +24,7 @@ use crate::destination::settings::DestinationSettings;
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
-use connection::Access;
+use connection::{Access, Connection};
 use message::NatsMessage;
 use state::NatsState;
 use topology::stream;
@@ -53,6 +53,27 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     Ok(Arc::new(Nats { settings: opening.settings, state }))
 }
 
+impl Nats {
+    /// Runs requests on the connection. If it ends first, they are not waited for, since the cause is known: without the
+    /// permission to receive answers, for example, each would only time out.
+    async fn connected<'a, T>(
+        &'a self,
+        requests: impl Fn(Connection) -> BoxFuture<'a, Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let status = &self.state.status;
+        let mut changes = status.subscribe();
+        loop {
+            let connection = status.first_attempt().await?;
+            let number = connection.number;
+            tokio::select! {
+                result = requests(connection) => return result,
+                // Then this is either the failure or the next connection.
+                _ = changes.wait_for(|now| !Connection::is_current(number, now)) => {}
+            }
+        }
+    }
+}
+
 impl Destination for Nats {
     fn publish(&self, message: Message) -> Confirm {
         let publishes = &self.state.publishes;
@@ -68,19 +89,15 @@ impl Destination for Nats {
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        async {
-            let connection = self.state.status.first_attempt().await?;
-            stream::ensure(&self.state.wanted, &connection).await?.found.fits()
-        }
-        .boxed()
+        let wanted = &self.state.wanted;
+        self.connected(move |connection| async move { stream::ensure(wanted, &connection).await?.found.fits() }.boxed())
+            .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
-        async {
-            let connection = self.state.status.first_attempt().await?;
-            stream::check(&self.state.wanted, &connection).await?.report()
-        }
-        .boxed()
+        let wanted = &self.state.wanted;
+        self.connected(move |connection| async move { stream::check(wanted, &connection).await?.report() }.boxed())
+            .boxed()
     }
 
     fn health(&self) -> Health {

@@ -159,7 +159,7 @@ metrics! {
     kafka_queue_bytes: Family<DestinationLabel, Gauge> = Family::default(), "kafka_queue" (Unit::Bytes), "Bytes of messages in the Kafka producer's queues and in flight";
     kafka_brokers: Family<DestinationLabel, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
     kafka_round_trip: Family<DestinationLabel, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
-    kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error or a change of TLS files";
+    kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error, a lasting loss of all connections, or a change of TLS files";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
     dead_letters: Family<LetterLabel, Gauge> = Family::default(), "dead_letters", "Dead letters that the store keeps, by source and reason";
     ledger_forgotten: Counter = Counter::default(), "ledger_forgotten", "Ids that the memory store forgot before the end of their window";

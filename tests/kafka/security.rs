@@ -5,18 +5,23 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookbridge::destination::settings::Topology;
+use futures_util::future::join_all;
+use hookbridge::destination::settings::{BrokerUrl, Topology};
 use hookbridge::destination::{Health, Opening};
 use hookbridge::message::Outcome;
-use hookbridge::reason::Reason;
+use hookbridge::reason::{Failure, Reason};
 use hookbridge::secret::Secret;
 use hookbridge::telemetry::metrics::DestinationLabel;
 
-use crate::suite::bench::{outcome, publish_until_confirmed, up};
+use crate::suite::bench::{outcome, publish_all, publish_until_confirmed, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
 use crate::{open, opening, reason};
+
+/// The configuration of a broker where users need rights.
+const AUTHORIZER: &str =
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
 
 /// A broker with TLS and SASL.
 fn secured(conf: &str) -> Broker {
@@ -144,9 +149,7 @@ async fn renewed_tls_files_need_no_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_are_reported_and_granted_rights_are_noticed() {
-    let conf = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-        super.users=User:ANONYMOUS\n";
-    let (broker, scope) = (secured(conf), scope());
+    let (broker, scope) = (secured(AUTHORIZER), scope());
     let topic = format!("{scope}.a");
     let publish = message(&topic, event("msg_1"));
 
@@ -179,6 +182,52 @@ async fn missing_rights_are_reported_and_granted_rights_are_noticed() {
     handle.close(SOON).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_without_rights_harm_no_other_topic() {
+    let (broker, scope) = (secured(AUTHORIZER), scope());
+    let topic = |name: &str| format!("{scope}.{name}");
+    let grant = |name: &str, operation: &str| {
+        let rights = ["--allow-principal", "User:test", "--operation", operation, "--topic", &topic(name)];
+        broker.tool(&[&["AclCommand", "--add"], &rights[..]].concat());
+    };
+    // `a` cannot be created, `b` is created, and `c` exists and cannot be written to.
+    grant("b", "Create");
+    grant("b", "Write");
+    grant("c", "Describe");
+    broker.tool(&["TopicCommand", "--create", "--topic", &topic("c"), "--partitions", "1"]);
+    let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    opening.topics = ["a", "b", "c"].map(topic).into();
+    let handle = open(opening);
+    let failure = handle.ensure().await.expect_err("one topic cannot be created");
+    let checked = |failure: &Failure| {
+        failure.reason == Reason::NotAuthorized
+            && failure.detail.contains(&topic("a"))
+            && !failure.detail.contains(&topic("b"))
+    };
+    assert!(checked(&failure), "{failure}");
+    until("down", SOON, async || match handle.health() {
+        Health::Down(failure) => checked(&failure).then_some(()),
+        _ => None,
+    })
+    .await;
+    let messages = (0..100).flat_map(|number| {
+        let event = || event(&format!("msg_{number}"));
+        ["a", "b", "c"].map(|name| message(&topic(name), event()))
+    });
+    for (outcomes, number) in publish_all(&handle, messages).await.chunks(3).zip(0..) {
+        assert_eq!(reason(&outcomes[0]), Some(Reason::Unroutable), "{number}: {outcomes:?}");
+        assert_eq!(outcomes[1], Outcome::Confirmed, "{number}");
+        assert_eq!(reason(&outcomes[2]), Some(Reason::NotAuthorized), "{number}: {outcomes:?}");
+    }
+    let warned =
+        || handle.warnings().iter().any(|warning| warning.starts_with(&format!("topic {}: this user", topic("c"))));
+    assert!(warned(), "{:?}", handle.warnings());
+    grant("c", "Write");
+    publish_until_confirmed(&handle, &message(&topic("c"), event("msg_last"))).await;
+    assert!(!warned(), "{:?}", handle.warnings());
+    handle.close(SOON).await;
+}
+
 #[tokio::test]
 async fn unusable_properties_and_files_are_refused_when_opened() {
     let scope = scope();
@@ -201,4 +250,53 @@ async fn unusable_properties_and_files_are_refused_when_opened() {
         opening.settings.tls.ca = Some("/nonexistent/ca.pem".into());
     });
     assert!(detail.contains("ssl.ca.location"), "{detail}");
+}
+
+/// `check --connect` prints these failures.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_of_a_first_connection_name_their_cause() {
+    let broker = secured("");
+    let secure = || secure(&scope(), &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    let plain = |servers: &str| opening(&scope(), servers, &["a"]);
+    let (_, tls_port) = broker.export("KAFKA_SASL_SSL_BROKERS").rsplit_once(':').expect("a port");
+    let mut wrong_password = secure();
+    wrong_password.settings.properties.retain(|(name, _)| name != "sasl.password");
+    wrong_password.settings.properties.push(("sasl.password".into(), Secret::new("wrong")));
+    let mut unknown_ca = secure();
+    unknown_ca.settings.tls.ca = None;
+    let mut other_name = secure();
+    other_name.settings.url = BrokerUrl::Kafka(vec![format!("127.1:{tls_port}")]);
+    let mut tls_to_plain = secure();
+    tls_to_plain.settings.url = plain(broker.url()).settings.url;
+    let mut no_sasl = secure();
+    no_sasl.settings.properties.clear();
+    let plain_to_tls = plain(broker.export("KAFKA_SASL_SSL_BROKERS"));
+    let cases = [
+        ("wrong password", wrong_password, Reason::NotAuthorized, "Invalid username or password"),
+        ("unknown CA", unknown_ca, Reason::Unreachable, "certificate is not trusted"),
+        ("another name", other_name, Reason::Unreachable, "another host name"),
+        ("TLS to plain text", tls_to_plain, Reason::Unreachable, "without TLS"),
+        ("plain text to TLS", plain_to_tls, Reason::Unreachable, "with TLS"),
+        ("no SASL", no_sasl, Reason::Unreachable, "may require SASL"),
+        ("refused", plain("127.0.0.1:1"), Reason::Unreachable, "Connection refused"),
+        ("no such host", plain("nosuchhost.invalid:9092"), Reason::Unreachable, "resolve 'nosuchhost.invalid:9092'"),
+    ];
+    let checks = cases.map(async |(what, opening, expected, words)| {
+        let topic = opening.topics[0].clone();
+        let handle = open(opening);
+        let checked = |failure: &Failure| failure.reason == expected && failure.detail.contains(words);
+        for failure in [handle.ensure().await.expect_err(what), handle.probe().await.expect_err(what)] {
+            assert!(checked(&failure), "{what}: {failure}");
+        }
+        // The health has it too, and refuses each publish with it.
+        until(what, SOON, async || {
+            outcome(handle.publish(message(&topic, event("msg_1"))))
+                .await
+                .failure()
+                .filter(|failure| checked(failure))?;
+            Some(())
+        })
+        .await;
+    });
+    join_all(checks).await;
 }

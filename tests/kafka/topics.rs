@@ -125,17 +125,21 @@ async fn topics_that_throw_events_away_are_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn colliding_names_are_reported() {
+async fn colliding_name_is_reported_and_harms_no_other_topic() {
     let (broker, scope) = (Broker::start(Kind::Kafka), scope());
     let (dotted, underscored) = (format!("{scope}.a"), format!("{scope}_a"));
     broker.tool(&["TopicCommand", "--create", "--topic", &underscored, "--partitions", "1"]);
-    let handle = open(opening(&scope, broker.url(), &["a"]));
+    let handle = open(opening(&scope, broker.url(), &["a", "b"]));
     let failure = handle.ensure().await.expect_err("it collides");
     assert_eq!(failure.reason, Reason::Topology);
     assert!(failure.detail.contains(&dotted) && failure.detail.contains(&underscored), "{failure}");
     until("down", SOON, async || matches!(handle.health(), Health::Down(_)).then_some(())).await;
-    let outcome = outcome(handle.publish(message(&dotted, event("msg_1")))).await;
-    assert_eq!(reason(&outcome), Some(Reason::Unroutable), "{outcome:?}");
+    let refused = outcome(handle.publish(message(&dotted, event("msg_1")))).await;
+    assert_eq!(reason(&refused), Some(Reason::Unroutable), "{refused:?}");
+    // The other topic is created and takes events.
+    let taken = outcome(handle.publish(message(&format!("{scope}.b"), event("msg_1")))).await;
+    assert_eq!(taken, Outcome::Confirmed);
+    assert!(matches!(handle.health(), Health::Down(failure) if failure.detail.contains(&dotted)));
 }
 
 /// The broker's default is to create topics that a client asks about.

@@ -150,7 +150,8 @@ async fn tls_with_a_client_certificate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_address_needs_a_server_with_tls() {
     let nats = Broker::start(Kind::Nats);
-    refused(opening(&[&nats.url().replace("nats://", "tls://")], &["a"])).await;
+    let failure = refused(opening(&[&nats.url().replace("nats://", "tls://")], &["a"])).await;
+    assert!(failure.detail.contains("the server may not use TLS"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,6 +234,13 @@ async fn user_without_permission_to_receive_answers_publishes_nothing() {
     );
     connects(opening(&[&with_user(&nats, "admin:pw")], &["a"])).await;
     let destination = open(opening(&[&with_user(&nats, "bridge:pw")], &["a"]));
+    // What `check --connect` prints has the cause, and does not wait for a timeout.
+    let started = Instant::now();
+    for failure in [destination.ensure().await, destination.probe().await.map(drop)].map(Result::unwrap_err) {
+        assert_eq!(failure.reason, Reason::NotAuthorized, "{failure}");
+        assert!(failure.detail.contains("may not subscribe to `_INBOX.>`"), "{failure}");
+    }
+    assert!(started.elapsed() < AT_ONCE, "it waited for a timeout");
     until("refused", SOON, async || {
         (again(publish_promptly(&*destination, "a").await) == Reason::NotAuthorized).then_some(())
     })

@@ -1,7 +1,7 @@
 //! What is known of the cluster and its topics, and what the supervisor has to do next. Callbacks and the supervisor
 //! write it, each publish reads it. Every change is passed on to [`Status`], which alone holds the health.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +14,9 @@ use crate::reason::{Failure, Reason};
 /// Largest message of each topic that exists, in bytes; `None` where the broker does not let us read the setting.
 pub(super) type TopicLimits = HashMap<String, Option<usize>>;
 
+/// Refused topics that a warning names: the names of topics may come from events.
+const MOST_REFUSED: usize = 20;
+
 /// The cluster of one destination.
 pub(super) struct Cluster {
     status: Status<()>,
@@ -23,7 +26,19 @@ pub(super) struct Cluster {
     /// Topics of the routes.
     wanted: Vec<String>,
     limits: RwLock<TopicLimits>,
+    warnings: Mutex<ClusterWarnings>,
+    /// Whether a topic is refused, derived from `warnings`: each report reads it.
+    refuses: AtomicBool,
     changed: Notify,
+}
+
+/// What an operator should know although events are taken.
+#[derive(Default)]
+struct ClusterWarnings {
+    /// Of the last check of the topics.
+    topology: Vec<String>,
+    /// Topics that this user may not write to.
+    refused: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -31,6 +46,8 @@ struct ClusterState {
     connected: bool,
     /// At least one attempt to reach the cluster is over.
     tried: bool,
+    /// The last statistics show a connection.
+    linked: bool,
     /// The statistics show no connection: the cluster has to be asked.
     doubted: bool,
     /// The producer may have a fatal error: it has to be asked.
@@ -41,8 +58,10 @@ struct ClusterState {
     check_topics: bool,
     /// Result of the last check; `None` before the first.
     topics: Option<Result<(), Failure>>,
-    /// The last connection error since the cluster last answered.
+    /// The last connection error since the cluster was last reached.
     trouble: Option<Failure>,
+    /// Why the last attempt to reach the cluster failed.
+    unreached: Option<Failure>,
     /// Why the destination has ended: it is closed, or its supervisor has failed.
     ended: Option<Failure>,
 }
@@ -66,6 +85,8 @@ impl Cluster {
             usable: AtomicBool::new(false),
             wanted: wanted.to_vec(),
             limits: RwLock::default(),
+            warnings: Mutex::default(),
+            refuses: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -93,8 +114,37 @@ impl Cluster {
     }
 
     /// Replaces what is known of the topics that exist.
-    pub(super) fn set_limits(&self, limits: TopicLimits) {
+    pub(super) fn set_topics(&self, limits: TopicLimits, warnings: Vec<String>) {
         *self.limits.write() = limits;
+        self.warn(|known| known.topology = warnings);
+    }
+
+    /// The broker does not let this user write to the topic. Nothing but another event tells when that has changed.
+    pub(super) fn topic_refused(&self, topic: &str) {
+        self.warn(|warnings| {
+            if warnings.refused.len() < MOST_REFUSED {
+                warnings.refused.insert(topic.to_owned());
+            }
+        });
+    }
+
+    /// The broker has stored an event of the topic.
+    pub(super) fn topic_confirmed(&self, topic: &str) {
+        if self.refuses.load(Relaxed) {
+            self.warn(|warnings| {
+                warnings.refused.remove(topic);
+            });
+        }
+    }
+
+    fn warn(&self, change: impl FnOnce(&mut ClusterWarnings)) {
+        let mut warnings = self.warnings.lock();
+        change(&mut warnings);
+        self.refuses.store(!warnings.refused.is_empty(), Relaxed);
+        let refused = warnings.refused.iter().map(|topic| format!("topic {topic}: this user may not write to it"));
+        let all: Vec<_> = refused.chain(warnings.topology.iter().cloned()).collect();
+        // Under the lock, so that the status follows the order of the changes.
+        self.status.warn(&all);
     }
 
     /// The connections to all brokers are lost.
@@ -107,9 +157,26 @@ impl Cluster {
         self.set(|state| state.trouble = Some(failure));
     }
 
-    /// The statistics show no connection.
-    pub(super) fn doubt_connections(&self) {
-        self.notify(|state| state.doubted = true);
+    /// A broker closed its connection, or did not answer. An error says more. While connected, this is usual.
+    pub(super) fn connection_closed(&self, failure: Failure) {
+        self.set(|state| {
+            if !state.connected {
+                state.trouble.get_or_insert(failure);
+            }
+        });
+    }
+
+    /// The statistics show this number of connections. Without any, the cluster has to be asked.
+    pub(super) fn connections_counted(&self, connections: usize) {
+        if connections > 0 {
+            return self.set(|state| state.linked = true);
+        }
+        self.notify(|state| (state.linked, state.doubted) = (false, true));
+    }
+
+    /// Whether the last statistics show a connection.
+    pub(super) fn linked(&self) -> bool {
+        self.state.lock().linked
     }
 
     /// The producer may have a fatal error.
@@ -125,34 +192,41 @@ impl Cluster {
         });
     }
 
+    /// The producer reaches no broker, although the cluster can be reached.
+    pub(super) fn producer_stranded(&self) {
+        let text = "the producer reaches no broker and a new client does: the producer is being replaced";
+        self.set(|state| state.fatal = Some(Failure::new(Reason::Unreachable, text)));
+    }
+
     /// A new producer is in place, or could not be created.
     pub(super) fn producer_replaced(&self, created: Result<(), Failure>) {
         self.set(|state| state.fatal = created.err());
     }
 
-    /// A message was refused because its topic does not exist. Topics that no route names are not created, so they need
-    /// no check.
-    pub(super) fn topic_missing(&self, topic: &str) {
+    /// A message was refused because its topic does not exist, or its leader did not answer. Topics that no route names are
+    /// not created, so they need no check.
+    pub(super) fn suspect_topic(&self, topic: &str) {
         if self.limits.read().contains_key(topic) {
             self.notify(|state| state.check_topics = true);
         }
     }
 
-    /// The cluster answered, through this broker.
+    /// The cluster was reached, through this broker.
     pub(super) fn reached(&self, server: &str) {
         self.set(|state| {
             if !state.connected {
                 self.status.connected((), server);
             }
-            (state.connected, state.tried, state.doubted, state.trouble) = (true, true, false, None);
+            (state.connected, state.tried, state.doubted) = (true, true, false);
+            (state.trouble, state.unreached) = (None, None);
         });
     }
 
-    /// The cluster did not answer. An earlier connection error says more than this failure, which is a time-out.
+    /// The cluster was not reached.
     pub(super) fn not_reached(&self, failure: Failure) {
         self.set(|state| {
             (state.connected, state.tried, state.doubted, state.check_topics) = (false, true, false, true);
-            state.trouble.get_or_insert(failure);
+            state.unreached = Some(failure);
         });
     }
 
@@ -176,10 +250,14 @@ impl Cluster {
         });
     }
 
-    /// The producer's fatal error, or the last connection error since the cluster last answered.
-    pub(super) fn cause(&self) -> Option<Failure> {
-        let state = self.state.lock();
-        state.fatal.clone().or_else(|| state.trouble.clone())
+    /// The producer's fatal error.
+    pub(super) fn fatal(&self) -> Option<Failure> {
+        self.state.lock().fatal.clone()
+    }
+
+    /// The last connection error since the cluster was last reached.
+    pub(super) fn trouble(&self) -> Option<Failure> {
+        self.state.lock().trouble.clone()
     }
 
     pub(super) fn next_step(&self) -> Step {
@@ -228,7 +306,8 @@ impl ClusterState {
             // The first check of the topics is not over.
             (None, true, None) => {}
             (None, false, _) if self.tried => {
-                status.disconnected(self.trouble.clone().unwrap_or_else(|| Reason::Unreachable.into()));
+                let failure = self.unreached.as_ref().or(self.trouble.as_ref());
+                status.disconnected(failure.cloned().unwrap_or_else(|| Reason::Unreachable.into()));
             }
             (None, false, _) => {}
         }

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::cluster::Cluster;
 use super::outcome::{self, History};
+use super::trouble;
 use crate::message::Outcome;
-use crate::reason::{Failure, Reason};
 
 /// Largest batch, in bytes. It is small because the broker's limit applies to the batch: a larger message is alone in its
 /// batch, so a refusal as too large is about that message.
@@ -88,13 +88,18 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
     fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<PendingReport>) {
         let outcome = match report {
-            Ok(message) => outcome::of_success(message.offset()),
+            Ok(message) => {
+                self.cluster.topic_confirmed(message.topic());
+                outcome::of_success(message.offset())
+            }
             Err((error, message)) => {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                if outcome::is_topic_missing(code) {
-                    self.cluster.topic_missing(message.topic());
+                let (code, topic) = (error.rdkafka_error_code().unwrap_or(Code::Unknown), message.topic());
+                if outcome::is_topic_suspect(code) {
+                    self.cluster.suspect_topic(topic);
+                } else if code == Code::TopicAuthorizationFailed {
+                    self.cluster.topic_refused(topic);
                 }
-                self.outcome_of(code, message.topic(), &pending)
+                self.outcome_of(code, topic, &pending)
             }
         };
         // The publisher may have stopped waiting.
@@ -108,6 +113,7 @@ impl ClientContext for Context {
         // logs them, before it reports the messages.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.disturb();
+            self.cluster.connection_closed(trouble::of_line(line));
         }
         log(self.cluster.status().name(), level, facility, line);
     }
@@ -115,17 +121,13 @@ impl ClientContext for Context {
     // rdkafka 0.39 calls this twice for each error (`poll_event`, then `BaseProducer::poll`), so it must be idempotent.
     fn error(&self, error: KafkaError, about: &str) {
         self.disturb();
-        let reason = match error.rdkafka_error_code().unwrap_or(Code::Unknown) {
-            Code::AllBrokersDown => return self.cluster.connections_lost(),
-            Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
-                Reason::NotAuthorized
-            }
-            Code::BrokerTransportFailure | Code::Resolve | Code::SSL => Reason::Unreachable,
-            Code::OperationTimedOut | Code::TimedOutQueue | Code::NetworkException => Reason::Unreachable,
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        match trouble::of_error(code, about) {
+            Some(failure) => self.cluster.connection_failed(failure),
+            None if code == Code::AllBrokersDown => self.cluster.connections_lost(),
             // librdkafka raises a fatal error as `Fatal` or as the error that caused it.
-            _ => return self.cluster.suspect_producer(),
-        };
-        self.cluster.connection_failed(Failure::new(reason, about.to_string()));
+            None => self.cluster.suspect_producer(),
+        }
     }
 
     fn stats_raw(&self, json: &[u8]) {
@@ -139,9 +141,7 @@ impl ClientContext for Context {
         metrics.kafka_round_trip.get_or_create(label).set(round_trip.unwrap_or(0) as f64 / 1e6);
         let up = brokers.clone().filter(|broker| broker.state == "UP").count();
         metrics.kafka_brokers.get_or_create(label).set(gauge(up as u64));
-        if up == 0 {
-            self.cluster.doubt_connections();
-        }
+        self.cluster.connections_counted(up);
     }
 }
 

@@ -64,8 +64,8 @@ impl ProducerSlot {
                 let cluster = &producer.context().cluster;
                 if code == Code::Fatal {
                     cluster.suspect_producer();
-                } else if outcome::is_topic_missing(code) {
-                    cluster.topic_missing(&message.topic);
+                } else if outcome::is_topic_suspect(code) {
+                    cluster.suspect_topic(&message.topic);
                 }
                 outcome::of_refusal(code)
             }

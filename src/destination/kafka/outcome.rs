@@ -4,6 +4,7 @@
 //! no safe access to it. This table follows librdkafka's rules (`rd_kafka_handle_Produce_error`) by error code. Where the
 //! status would depend on the message's history, so does the table: see [`History`].
 
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::message::Outcome;
@@ -79,9 +80,53 @@ pub(super) fn of_fatal_error(code: Code, about: &str) -> Failure {
     Failure::new(reason, format!("the producer is being replaced: {about}"))
 }
 
-/// Whether a code says that the topic does not exist, so that the topics have to be checked.
-pub(super) fn is_topic_missing(code: Code) -> bool {
-    matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId)
+/// The failure of a request other than a publish.
+pub(super) fn of_request(error: &KafkaError) -> Failure {
+    match code_of(error) {
+        Some(Code::OperationTimedOut) => Failure::new(Reason::Unreachable, "Kafka: no broker answered in time"),
+        Some(code) if matches!(persistence(code), Persistence::No(Reason::NotAuthorized)) => {
+            failure(Reason::NotAuthorized, code)
+        }
+        _ => Failure::new(Reason::Unreachable, format!("Kafka: {error}")),
+    }
+}
+
+/// Whether a request had no answer.
+pub(super) fn is_unanswered(error: &KafkaError) -> bool {
+    matches!(
+        code_of(error),
+        Some(
+            Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::BrokerDestroy
+                | Code::DestroyBroker
+                | Code::Resolve
+                | Code::SSL
+                | Code::Authentication
+        )
+    )
+}
+
+fn code_of(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    }
+}
+
+/// Whether a code says that the topic does not exist, or that its leader may be out of reach, so that the topics have to be
+/// checked.
+pub(super) fn is_topic_suspect(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopicId
+            | Code::MessageTimedOut
+    )
 }
 
 /// Whether the broker has stored a message, as far as the error code tells.

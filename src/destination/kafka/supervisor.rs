@@ -1,5 +1,5 @@
 //! Keeps a usable producer until the destination is closed: reaches the cluster, checks the topics, replaces the producer
-//! after a fatal error and when its TLS files have changed.
+//! after a fatal error, when it has stopped trying to connect, and when its TLS files have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use super::cluster::{Cluster, Step};
 use super::connection::{Producer, admin_config, create_producer, oversize, producer_config};
 use super::context::{Context, Oversize};
 use super::in_flight::{ProducerSlot, discard, drain};
+use super::reach::reach;
 use super::tls_files::TlsFiles;
-use super::topology::admin::{TopicAdmin, no_answer};
+use super::topology::admin::TopicAdmin;
 use super::topology::{CheckedTopics, Wanted};
 use crate::destination::Opening;
 use crate::destination::backoff::Backoff;
@@ -32,6 +33,8 @@ const LAST_REPORTS: Duration = Duration::from_secs(5);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the checks whether TLS files have changed.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// A producer that reached no broker for so long may have stopped trying.
+const STRANDED: Duration = Duration::from_secs(30);
 /// A producer that failed only after this time was usable before.
 const USABLE: Duration = Duration::from_secs(60);
 
@@ -77,7 +80,7 @@ impl ProducerSupervisor {
     pub(super) async fn run(self: Arc<Self>) {
         let (mut failures, mut last_check) = (0_u32, None);
         let mut replacement = Replacement { last: None, backoff: REPLACE_BACKOFF };
-        let mut files_checked = Instant::now();
+        let (mut files_checked, mut unreached) = (Instant::now(), None);
         loop {
             if !self.files.is_empty() && files_checked.elapsed() >= FILES_INTERVAL {
                 self.renew_producer().await;
@@ -96,7 +99,7 @@ impl ProducerSupervisor {
                     continue;
                 }
                 Step::ReplaceProducer => (self.replace_producer(&mut replacement).await, REACH_BACKOFF),
-                Step::ReachCluster => (self.reach_cluster().await, REACH_BACKOFF),
+                Step::ReachCluster => (self.reach_or_fail(&mut unreached).await, REACH_BACKOFF),
                 Step::CheckTopics => {
                     // Every message to a missing topic requests a check.
                     let elapsed = last_check.map_or(CHECK_INTERVAL, |last: Instant| last.elapsed());
@@ -115,18 +118,46 @@ impl ProducerSupervisor {
         let this = Arc::clone(self);
         let answer = blocking::spawn(move || {
             let producer = this.slot.get()?;
-            let topic = this.wanted.topics.first().map(String::as_str);
-            let metadata = producer.client().fetch_metadata(topic, ANSWER);
-            Some(metadata.map(|metadata| metadata.orig_broker_name().to_owned()))
+            Some(reach(producer.client(), &this.cluster, &this.wanted.topics, ANSWER))
         });
         // `None`: the producer is being replaced, or the destination was closed.
         let answer = answer.await.ok().flatten();
         match &answer {
             Some(Ok(server)) => self.cluster.reached(server),
-            Some(Err(error)) => self.cluster.not_reached(no_answer(error)),
+            Some(Err(failure)) => self.cluster.not_reached(failure.clone()),
             None => {}
         }
         matches!(answer, Some(Ok(_)))
+    }
+
+    /// Reaches the cluster. A producer that does not for a while, although a new client does, never will: librdkafka may
+    /// drop all brokers and stop its timer for another bootstrap (its issue 5301). Such a producer has failed.
+    async fn reach_or_fail(self: &Arc<Self>, unreached: &mut Option<Instant>) -> bool {
+        if self.reach_cluster().await {
+            *unreached = None;
+            return true;
+        }
+        let since = *unreached.get_or_insert_with(Instant::now);
+        // A producer with a connection may only be busy.
+        if since.elapsed() < STRANDED || self.cluster.linked() || !self.new_client_reaches().await {
+            return false;
+        }
+        // The cluster may have been unreachable until a moment ago.
+        let reached = self.reach_cluster().await;
+        if !reached {
+            self.cluster.producer_stranded();
+        }
+        *unreached = None;
+        reached
+    }
+
+    async fn new_client_reaches(self: &Arc<Self>) -> bool {
+        let (this, runtime) = (Arc::clone(self), Runtime::current());
+        let reaches = blocking::spawn(move || {
+            let client = TopicAdmin::new(&this.admin_config, &this.cluster, runtime);
+            client.is_ok_and(|client| client.reaches(&this.wanted, ANSWER))
+        });
+        reaches.await.unwrap_or(false)
     }
 
     /// Creates or checks the topics. Fails if any of them cannot be published to.
@@ -134,12 +165,11 @@ impl ProducerSupervisor {
         self.cluster.checking_topics();
         let (this, runtime) = (Arc::clone(self), Runtime::current());
         let checked = blocking::spawn(move || {
-            let status = this.cluster.status();
-            let admin = TopicAdmin::new(&this.admin_config, status.name(), runtime)?;
+            let admin = TopicAdmin::new(&this.admin_config, &this.cluster, runtime)?;
             let apply = |checked: CheckedTopics| {
-                status.warn(&checked.found.warnings);
-                this.cluster.set_limits(checked.limits);
-                checked.found.fits()
+                let fits = checked.found.fits();
+                this.cluster.set_topics(checked.limits, checked.found.warnings);
+                fits
             };
             apply(admin.ensure(&this.wanted, |before| drop(apply(before)))?)
         });
@@ -152,18 +182,15 @@ impl ProducerSupervisor {
     /// Describes the cluster and the topics. Fails if any of them cannot be published to.
     pub(super) async fn probe(self: &Arc<Self>) -> Result<Vec<String>, Failure> {
         let (this, runtime) = (Arc::clone(self), Runtime::current());
-        let checked = blocking::spawn(move || {
-            TopicAdmin::new(&this.admin_config, this.cluster.status().name(), runtime)?.check(&this.wanted)
-        });
-        let checked = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
-        // The admin client reports every failure as a time-out. The producer's client knows the cause.
-        checked.map_err(|failure| self.cluster.cause().unwrap_or(failure))?.found.report()
+        let checked =
+            blocking::spawn(move || TopicAdmin::new(&this.admin_config, &this.cluster, runtime)?.check(&this.wanted));
+        checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()))?.found.report()
     }
 
     /// Waits for the messages of a failed producer, and puts a new one in its place.
     async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> bool {
         if let Some(left) = self.retire_producer().await {
-            let Failure { reason, detail } = self.cluster.cause().unwrap_or_else(|| Reason::ConnectionLost.into());
+            let Failure { reason, detail } = self.cluster.fatal().unwrap_or_else(|| Reason::ConnectionLost.into());
             let destination = self.cluster.status().name();
             tracing::warn!(%destination, %reason, %detail, left, "producer failed and is replaced");
             replacement.pause().await;

@@ -36,6 +36,8 @@ struct ExistingTopics {
     names: HashSet<String>,
     /// Those that are wanted.
     wanted: BTreeMap<String, ExistingTopic>,
+    /// A failure for each of their leaders that does not answer.
+    unreached: Vec<Failure>,
 }
 
 /// A topic. What the broker does not let us read is `None`.
@@ -80,11 +82,21 @@ impl Wanted {
         self.topics.iter().map(String::as_str).filter(|name| !existing.wanted.contains_key(*name)).collect()
     }
 
-    /// Compares what exists to what is wanted.
+    /// Topics that can be created: those that are missing and collide with no other.
+    fn creatable<'a>(&'a self, existing: &ExistingTopics) -> Vec<&'a str> {
+        if self.topology == Topology::Verify {
+            return Vec::new();
+        }
+        let mut missing = self.missing(existing);
+        missing.retain(|name| collision(name, &existing.names).is_none());
+        missing
+    }
+
+    /// Compares what exists to what is wanted. A topic that can still be created is no problem.
     fn compare(&self, existing: &ExistingTopics) -> CheckedTopics {
         let mut found = Found { lines: vec![format!("{} broker(s)", existing.brokers)], ..Found::default() };
         let missing = self.missing(existing);
-        if let Some((name, other)) = collision(&missing, &existing.names) {
+        for (name, other) in missing.iter().filter_map(|name| Some((name, collision(name, &existing.names)?))) {
             let text = format!(
                 "topic {name} cannot be created while topic {other} exists: Kafka's metrics do not distinguish `.` and \
                  `_`. Use another name"
@@ -95,6 +107,7 @@ impl Wanted {
             let text = format!("missing topics: {}. Create them, or set `topology: ensure`", list(&missing));
             found.problems.push(Failure::new(Reason::Topology, text));
         }
+        found.problems.extend(existing.unreached.iter().cloned());
         for name in &self.topics {
             let Some(topic) = existing.wanted.get(name) else {
                 found.lines.push(format!("topic {name}: does not exist"));
@@ -182,13 +195,10 @@ impl ExistingTopic {
     }
 }
 
-/// A missing topic, and an existing one that prevents its creation.
-fn collision<'a>(missing: &[&'a str], names: &'a HashSet<String>) -> Option<(&'a str, &'a str)> {
-    missing.iter().find_map(|name| {
-        let in_metrics = name.replace('.', "_");
-        let other = names.iter().find(|other| other.replace('.', "_") == in_metrics)?;
-        Some((*name, other.as_str()))
-    })
+/// An existing topic that prevents the creation of this one.
+fn collision<'a>(name: &str, names: &'a HashSet<String>) -> Option<&'a str> {
+    let in_metrics = name.replace('.', "_");
+    names.iter().find(|other| other.replace('.', "_") == in_metrics).map(String::as_str)
 }
 
 fn list(names: &[&str]) -> String {
@@ -208,7 +218,7 @@ mod tests {
 
     fn existing(topics: impl IntoIterator<Item = (&'static str, ExistingTopic)>) -> ExistingTopics {
         let wanted: BTreeMap<_, _> = topics.into_iter().map(|(name, topic)| (name.to_owned(), topic)).collect();
-        ExistingTopics { brokers: 3, names: wanted.keys().cloned().collect(), wanted }
+        ExistingTopics { brokers: 3, names: wanted.keys().cloned().collect(), wanted, unreached: Vec::new() }
     }
 
     fn safe() -> ExistingTopic {
@@ -301,5 +311,13 @@ mod tests {
             let problems = problems(topology, &["a_b"]);
             assert!(problems[0].starts_with("topic a_b cannot be created while topic a.b exists"), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn topics_without_a_collision_can_be_created() {
+        let existing = existing([("a.b", safe())]);
+        let names = ["a.b", "a_b", "c"];
+        assert_eq!(wanted(Topology::Ensure, &names).creatable(&existing), ["c"]);
+        assert_eq!(wanted(Topology::Verify, &names).creatable(&existing), Vec::<&str>::new());
     }
 }

@@ -139,7 +139,12 @@ impl Access {
                 ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Reason::NotAuthorized,
                 _ => Reason::Unreachable,
             };
-            Failure::new(reason, error.to_string())
+            let mut text = error.to_string();
+            // rustls does not say that this is what a server without TLS sends.
+            if text.contains("InvalidContentType") {
+                text += ": the server may not use TLS, which `tls://` or `tls` requires";
+            }
+            Failure::new(reason, text)
         })
     }
 }

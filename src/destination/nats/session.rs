@@ -258,6 +258,11 @@ impl ClientSession<'_> {
             // Without the inbox no answer arrives, so nothing is sent. The server does not accept the subscription
             // later when the permission is granted: another connection is needed.
             Some("*") => {
+                let text = format!(
+                    "this user may not subscribe to `_INBOX.>`, where the server's answers arrive: {}",
+                    failure.detail
+                );
+                let failure = Failure::new(Reason::NotAuthorized, text);
                 self.state.disconnected(failure.clone());
                 self.over = Some(failure);
             }

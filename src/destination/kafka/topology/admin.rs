@@ -13,7 +13,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::{CheckedTopics, ExistingTopic, ExistingTopics, Wanted};
-use crate::destination::kafka::{connection, context};
+use crate::destination::kafka::cluster::Cluster;
+use crate::destination::kafka::reach::{self, Leader};
+use crate::destination::kafka::{connection, context, outcome};
 use crate::reason::{Failure, Reason};
 
 /// How long a request may take. Less than `check --connect` waits, so that it can print the failure.
@@ -35,19 +37,25 @@ impl ClientContext for AdminContext {
 /// An admin client. It lives for one check, since it would otherwise keep idle connections.
 pub(in super::super) struct TopicAdmin {
     client: AdminClient<AdminContext>,
-    destination: Arc<str>,
+    cluster: Arc<Cluster>,
     runtime: tokio::runtime::Handle,
 }
 
 impl TopicAdmin {
     pub(in super::super) fn new(
         config: &ClientConfig,
-        destination: &Arc<str>,
+        cluster: &Arc<Cluster>,
         runtime: tokio::runtime::Handle,
     ) -> Result<TopicAdmin, Failure> {
-        let client = AdminClient::from_config_and_context(config, AdminContext(Arc::clone(destination)))
-            .map_err(|error| connection::not_created(&error))?;
-        Ok(TopicAdmin { client, destination: Arc::clone(destination), runtime })
+        let context = AdminContext(Arc::clone(cluster.status().name()));
+        let client =
+            AdminClient::from_config_and_context(config, context).map_err(|error| connection::not_created(&error))?;
+        Ok(TopicAdmin { client, cluster: Arc::clone(cluster), runtime })
+    }
+
+    /// Whether this client reaches the cluster.
+    pub(in super::super) fn reaches(&self, wanted: &Wanted, at_most: Duration) -> bool {
+        reach::reach(self.client.inner(), &self.cluster, &wanted.topics, at_most).is_ok()
     }
 
     /// Checks the topics, and changes nothing.
@@ -63,35 +71,32 @@ impl TopicAdmin {
         before: impl FnOnce(CheckedTopics),
     ) -> Result<CheckedTopics, Failure> {
         let existing = self.existing(wanted)?;
-        let missing = wanted.missing(&existing);
+        let missing = wanted.creatable(&existing);
         let checked = wanted.compare(&existing);
-        if missing.is_empty() || !checked.found.problems.is_empty() {
+        if missing.is_empty() {
             return Ok(checked);
         }
         before(checked);
-        let created = self.create(wanted, &missing);
+        let (created, mut refused) = self.create(wanted, &missing);
         let mut existing = match self.existing(wanted) {
             Ok(existing) => existing,
-            Err(failure) => return Err(created.err().unwrap_or(failure)),
+            Err(failure) => return Err(refused.into_iter().next().unwrap_or(failure)),
         };
-        if created.is_ok() {
-            // The broker that answered may not know the new topics yet.
-            for name in missing {
-                let new = || ExistingTopic { limit: Some(wanted.largest), ..ExistingTopic::default() };
-                existing.wanted.entry(name.to_owned()).or_insert_with(new);
-            }
+        // The broker that answered may not know the new topics yet.
+        for name in created {
+            let new = || ExistingTopic { limit: Some(wanted.largest), ..ExistingTopic::default() };
+            existing.wanted.entry(name).or_insert_with(new);
         }
         let mut checked = wanted.compare(&existing);
-        checked.found.problems.extend(created.err());
+        checked.found.problems.append(&mut refused);
         Ok(checked)
     }
 
     fn existing(&self, wanted: &Wanted) -> Result<ExistingTopics, Failure> {
-        // All topics, because a name may collide with any. This request creates no topic.
-        let metadata = self.client.inner().fetch_metadata(None, REQUEST).map_err(|error| no_answer(&error))?;
-        if metadata.brokers().is_empty() {
-            return Err(Failure::new(Reason::Unreachable, "Kafka: the cluster reports no broker"));
-        }
+        // All topics, because a name may collide with any.
+        let client = self.client.inner();
+        let metadata = reach::metadata(client, &self.cluster, REQUEST)?;
+        let leaders = Leader::of(&metadata, &wanted.topics);
         let all = metadata.topics().iter();
         let existing = all.clone().filter(|topic| wanted.topics.iter().any(|name| name == topic.name())).map(|topic| {
             let replicas = topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
@@ -102,6 +107,7 @@ impl TopicAdmin {
             brokers: metadata.brokers().len(),
             names: all.clone().map(|topic| topic.name().to_owned()).collect(),
             wanted: existing.collect(),
+            unreached: reach::unreached(client, &self.cluster, &leaders, REQUEST),
         };
         self.read_settings(&mut existing.wanted);
         Ok(existing)
@@ -123,29 +129,33 @@ impl TopicAdmin {
         }
     }
 
-    fn create(&self, wanted: &Wanted, missing: &[&str]) -> Result<(), Failure> {
+    /// Returns the topics that exist now, and a failure for each of the others.
+    fn create(&self, wanted: &Wanted, missing: &[&str]) -> (Vec<String>, Vec<Failure>) {
         let (partitions, largest) = (wanted.partitions, wanted.largest.to_string());
         // Replication -1 stands for the broker's `default.replication.factor`.
         let new =
             |name| NewTopic::new(name, partitions, TopicReplication::Fixed(-1)).set("max.message.bytes", &largest);
         let topics: Vec<_> = missing.iter().copied().map(new).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-        let results =
-            self.runtime.block_on(self.client.create_topics(&topics, &options)).map_err(|error| no_answer(&error))?;
-        let (mut created, mut refused) = (Vec::new(), Ok(()));
+        let results = match self.runtime.block_on(self.client.create_topics(&topics, &options)) {
+            Ok(results) => results,
+            Err(error) => return (Vec::new(), vec![reach::failure(&error, &self.cluster)]),
+        };
+        let (mut created, mut refused) = (Vec::new(), Vec::new());
         for result in results {
             match result {
                 Ok(name) => {
-                    tracing::info!(destination = %self.destination, topic = %name, partitions, "topic created");
+                    let destination = self.cluster.status().name();
+                    tracing::info!(%destination, topic = %name, partitions, "topic created");
                     created.push(name);
                 }
                 // Another replica created it.
                 Err((name, Code::TopicAlreadyExists)) => created.push(name),
-                Err((name, code)) => refused = refused.and(Err(not_created(&name, code))),
+                Err((name, code)) => refused.push(not_created(&name, code)),
             }
         }
         self.wait_for_leaders(wanted.partitions, &created);
-        refused
+        (created, refused)
     }
 
     /// Waits until new partitions have leaders that accept requests; a broker reports the topic earlier. Messages that a
@@ -159,7 +169,9 @@ impl TopicAdmin {
                     Ok(_) => break,
                     // Another replica created the topic, with fewer partitions.
                     Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) => break,
-                    Err(error) if left.is_zero() || no_answer(&error).reason == Reason::NotAuthorized => return,
+                    Err(error) if left.is_zero() || outcome::of_request(&error).reason == Reason::NotAuthorized => {
+                        return;
+                    }
                     Err(_) => std::thread::sleep(PAUSE.min(left)),
                 }
             }
@@ -168,29 +180,15 @@ impl TopicAdmin {
 }
 
 fn not_created(name: &str, code: Code) -> Failure {
-    let reason = match code {
-        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Reason::NotAuthorized,
-        _ => Reason::Topology,
-    };
-    Failure::new(reason, format!("topic {name} does not exist and cannot be created: {code}"))
-}
-
-/// The failure of a request that the cluster did not answer.
-pub(in super::super) fn no_answer(error: &KafkaError) -> Failure {
-    let code = match error {
-        KafkaError::AdminOp(code) => Some(*code),
-        other => other.rdkafka_error_code(),
-    };
-    let reason = match code {
-        Some(
-            Code::ClusterAuthorizationFailed
-            | Code::TopicAuthorizationFailed
-            | Code::SaslAuthenticationFailed
-            | Code::Authentication,
-        ) => Reason::NotAuthorized,
-        _ => Reason::Unreachable,
-    };
-    Failure::new(reason, format!("Kafka: {error}"))
+    match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => Failure::new(
+            Reason::NotAuthorized,
+            format!(
+                "topic {name} does not exist, or this user may not see it, and this user may not create it: {code}"
+            ),
+        ),
+        _ => Failure::new(Reason::Topology, format!("topic {name} does not exist and cannot be created: {code}")),
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +196,7 @@ mod tests {
     use rdkafka::mocking::MockCluster;
 
     use super::*;
+    use crate::destination::status::Status;
 
     #[tokio::test]
     async fn partitions_that_do_not_exist_are_skipped() {
@@ -205,7 +204,8 @@ mod tests {
         mock.create_topic("a", 1, 1).unwrap();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", mock.bootstrap_servers());
-        let admin = TopicAdmin::new(&config, &"kafka".into(), tokio::runtime::Handle::current()).unwrap();
+        let cluster = Arc::new(Cluster::new(Status::new(&"kafka".into(), &Arc::default()), &[]));
+        let admin = TopicAdmin::new(&config, &cluster, tokio::runtime::Handle::current()).unwrap();
         let started = Instant::now();
         admin.wait_for_leaders(12, &["a".into()]);
         assert!(started.elapsed() < LEADERS / 2, "{:?}", started.elapsed());
