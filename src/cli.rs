@@ -15,6 +15,7 @@ mod demo;
 mod exit;
 mod inputs;
 mod output;
+mod schema;
 mod send;
 mod serve;
 mod verify;
@@ -41,6 +42,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Verifies one delivery, offline
     Verify(verify::VerifyArgs),
+    /// Prints the JSON Schema of the configuration file, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// Runs the command that was given.
@@ -51,5 +54,6 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Schema(args) => schema::run(&args),
     }
 }

@@ -108,6 +108,16 @@ fn wrong_usage_exits_2_and_names_what_is_expected() {
         (&["serve", "--to", "file:x", "--secret", ""], "the secret is empty"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--store", "redis://h"], "not available yet"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--ack", "stored"], "not available yet"),
+        (
+            &["serve", "--to", "file:x", "--secret", SECRET, "--ack", "publised"],
+            "--ack: `publised`: expected `published`; did you mean `published`?",
+        ),
+        (&["serve", "--to", "natz://h", "--secret", SECRET], "--to: `natz://`: expected nats://"),
+        (
+            &["serve", "--to", "file:x", "--secret", SECRET, "--store", "mongodb://x"],
+            "unknown store `mongodb://`: expected `embedded` or `memory`",
+        ),
+        (&["serve", "--to", "file:x", "--secret", "whsk_aGk="], "is a private signing key, not a secret"),
         (&["serve", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (&["check", "--to", "amqp://u:p#a@h", "--secret", SECRET], "`#` as %23"),
         (&["verify", "--header", "webhook-id: a"], "no secret"),
@@ -268,6 +278,22 @@ fn closed_or_full_standard_output_ends_a_command_with_a_message() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
     let status = command.args(["serve", "--to", "nonsense"]).env_clear().stderr(closed).status().expect("it starts");
     assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn second_process_names_the_holder_of_the_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (data, to, other) = (at("data"), format!("file:{}", at("events")), format!("file:{}", at("other")));
+    let holder = Program::serve(&["--to", &to, "--data", &data, "--secret", SECRET]);
+    let expected = format!("in use by another process (pid {})", holder.pid());
+    let listeners = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments = [&["serve", "--to", &other, "--data", &data, "--secret", SECRET][..], &listeners].concat();
+    let (code, _, err) = run(&arguments, &[], "");
+    assert!(code == 1 && err.contains(&expected), "{code}: {err}");
+    // A destination that is not usable does not end `serve`.
+    let second = Program::serve(&["--to", &to, "--data", &at("more"), "--secret", SECRET]);
+    second.logged(&expected);
 }
 
 /// Whatever collects the log of `serve` can parse every line, including the last.
