@@ -6,6 +6,11 @@ use super::exit::failed;
 use super::output::line;
 use crate::config::schema;
 
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 hookbridge schema config > hookbridge.schema.json\n\
+    \x20 and in hookbridge.yaml: # yaml-language-server: $schema=hookbridge.schema.json";
+
 /// Arguments of `schema`.
 #[derive(clap::Args, Debug)]
 pub struct SchemaArgs {

@@ -17,6 +17,13 @@ use crate::samples;
 use crate::sender::{Answers, SendOptions, UnsignedDelivery, send};
 use crate::source::{Source, VIDEOGEN_EVENTS};
 
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 HOOKBRIDGE_SECRET=whsec_… hookbridge send\n\
+    \x20 hookbridge send --config hookbridge.yaml --source stage --event file.analysis_completed\n\
+    \x20 hookbridge send --secret whsec_… --url http://127.0.0.1:8080/webhooks/videogen -n 10000 --rate 500\n\
+    \x20 hookbridge send --secret whsec_… --body delivery.json --id msg_1";
+
 /// Arguments of `send`.
 #[derive(clap::Args, Debug)]
 pub struct SendArgs {
