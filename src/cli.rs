@@ -16,6 +16,7 @@ mod exit;
 mod generate;
 mod inputs;
 mod output;
+mod progress;
 mod schema;
 mod send;
 mod serve;

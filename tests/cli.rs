@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use support::bridge::Bridge;
@@ -198,6 +199,65 @@ fn demo_shows_the_whole_path() {
     }
 }
 
+/// What `demo` prints for another terminal works there as it is, whatever PATH holds.
+#[test]
+fn demo_prints_a_line_that_sends() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+        .args(["demo", "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("hookbridge starts");
+    // Open until the end: `demo` ends when it cannot write.
+    let mut lines = BufReader::new(demo.stdout.take().expect("piped")).lines();
+    let send = lines.by_ref().map_while(Result::ok).find(|line| line.contains(" send --url"));
+    let sent = send.map(|line| Command::new("/bin/sh").args(["-c", &line]).env_clear().output().expect("a shell"));
+    demo.kill().expect("it runs");
+    demo.wait().expect("it ends");
+    let sent = sent.expect("a line");
+    let out = String::from_utf8_lossy(&sent.stdout);
+    assert!(sent.status.success() && out.contains("200 accepted") && out.contains("100  sent in"), "{sent:?}");
+}
+
+#[test]
+fn help_is_about_its_command_and_ends_with_examples() {
+    for (command, without) in [
+        ("serve", &["--url"][..]),
+        ("demo", &["--secret", "--to"]),
+        ("send", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
+        ("check", &["--url"]),
+        ("verify", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
+        ("schema", &["--config"]),
+        ("completions", &["--config"]),
+        ("man", &["--config"]),
+    ] {
+        let (code, out, _) = run(&[command, "--help"], &[], "");
+        let (flags, examples) =
+            out.split_once("\nExamples:\n").unwrap_or_else(|| panic!("{command}: no examples\n{out}"));
+        assert!(code == 0 && examples.contains(&format!("hookbridge {command}")), "{out}");
+        for flag in without {
+            assert!(!flags.contains(&format!("{flag} ")), "{command}: {flag}\n{out}");
+        }
+        let (code, page, _) = run(&["man", command], &[], "");
+        assert!(code == 0 && page.contains(".SH NAME") && page.contains(command), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell], &[], "");
+        assert!(code == 0 && out.contains("hookbridge") && out.contains("source"), "{shell}: {out}");
+    }
+}
+
+#[test]
+fn missing_files_are_named_with_their_directory() {
+    let directory = std::env::current_dir().expect("a directory");
+    let expected = format!("nope.yaml: the file cannot be read: there is no such file in {}", directory.display());
+    let (code, _, err) = run(&["check", "--config", "nope.yaml"], &[], "");
+    assert!(code == 2 && err.contains(&expected), "{err}");
+    let (code, _, err) = run(&["send", "--secret", SECRET, "--body", "nope.json"], &[], "");
+    assert!(code == 2 && err.contains("--body: `nope.json` cannot be read: there is no such file in /"), "{err}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_live_needs_only_the_admin_address() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -248,6 +308,11 @@ fn closed_or_full_standard_output_ends_a_command_with_a_message() {
         (&["check"], true),
         (&["check", "--print"], true),
         (&["check", "--connect"], true),
+        (&["check", "--json"], true),
+        (&["check", "--event", "file.upload.failed"], true),
+        (&["schema", "config"], false),
+        (&["completions", "bash"], false),
+        (&["man"], false),
         (&["verify", "--secret", SECRET], false),
         (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET], false),
         (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET, "--json"], false),

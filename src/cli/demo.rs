@@ -121,13 +121,13 @@ async fn demonstrate(url: &str, directory: &Path, secret: &str) -> anyhow::Resul
             .enumerate()
             .map(|(number, sample)| UnsignedDelivery { id: format!("msg_demo_{number}"), body: sample.body.clone() })
     };
-    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
+    print_counts(&send(&options, &key, deliveries(), |_| ()).await?.counts)?;
     line(format_args!("\n2. The same deliveries again, as from a sender that missed the answers:\n"))?;
-    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
+    print_counts(&send(&options, &key, deliveries(), |_| ()).await?.counts)?;
     let other_key =
         Key::parse(&format!("whsec_{}", STANDARD.encode([0_u8; 32]))).context("the generated secret is not valid")?;
     line(format_args!("\n3. One delivery signed with another secret:\n"))?;
-    print_counts(&send(&options, &other_key, deliveries().take(1)).await?.counts)?;
+    print_counts(&send(&options, &other_key, deliveries().take(1), |_| ()).await?.counts)?;
     line(format_args!("\n4. The published events, each once (id, topic, subject):\n"))?;
     let published = published(&directory.join("events"))?;
     for (topic, event) in &published {
