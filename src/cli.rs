@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use exit::wrong_usage;
 
@@ -13,8 +13,11 @@ mod args;
 mod check;
 mod demo;
 mod exit;
+mod generate;
 mod inputs;
 mod output;
+mod progress;
+mod schema;
 mod send;
 mod serve;
 mod verify;
@@ -32,15 +35,29 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Receives deliveries and publishes them
+    #[command(after_help = serve::EXAMPLES)]
     Serve(args::SettingsArgs),
     /// Shows the whole path of a delivery, with nothing else installed
+    #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
     /// Signs samples or your own JSON, and posts them
+    #[command(after_help = send::EXAMPLES)]
     Send(send::SendArgs),
     /// Reads the configuration and reports its mistakes
+    #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
     /// Verifies one delivery, offline
+    #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Prints the JSON Schema of the configuration file, for editors
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::SchemaArgs),
+    /// Prints a script that completes the command line in a shell
+    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    Completions(generate::CompletionsArgs),
+    /// Prints a manual page
+    #[command(after_help = generate::MAN_EXAMPLES)]
+    Man(generate::ManArgs),
 }
 
 /// Runs the command that was given.
@@ -51,5 +68,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => generate::completions(&args, Cli::command()),
+        Command::Man(args) => generate::man(&args, Cli::command()),
     }
 }

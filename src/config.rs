@@ -10,6 +10,7 @@
 pub use layer::Flags;
 pub use load::{Loaded, admin_address, keys_given, load, log_filter};
 pub use mistake::{Mistake, Mistakes, Place, nearest, quoted};
+pub use schema::schema;
 pub use settings::{Settings, StoreKind};
 pub use substitute::{Environment, environment_of};
 
@@ -19,6 +20,7 @@ mod load;
 mod mistake;
 mod print;
 mod raw;
+mod schema;
 mod settings;
 mod substitute;
 mod topics;

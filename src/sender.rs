@@ -45,7 +45,7 @@ pub struct Answers {
     pub times: Vec<Duration>,
 }
 
-/// Signs and posts deliveries, and counts the answers.
+/// Signs and posts deliveries, and counts the answers. `progress` gets the answers so far after each new one.
 ///
 /// # Errors
 /// The key cannot sign, or the HTTP client cannot be created.
@@ -53,6 +53,7 @@ pub async fn send(
     options: &SendOptions,
     key: &Key,
     deliveries: impl Iterator<Item = UnsignedDelivery>,
+    mut progress: impl FnMut(&Answers),
 ) -> anyhow::Result<Answers> {
     anyhow::ensure!(matches!(key, Key::Shared(_)), "a public key (whpk_…) cannot sign: give the whsec_ secret");
     let client =
@@ -80,10 +81,12 @@ pub async fn send(
         });
         while let Some(Ok((answer, time))) = posts.try_join_next() {
             answers.count(answer, time);
+            progress(&answers);
         }
     }
     while let Some(Ok((answer, time))) = posts.join_next().await {
         answers.count(answer, time);
+        progress(&answers);
     }
     Ok(answers)
 }

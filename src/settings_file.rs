@@ -71,6 +71,19 @@ impl WatchedFiles {
     }
 }
 
+/// Why a file cannot be read, for messages that name it. Does not repeat the path: a secret in its place must not be shown.
+pub fn why(path: &Path, error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound if path.is_relative() => match std::path::absolute(".") {
+            Ok(directory) => format!("there is no such file in {}", directory.display()),
+            Err(_) => "there is no such file".into(),
+        },
+        ErrorKind::NotFound => "there is no such file".into(),
+        ErrorKind::FileTooLarge => error.to_string(),
+        kind => kind.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

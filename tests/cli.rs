@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use support::bridge::Bridge;
@@ -108,6 +109,16 @@ fn wrong_usage_exits_2_and_names_what_is_expected() {
         (&["serve", "--to", "file:x", "--secret", ""], "the secret is empty"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--store", "redis://h"], "not available yet"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--ack", "stored"], "not available yet"),
+        (
+            &["serve", "--to", "file:x", "--secret", SECRET, "--ack", "publised"],
+            "--ack: `publised`: expected `published`; did you mean `published`?",
+        ),
+        (&["serve", "--to", "natz://h", "--secret", SECRET], "--to: `natz://`: expected nats://"),
+        (
+            &["serve", "--to", "file:x", "--secret", SECRET, "--store", "mongodb://x"],
+            "unknown store `mongodb://`: expected `embedded` or `memory`",
+        ),
+        (&["serve", "--to", "file:x", "--secret", "whsk_aGk="], "is a private signing key, not a secret"),
         (&["serve", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (&["check", "--to", "amqp://u:p#a@h", "--secret", SECRET], "`#` as %23"),
         (&["verify", "--header", "webhook-id: a"], "no secret"),
@@ -188,6 +199,65 @@ fn demo_shows_the_whole_path() {
     }
 }
 
+/// What `demo` prints for another terminal works there as it is, whatever PATH holds.
+#[test]
+fn demo_prints_a_line_that_sends() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hookbridge"))
+        .args(["demo", "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0"])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("hookbridge starts");
+    // Open until the end: `demo` ends when it cannot write.
+    let mut lines = BufReader::new(demo.stdout.take().expect("piped")).lines();
+    let send = lines.by_ref().map_while(Result::ok).find(|line| line.contains(" send --url"));
+    let sent = send.map(|line| Command::new("/bin/sh").args(["-c", &line]).env_clear().output().expect("a shell"));
+    demo.kill().expect("it runs");
+    demo.wait().expect("it ends");
+    let sent = sent.expect("a line");
+    let out = String::from_utf8_lossy(&sent.stdout);
+    assert!(sent.status.success() && out.contains("200 accepted") && out.contains("100  sent in"), "{sent:?}");
+}
+
+#[test]
+fn help_is_about_its_command_and_ends_with_examples() {
+    for (command, without) in [
+        ("serve", &["--url"][..]),
+        ("demo", &["--secret", "--to"]),
+        ("send", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
+        ("check", &["--url"]),
+        ("verify", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
+        ("schema", &["--config"]),
+        ("completions", &["--config"]),
+        ("man", &["--config"]),
+    ] {
+        let (code, out, _) = run(&[command, "--help"], &[], "");
+        let (flags, examples) =
+            out.split_once("\nExamples:\n").unwrap_or_else(|| panic!("{command}: no examples\n{out}"));
+        assert!(code == 0 && examples.contains(&format!("hookbridge {command}")), "{out}");
+        for flag in without {
+            assert!(!flags.contains(&format!("{flag} ")), "{command}: {flag}\n{out}");
+        }
+        let (code, page, _) = run(&["man", command], &[], "");
+        assert!(code == 0 && page.contains(".SH NAME") && page.contains(command), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&["completions", shell], &[], "");
+        assert!(code == 0 && out.contains("hookbridge") && out.contains("source"), "{shell}: {out}");
+    }
+}
+
+#[test]
+fn missing_files_are_named_with_their_directory() {
+    let directory = std::env::current_dir().expect("a directory");
+    let expected = format!("nope.yaml: the file cannot be read: there is no such file in {}", directory.display());
+    let (code, _, err) = run(&["check", "--config", "nope.yaml"], &[], "");
+    assert!(code == 2 && err.contains(&expected), "{err}");
+    let (code, _, err) = run(&["send", "--secret", SECRET, "--body", "nope.json"], &[], "");
+    assert!(code == 2 && err.contains("--body: `nope.json` cannot be read: there is no such file in /"), "{err}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_live_needs_only_the_admin_address() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -238,6 +308,11 @@ fn closed_or_full_standard_output_ends_a_command_with_a_message() {
         (&["check"], true),
         (&["check", "--print"], true),
         (&["check", "--connect"], true),
+        (&["check", "--json"], true),
+        (&["check", "--event", "file.upload.failed"], true),
+        (&["schema", "config"], false),
+        (&["completions", "bash"], false),
+        (&["man"], false),
         (&["verify", "--secret", SECRET], false),
         (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET], false),
         (&["send", "--url", "http://127.0.0.1:1/", "--secret", SECRET, "--json"], false),
@@ -268,6 +343,22 @@ fn closed_or_full_standard_output_ends_a_command_with_a_message() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
     let status = command.args(["serve", "--to", "nonsense"]).env_clear().stderr(closed).status().expect("it starts");
     assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn second_process_names_the_holder_of_the_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let (data, to, other) = (at("data"), format!("file:{}", at("events")), format!("file:{}", at("other")));
+    let holder = Program::serve(&["--to", &to, "--data", &data, "--secret", SECRET]);
+    let expected = format!("in use by another process (pid {})", holder.pid());
+    let listeners = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let arguments = [&["serve", "--to", &other, "--data", &data, "--secret", SECRET][..], &listeners].concat();
+    let (code, _, err) = run(&arguments, &[], "");
+    assert!(code == 1 && err.contains(&expected), "{code}: {err}");
+    // A destination that is not usable does not end `serve`.
+    let second = Program::serve(&["--to", &to, "--data", &at("more"), "--secret", SECRET]);
+    second.logged(&expected);
 }
 
 /// Whatever collects the log of `serve` can parse every line, including the last.

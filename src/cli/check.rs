@@ -2,13 +2,13 @@
 //! also the store and the brokers.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::SettingsArgs;
 use super::exit::{FAILED, block_on, failed, mistakes};
-use super::inputs::{find_source, process_environment, read_body, settings, start_logging, wrong};
+use super::inputs::{find_source, local, process_environment, read_body, settings, start_logging, wrong};
 use super::output::{line, text};
 use crate::config::{Settings, admin_address};
 use crate::samples::sample_of;
@@ -22,6 +22,13 @@ mod urls;
 
 /// Time limit to connect to a running program, and for each read of its answer.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 hookbridge check --config hookbridge.yaml\n\
+    \x20 hookbridge check --config hookbridge.yaml --event file.upload.completed\n\
+    \x20 hookbridge check --config hookbridge.yaml --source stage --body delivery.json\n\
+    \x20 hookbridge check --config hookbridge.yaml --connect";
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
@@ -110,11 +117,9 @@ fn dry_run(args: &CheckArgs, mut settings: Settings) -> ExitCode {
     }
 }
 
-/// Requests `/livez`; over the loopback interface when the listener is bound to the unspecified address.
-fn live(mut listener: SocketAddr) -> ExitCode {
-    if listener.ip().is_unspecified() {
-        listener.set_ip(if listener.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
+/// Requests `/livez`.
+fn live(listener: SocketAddr) -> ExitCode {
+    let listener = local(listener);
     let request = || {
         let mut stream = TcpStream::connect_timeout(&listener, LIVE_TIMEOUT)?;
         stream.set_read_timeout(Some(LIVE_TIMEOUT))?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::args::{KeyArgs, SettingsArgs};
 use super::exit::{block_on, mistakes};
-use super::inputs::process_environment;
+use super::inputs::{local, process_environment};
 use super::output::{line, note};
 use super::serve::serve;
 use crate::config::{Settings, load};
@@ -21,6 +21,11 @@ use crate::secret::Secret;
 use crate::sender::{SendOptions, UnsignedDelivery, send};
 use crate::signature::Key;
 use crate::telemetry;
+
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 hookbridge demo\n\
+    \x20 hookbridge demo --once --listen 127.0.0.1:0 --admin 127.0.0.1:0";
 
 /// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
@@ -76,13 +81,14 @@ async fn serve_and_demonstrate(
     let demonstration = async {
         // Without an address, `serve` has failed, and its error ends the command.
         let Ok(address) = address.await else { return std::future::pending().await };
-        let url = format!("http://{address}/webhooks/videogen");
+        let url = format!("http://{}/webhooks/videogen", local(address));
         let result = demonstrate(&url, directory, secret).await;
         if args.once || result.is_err() {
             return result;
         }
         line(format_args!("\nStill serving. Send more from another terminal, then press Ctrl-C here:\n"))?;
-        line(format_args!("  hookbridge send --url {url} --secret {secret} --count 100 --duplicates 0.2\n"))?;
+        let program = program();
+        line(format_args!("  {program} send --url {url} --secret {secret} --count 100 --duplicates 0.2\n"))?;
         std::future::pending().await
     };
     let listening = |address| {
@@ -92,6 +98,15 @@ async fn serve_and_demonstrate(
     tokio::select! {
         served = serve(settings, listening) => served,
         demonstrated = demonstration => demonstrated,
+    }
+}
+
+/// How this program can be started from another terminal.
+fn program() -> String {
+    let called_by_name = std::env::args_os().next().is_some_and(|name| !name.to_string_lossy().contains('/'));
+    match std::env::current_exe() {
+        Ok(path) if !called_by_name => format!("'{}'", path.display().to_string().replace('\'', "'\\''")),
+        _ => "hookbridge".into(),
     }
 }
 
@@ -106,13 +121,13 @@ async fn demonstrate(url: &str, directory: &Path, secret: &str) -> anyhow::Resul
             .enumerate()
             .map(|(number, sample)| UnsignedDelivery { id: format!("msg_demo_{number}"), body: sample.body.clone() })
     };
-    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
+    print_counts(&send(&options, &key, deliveries(), |_| ()).await?.counts)?;
     line(format_args!("\n2. The same deliveries again, as from a sender that missed the answers:\n"))?;
-    print_counts(&send(&options, &key, deliveries()).await?.counts)?;
+    print_counts(&send(&options, &key, deliveries(), |_| ()).await?.counts)?;
     let other_key =
         Key::parse(&format!("whsec_{}", STANDARD.encode([0_u8; 32]))).context("the generated secret is not valid")?;
     line(format_args!("\n3. One delivery signed with another secret:\n"))?;
-    print_counts(&send(&options, &other_key, deliveries().take(1)).await?.counts)?;
+    print_counts(&send(&options, &other_key, deliveries().take(1), |_| ()).await?.counts)?;
     line(format_args!("\n4. The published events, each once (id, topic, subject):\n"))?;
     let published = published(&directory.join("events"))?;
     for (topic, event) in &published {

@@ -3,13 +3,15 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::{KeyArgs, SettingsArgs};
 use super::exit::{USAGE, mistakes};
 use super::output::note;
 use crate::config::{Settings, keys_given, load, log_filter, quoted};
+use crate::settings_file::why;
 use crate::signature::Key;
 use crate::source::{Source, VIDEOGEN};
 use crate::telemetry::logs::{self, Logs};
@@ -58,13 +60,9 @@ pub(super) fn sending_source(args: &KeyArgs, name: Option<&str>) -> Result<Sendi
     let given = keys_given(&flags, &variable).map_err(|all| mistakes(&all))?;
     let (source, url) = if given.is_empty() || named_in_file {
         let settings = load(&flags, &process_environment).map_err(|all| mistakes(&all))?.settings;
-        let listen = settings.listen;
-        let ip = match listen.ip() {
-            ip if !ip.is_unspecified() => ip,
-            _ => Ipv4Addr::LOCALHOST.into(),
-        };
+        let listen = local(settings.listen);
         let source = find_source(settings.sources, name)?;
-        let url = format!("http://{}{}", SocketAddr::new(ip, listen.port()), source.path);
+        let url = format!("http://{listen}{}", source.path);
         (Some(source), url)
     } else {
         (None, format!("http://127.0.0.1:8080/webhooks/{}", name.unwrap_or(VIDEOGEN)))
@@ -75,6 +73,14 @@ pub(super) fn sending_source(args: &KeyArgs, name: Option<&str>) -> Result<Sendi
     let key = keys.find(|key| matches!(key, Key::Shared(_))).cloned();
     let advice = "no secret can sign: give --secret whsec_… (a public key whpk_… can only verify)";
     Ok(SendingSource { key: key.ok_or_else(|| wrong(advice))?, url, source })
+}
+
+/// The address at which this machine reaches a listener.
+pub(super) fn local(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(if listener.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    listener
 }
 
 /// The source of that name, or else `videogen` or the first one.
@@ -99,7 +105,7 @@ pub(super) fn read_body(path: &str) -> Result<Vec<u8>, String> {
         "-" => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes),
         path => std::fs::read(path),
     };
-    read.map_err(|error| format!("--body: {} cannot be read: {}", quoted(path), error.kind()))
+    read.map_err(|error| format!("--body: {} cannot be read: {}", quoted(path), why(Path::new(path), &error)))
 }
 
 /// Prints what is wrong with the usage of a command.

@@ -12,10 +12,18 @@ use super::args::KeyArgs;
 use super::exit::block_on;
 use super::inputs::{SendingSource, names_file, read_body, sending_source, wrong};
 use super::output::line;
+use super::progress::{Progress, rate as rate_of};
 use crate::config::{nearest, quoted};
 use crate::samples;
 use crate::sender::{Answers, SendOptions, UnsignedDelivery, send};
 use crate::source::{Source, VIDEOGEN_EVENTS};
+
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 HOOKBRIDGE_SECRET=whsec_… hookbridge send\n\
+    \x20 hookbridge send --config hookbridge.yaml --source stage --event file.analysis_completed\n\
+    \x20 hookbridge send --secret whsec_… --url http://127.0.0.1:8080/webhooks/videogen -n 10000 --rate 500\n\
+    \x20 hookbridge send --secret whsec_… --body delivery.json --id msg_1";
 
 /// Arguments of `send`.
 #[derive(clap::Args, Debug)]
@@ -71,8 +79,11 @@ pub(super) fn run(args: &SendArgs) -> ExitCode {
         Err(message) => return wrong(message),
     };
     block_on(async {
-        let answers = send_all(args, &sending, bodies).await?;
-        print(args, &answers)?;
+        let mut progress = Progress::start();
+        let sent = send_all(args, &sending, bodies, |answers| progress.update(answers)).await;
+        let took = progress.end();
+        let answers = sent?;
+        print(args, &answers, took)?;
         let (all, failed) = (answers.all, answers.all - answers.good);
         anyhow::ensure!(failed == 0, "{failed} of {all} deliveries were not answered 200");
         let dead = answers.counts.get("200 dead-lettered").copied().unwrap_or_default();
@@ -81,7 +92,12 @@ pub(super) fn run(args: &SendArgs) -> ExitCode {
     })
 }
 
-async fn send_all(args: &SendArgs, sending: &SendingSource, bodies: Vec<String>) -> anyhow::Result<Answers> {
+async fn send_all(
+    args: &SendArgs,
+    sending: &SendingSource,
+    bodies: Vec<String>,
+    progress: impl FnMut(&Answers),
+) -> anyhow::Result<Answers> {
     let count = args.count.unwrap_or(bodies.len() as u64);
     let prefix = args.id.clone().unwrap_or_else(|| format!("msg_{:016x}", rand::random::<u64>()));
     let mut number = 0;
@@ -96,7 +112,7 @@ async fn send_all(args: &SendArgs, sending: &SendingSource, bodies: Vec<String>)
     });
     let url = args.url.clone().unwrap_or_else(|| sending.url.clone());
     let options = SendOptions { url, connections: args.connections, rate: args.rate };
-    send(&options, &sending.key, deliveries).await
+    send(&options, &sending.key, deliveries, progress).await
 }
 
 /// The events to send samples of.
@@ -164,15 +180,20 @@ fn number(text: &str, within: std::ops::RangeInclusive<f64>) -> Result<f64, Stri
     number.ok_or_else(|| format!("expected a number from {} to {}", within.start(), within.end()))
 }
 
-fn print(args: &SendArgs, answers: &Answers) -> anyhow::Result<()> {
+fn print(args: &SendArgs, answers: &Answers, took: Duration) -> anyhow::Result<()> {
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
     let (p50, p99) = (milliseconds(answers.quantile(0.5)), milliseconds(answers.quantile(0.99)));
+    let Answers { counts, good, all, .. } = answers;
+    let seconds = milliseconds(took) / 1000.0;
     if args.json {
-        let counts = &answers.counts;
-        return line(json!({"sent": answers.all, "ok": answers.good, "answers": counts, "p50_ms": p50, "p99_ms": p99}));
+        let report = json!({
+            "sent": all, "ok": good, "answers": counts, "seconds": seconds, "p50_ms": p50, "p99_ms": p99,
+        });
+        return line(report);
     }
-    for (answer, count) in &answers.counts {
+    for (answer, count) in counts {
         line(format_args!("{count:>8}  {answer}"))?;
     }
-    line(format_args!("{:>8}  sent; latency p50 {p50} ms, p99 {p99} ms", answers.all))
+    let rate = rate_of(*all, took);
+    line(format_args!("{all:>8}  sent in {seconds:.2} s ({rate:.0}/s); latency p50 {p50} ms, p99 {p99} ms"))
 }

@@ -15,6 +15,12 @@ use super::inputs::{settings, start_logging};
 use crate::app::App;
 use crate::config::Settings;
 
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 HOOKBRIDGE_SECRET=whsec_… hookbridge serve --to nats://127.0.0.1:4222\n\
+    \x20 hookbridge serve --config hookbridge.yaml\n\
+    \x20 hookbridge serve --secret-file secret --to file:events --listen 127.0.0.1:8080";
+
 /// Serves until SIGTERM or SIGINT, and finishes what is in flight; a second signal ends it at once.
 pub(super) fn run(args: &SettingsArgs) -> ExitCode {
     let settings = match settings(args) {

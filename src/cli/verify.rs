@@ -12,6 +12,11 @@ use super::output::{line, note};
 use crate::config::{Flags, keys_given, load};
 use crate::signature::{self, Key};
 
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 hookbridge verify --secret whsec_… --header 'webhook-id: msg_1' --header 'webhook-timestamp: 1795435200' \\\n\
+    \x20     --header 'webhook-signature: v1,…' --body delivery.json";
+
 /// Arguments of `verify`.
 #[derive(clap::Args, Debug)]
 pub struct VerifyArgs {

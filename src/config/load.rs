@@ -1,6 +1,5 @@
 //! Reads the file, puts environment and then flags over it, and has the result checked.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,7 +9,7 @@ use super::raw::{RawFile, read};
 use super::substitute::{Environment, text_of};
 use super::{Settings, check};
 use crate::secret::Secret;
-use crate::settings_file::read_text;
+use crate::settings_file::{read_text, why};
 
 /// Checked settings, and warnings about them.
 #[derive(Debug)]
@@ -91,11 +90,8 @@ fn merged(flags: &Flags, environment: &Environment<'_>) -> Result<(RawFile, Repo
         let name = path.display().to_string();
         report = Report::new(name.clone());
         report.files.push(path.clone());
-        let text = read_text(&path).map_err(|error| {
-            let why =
-                if error.kind() == ErrorKind::FileTooLarge { error.to_string() } else { error.kind().to_string() };
-            single(&name, 0, 0, format!("the file cannot be read: {why}"))
-        })?;
+        let text = read_text(&path)
+            .map_err(|error| single(&name, 0, 0, format!("the file cannot be read: {}", why(&path, &error))))?;
         file = read(&text).map_err(|(place, message)| match place {
             Place::File { line, column } => single(&name, line, column, message),
             Place::Named(_) | Place::Nowhere => single(&name, 1, 1, message),

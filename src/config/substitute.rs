@@ -108,7 +108,7 @@ pub(super) fn text_of(value: OsString) -> Result<String, &'static str> {
 pub(super) fn read_file(path: &str) -> Result<String, String> {
     let bytes = settings_file::read(Path::new(path)).map_err(|error| match error.kind() {
         ErrorKind::FileTooLarge => "is larger than 1 MiB".into(),
-        kind => format!("cannot be read: {kind}"),
+        _ => format!("cannot be read: {}", settings_file::why(Path::new(path), &error)),
     })?;
     let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
@@ -162,7 +162,7 @@ mod tests {
         let path = file.path().display();
         assert_eq!(substitute(&format!("${{file:{path}}}!"), &|_| None).as_deref(), Ok("one\ntwo!"));
         let missing = substitute("${file:/nowhere/at/all}", &|_| None).unwrap_err();
-        assert_eq!(missing, "the file `/nowhere/at/all` cannot be read: entity not found");
+        assert_eq!(missing, "the file `/nowhere/at/all` cannot be read: there is no such file");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::config::mistake::{Place, Report, hint, quoted};
 use crate::config::raw::Leaf;
 use crate::config::substitute::{Environment, files_in, substitute, substitute_url};
 use crate::config::units;
+use crate::settings_file::why;
 
 /// Reads values of one configuration.
 pub(super) struct Checker<'a, 'e> {
@@ -139,7 +140,10 @@ impl<'a, 'e> Checker<'a, 'e> {
         let legal = (1..=64).contains(&leaf.text.len())
             && leaf.text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
         if !legal {
-            let message = format!("the name of a {what} must be 1 to 64 characters from A-Z, a-z, 0-9, `_` and `-`");
+            let message = format!(
+                "{}: the name of a {what} must be 1 to 64 characters from A-Z, a-z, 0-9, `_` and `-`",
+                quoted(&leaf.text)
+            );
             self.mistake(Some(leaf), message);
         }
         leaf.text.as_str().into()
@@ -151,7 +155,7 @@ impl<'a, 'e> Checker<'a, 'e> {
         self.read(leaf, |path| match std::fs::File::open(path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.is_file() => Ok(PathBuf::from(path)),
             Ok(_) => Err("it is not a regular file".into()),
-            Err(error) => Err(format!("the file cannot be read: {}", error.kind())),
+            Err(error) => Err(format!("the file cannot be read: {}", why(Path::new(path), &error))),
         })
     }
 }

@@ -245,10 +245,8 @@ impl Checker<'_, '_> {
             let text = name.text.as_str();
             let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
             if !(1..=20).contains(&text.len()) || !text.chars().all(legal) {
-                self.mistake(
-                    Some(name),
-                    "the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)",
-                );
+                let rule = "the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)";
+                self.mistake(Some(name), format!("{}: {rule}", quoted(text)));
             } else if RESERVED_ATTRIBUTES.contains(&text) {
                 self.mistake(
                     Some(name),

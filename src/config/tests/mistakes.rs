@@ -107,7 +107,7 @@ fn mistakes_in_sources() {
             ),
             (
                 "sources: {videogen: {secrets: \"${file:/nowhere}\"}}",
-                "f:2:31: the file `/nowhere` cannot be read: entity not found",
+                "f:2:31: the file `/nowhere` cannot be read: there is no such file",
             ),
             (
                 "sources: {videogen: {secrets: whsec_}}",
@@ -139,7 +139,7 @@ fn mistakes_in_sources() {
             ),
             (
                 "sources: {'a b': {secrets: \"${KEY}\"}}",
-                "f:2:11: the name of a source must be 1 to 64 characters from A-Z, a-z, 0-9, `_` and `-`",
+                "f:2:11: `a b`: the name of a source must be 1 to 64 characters from A-Z, a-z, 0-9, `_` and `-`",
             ),
             (
                 "sources: {a: {secrets: \"${KEY}\", path: /x}, b: {secrets: \"${KEY}\", path: /x}}",
@@ -163,7 +163,7 @@ fn mistakes_in_sources() {
             ("    type_prefix: io", "f:5:18: `io`: a prefix ends with a dot, such as `io.videogen.`"),
             (
                 "    attributes: {Env: a}",
-                "f:5:18: the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)",
+                "f:5:18: `Env`: the name of an attribute must be 1 to 20 characters from a-z and 0-9 (CloudEvents)",
             ),
             (
                 "    attributes: {subject: a}",
@@ -244,12 +244,12 @@ fn mistakes_in_destinations() {
             ),
             (
                 "destinations: {n: {url: 'nats://h', tls: {cert: /nowhere}}}",
-                "f:2:49: `tls.cert` requires `tls.key`\nf:2:49: `/nowhere`: the file cannot be read: entity not found",
+                "f:2:49: `tls.cert` requires `tls.key`\nf:2:49: `/nowhere`: the file cannot be read: there is no such file",
             ),
             ("destinations: {n: {url: 'nats://h', tls: {ca: /}}}", "f:2:47: `/`: it is not a regular file"),
             (
                 "destinations: {n: {url: 'nats://h', auth: {creds: \"/nowhere/${BAD}\"}}}",
-                "f:2:51: `/nowhere/${BAD}`: the file cannot be read: entity not found",
+                "f:2:51: `/nowhere/${BAD}`: the file cannot be read: there is no such file",
             ),
             (
                 "destinations: {n: {url: 'nats://h', auth: {token: a, nkey: b}}}",

@@ -79,7 +79,7 @@ fn keys_from_flags_replace_those_from_the_environment() {
 #[test]
 fn environment_can_name_the_file() {
     let missing = only(&[("HOOKBRIDGE_CONFIG", "/nowhere/f.yaml")], &flags()).unwrap_err();
-    assert_eq!(missing, "/nowhere/f.yaml: the file cannot be read: entity not found");
+    assert_eq!(missing, "/nowhere/f.yaml: the file cannot be read: there is no such file");
 }
 
 #[test]
