@@ -1,4 +1,4 @@
-//! An event of a delivery that nobody sent, made by the normalizer that `serve` uses.
+//! The event of a delivery that was not received, from the normalizer that `serve` uses.
 
 use std::sync::Arc;
 
