@@ -15,7 +15,6 @@
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
 //! - [`greeting`]: the broker's version, for a probe.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -29,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::address::BrokerAddress;
 use self::lane::PublishContext;
+use self::load::StalledLanes;
 use self::message::{Encoder, short};
+use self::refusals::TopicRefusals;
 use self::session::AmqpSession;
 use self::supervisor::ConnectionSupervisor;
 use self::topology::Wanted;
@@ -46,8 +47,11 @@ mod difference;
 mod greeting;
 mod in_flight;
 mod lane;
+mod lane_map;
+mod load;
 mod message;
 mod outcome;
+mod refusals;
 mod session;
 mod supervisor;
 mod topology;
@@ -76,15 +80,19 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
         .ok_or_else(|| Failure::new(Reason::IllegalName, "the name of the exchange has more than 255 bytes"))?;
     let status = Arc::new(Status::new(&settings.name, &metrics));
     let wanted = Arc::new(Wanted::new(settings.topology, settings.exchange, &topics));
+    let stalled = Arc::new(StalledLanes::new(settings.in_flight, settings.in_flight_bytes));
     let (closing, give_up) = (CancellationToken::new(), CancellationToken::new());
     let publish = PublishContext {
         encoder: Encoder::new(settings.mode, settings.forward_signature),
         exchange,
         publish_timeout,
-        queue_length: settings.in_flight.max(1),
-        key_hasher: RandomState::new(),
+        refusals: TopicRefusals::default(),
+        stalled,
+        topics,
+        channels: AtomicUsize::new(usize::MAX),
         message_limit: AtomicUsize::new(usize::MAX),
         unroutable: Notify::new(),
+        unanswered: Notify::new(),
     };
     let supervisor = ConnectionSupervisor {
         status: Arc::clone(&status),
@@ -118,7 +126,6 @@ impl Destination for Rabbitmq {
             // Only the connection is kept: a session that is held would keep its lanes from finishing.
             let connection = Arc::clone(&self.status.first_attempt().await?.connection);
             let found = connection.unless_blocked(self.wanted.ensure(&connection)).await?;
-            self.status.warn(&found.warnings);
             found.fits()
         }
         .boxed()

@@ -5,8 +5,10 @@ use std::future::{pending, ready};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::destination::rabbitmq::load::{LaneLoad, StalledLanes};
 
 /// What the broker does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +96,15 @@ fn push(
     number: usize,
     publish: impl Future<Output = LapinAnswer> + Send + 'static,
 ) -> (Result<(), ChannelFault>, oneshot::Receiver<Outcome>) {
-    let (reply, outcome) = oneshot::channel();
+    let load = Arc::new(LaneLoad::new(Arc::new(StalledLanes::new(1, 1))));
+    let (reply, outcome) = PublishReply::new(load.place(1).expect("a lane that is not stalled has room"));
     let deadline = Instant::now() + Duration::from_secs(60);
-    (in_flight.push(tag(number), 1, deadline, publish.boxed(), reply), outcome)
+    let new = NewPublish { topic: "a.b".into(), tag: tag(number), bytes: 1, deadline, reply };
+    (in_flight.push(new, publish.boxed()), outcome)
+}
+
+fn settle(in_flight: &mut ChannelPublishes, intact: bool) -> bool {
+    in_flight.settle(intact, &TopicRefusals::default())
 }
 
 fn modelled(model: &Arc<Mutex<Model>>, number: usize) -> impl Future<Output = LapinAnswer> + use<> {
@@ -145,7 +153,7 @@ proptest! {
                 }
             }
             prop_assert!(in_flight.check(&cx).is_ok());
-            in_flight.settle(true);
+            settle(&mut in_flight, true);
             if in_flight.len() == 0 && outcomes.len() == fates.len() {
                 break;
             }
@@ -175,13 +183,13 @@ fn a_later_confirm_without_a_return_settles_uncertain_publishes() {
     // The confirm of the second carries the return of the first, whose own confirm carried none.
     let (_, mut stored) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(1)))));
     in_flight.check(&cx).unwrap();
-    assert!(in_flight.settle(true), "the first had no queue");
+    assert!(settle(&mut in_flight, true), "the first had no queue");
     assert!(matches!(returned.try_recv(), Ok(Outcome::Again(_))));
     assert!(stored.try_recv().is_err(), "the second is uncertain");
     assert!(!in_flight.must_drain(), "other publishes are sent meanwhile");
     let (_, mut refused) = push(&mut in_flight, 3, ready(LapinAnswer::Nacked(None)));
     in_flight.check(&cx).unwrap();
-    in_flight.settle(true);
+    settle(&mut in_flight, true);
     assert!(matches!(refused.try_recv(), Ok(Outcome::Unknown(_))));
     assert_eq!(stored.try_recv(), Ok(Outcome::Confirmed));
     assert!(slow.try_recv().is_err());
@@ -196,7 +204,7 @@ fn nothing_is_certain_after_a_stray_return() {
     let (pushed, mut stray) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(7)))));
     assert_eq!(pushed, Err(fault("a returned message matches no publish")));
     in_flight.check(&Context::from_waker(Waker::noop())).unwrap();
-    in_flight.settle(false);
+    settle(&mut in_flight, false);
     assert!(acked.try_recv().is_err());
     in_flight.fail_all(&fault("stray"), None);
     for outcome in [&mut acked, &mut stray] {
