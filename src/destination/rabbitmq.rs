@@ -55,6 +55,7 @@ mod refusals;
 mod session;
 mod supervisor;
 mod topology;
+mod unanswered;
 
 /// The part of the time to close that is reserved for ending the connection.
 const END_RESERVE: Duration = Duration::from_millis(500);

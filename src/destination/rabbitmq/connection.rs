@@ -16,6 +16,7 @@ use tokio::time::{interval, timeout};
 
 use super::address::BrokerAddress;
 use super::outcome::failure;
+use super::unanswered::UnansweredCalls;
 use crate::reason::{Failure, Reason};
 
 /// How often [`AmqpConnection::unless_blocked`] checks for an alarm.
@@ -25,6 +26,7 @@ const ALARM_POLL: Duration = Duration::from_millis(20);
 pub(super) struct AmqpConnection {
     pub(super) lapin: Connection,
     pub(super) address: BrokerAddress,
+    pub(super) unanswered: UnansweredCalls,
     socket: SocketHandle,
 }
 
@@ -72,7 +74,9 @@ impl AmqpConnection {
             Err(_) => Err(Failure::new(Reason::Unreachable, "the broker did not answer while connecting")),
         };
         match connected {
-            Ok(lapin) => Ok(AmqpConnection { lapin, address: address.clone(), socket }),
+            Ok(lapin) => {
+                Ok(AmqpConnection { lapin, address: address.clone(), unanswered: UnansweredCalls::default(), socket })
+            }
             Err(failure) => {
                 socket.shut_down();
                 Err(failure)

@@ -280,7 +280,7 @@ impl Lane {
             self.progress = Instant::now();
         }
         self.load.set_stalled(self.progress.elapsed() >= STALL);
-        while self.load.is_full() {
+        while self.load.is_over() {
             let Some(queued) = self.waiting.pop_back() else { break };
             queued.reply.send(Outcome::Again(Reason::Busy.into()));
         }

@@ -19,7 +19,7 @@ pub(super) struct StalledLanes {
 impl StalledLanes {
     /// Half of the destination's places.
     pub(super) fn new(in_flight: usize, in_flight_bytes: usize) -> Self {
-        StalledLanes { publishes: in_flight / 2, bytes: in_flight_bytes / 2, lanes: AtomicUsize::new(0) }
+        StalledLanes { publishes: in_flight.div_ceil(2), bytes: in_flight_bytes / 2, lanes: AtomicUsize::new(0) }
     }
 }
 
@@ -41,7 +41,7 @@ impl LaneLoad {
     /// # Errors
     /// The lane confirms nothing, and holds its part already.
     pub(super) fn place(self: &Arc<Self>, bytes: usize) -> Result<LanePlace, Failure> {
-        if self.is_full() {
+        if !self.has_room(1, bytes) {
             return Err(Failure::new(Reason::Busy, "the topic confirms nothing, and has as much in flight as it may"));
         }
         self.publishes.fetch_add(1, Ordering::Relaxed);
@@ -49,14 +49,16 @@ impl LaneLoad {
         Ok(LanePlace { load: Arc::clone(self), bytes })
     }
 
-    /// Whether the lane confirms nothing, and holds its part.
-    pub(super) fn is_full(&self) -> bool {
-        if !self.stalled.load(Ordering::Relaxed) {
-            return false;
-        }
+    /// Whether the lane holds more than its part.
+    pub(super) fn is_over(&self) -> bool {
+        !self.has_room(0, 0)
+    }
+
+    fn has_room(&self, publishes: usize, bytes: usize) -> bool {
         let lanes = self.all.lanes.load(Ordering::Relaxed).max(1);
-        self.publishes.load(Ordering::Relaxed) >= self.all.publishes / lanes
-            || self.bytes.load(Ordering::Relaxed) >= self.all.bytes / lanes
+        let within = |held: &AtomicUsize, more, most: usize| held.load(Ordering::Relaxed) + more <= most / lanes;
+        !self.stalled.load(Ordering::Relaxed)
+            || (within(&self.publishes, publishes, self.all.publishes) && within(&self.bytes, bytes, self.all.bytes))
     }
 
     /// Whether the broker confirms nothing on the lane at the moment.
@@ -116,25 +118,22 @@ mod tests {
     #[test]
     fn only_a_lane_that_confirms_nothing_is_bounded() {
         let all = Arc::new(StalledLanes::new(8, 800));
-        let lanes = [0, 1].map(|_| Arc::new(LaneLoad::new(Arc::clone(&all))));
-        let mut places: Vec<_> = (0..6).map(|_| lanes[0].place(1).ok().unwrap()).collect();
-        lanes[0].set_stalled(true);
-        assert!(lanes[0].place(1).is_err_and(|failure| failure.reason == Reason::Busy));
-        assert!(lanes[1].place(1).is_ok());
-        places.truncate(3);
-        assert!(!lanes[0].is_full(), "3 of 4");
-        places.push(lanes[0].place(397).ok().unwrap());
-        places.remove(0);
-        assert!(!lanes[0].is_full(), "399 of 400 bytes");
-        places.push(lanes[0].place(1).ok().unwrap());
-        assert!(lanes[0].is_full(), "in bytes");
-        places.truncate(2);
-        lanes[1].set_stalled(true);
-        assert!(lanes[0].is_full(), "two lanes share the half");
-        drop(lanes[1].clone());
-        let [first, second] = lanes;
+        let [first, second] = [0, 1].map(|_| Arc::new(LaneLoad::new(Arc::clone(&all))));
+        let place = |bytes| first.place(bytes).map_err(|failure| failure.reason);
+        let mut places: Vec<_> = (0..6).map(|_| place(1).ok().unwrap()).collect();
+        assert!(!first.is_over());
+        first.set_stalled(true);
+        assert!(first.is_over() && place(0).is_err_and(|reason| reason == Reason::Busy) && second.place(1).is_ok());
+        places.truncate(4);
+        assert!(!first.is_over() && place(0).is_err(), "4 of 4");
+        places.truncate(1);
+        assert!(place(400).is_err(), "401 of 400 bytes");
+        places.push(place(399).ok().unwrap());
+        assert!(place(0).is_ok() && place(1).is_err(), "400 of 400 bytes");
+        second.set_stalled(true);
+        assert!(first.is_over(), "two lanes share the half");
         drop(second);
-        assert!(!first.is_full());
+        assert!(!first.is_over());
         first.set_stalled(false);
         assert_eq!(all.lanes.load(Ordering::Relaxed), 0);
     }

@@ -77,10 +77,9 @@ impl PublishEnd {
             PublishEnd::NotRequested => {
                 Some(Outcome::Unknown(Failure::new(Reason::Failed, "the channel is not in confirm mode")))
             }
-            PublishEnd::NotSent => Some(Outcome::Again(Failure::new(
-                Reason::Unreachable,
-                "the channel ended before the message was sent",
-            ))),
+            PublishEnd::NotSent => {
+                Some(Outcome::Again(Failure::new(Reason::Unreachable, "the channel ended before the message was sent")))
+            }
             PublishEnd::Lost => None,
         }
     }

@@ -123,7 +123,8 @@ impl TopicRefusals {
 
     /// A line for each refused topic.
     pub(super) fn lines(&self) -> Vec<String> {
-        let line = |(topic, refusal): (&Arc<str>, &TopicRefusal)| format!("topic \"{topic}\" is refused: {}", refusal.failure);
+        let line =
+            |(topic, refusal): (&Arc<str>, &TopicRefusal)| format!("topic \"{topic}\" is refused: {}", refusal.failure);
         self.topics.lock().iter().map(line).collect()
     }
 }

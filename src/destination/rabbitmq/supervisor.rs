@@ -38,8 +38,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_secs(1);
 /// How long the broker may take to open a channel, when a publish was not answered in time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval of topology checks after a message had no queue.
-const CHECK_UNROUTABLE: Duration = Duration::from_secs(1);
+/// Interval of topology checks after a message had no queue, or a queue answered late.
+const CHECK_CHANGED: Duration = Duration::from_secs(1);
 /// Interval of topology checks while the topology does not fit.
 const CHECK_PROBLEM: Duration = Duration::from_secs(5);
 /// Interval of topology checks otherwise: the broker does not report that a queue or binding was deleted while another
@@ -130,7 +130,7 @@ impl ConnectionSupervisor {
     async fn watch(&self, lanes: &mut LaneTasks, mut events: ConnectionEvents, mut found: Found) -> Option<Failure> {
         let connection = Arc::clone(&lanes.connection);
         let (mut alarm, mut reported) = (Failure::from(Reason::Blocked), None);
-        let (mut checked, mut unroutable) = (Instant::now(), false);
+        let (mut checked, mut recheck) = (Instant::now(), false);
         let mut check: Option<BoxFuture<'static, Result<Found, Failure>>> = None;
         let mut answer: Option<BoxFuture<'static, Result<(), Failure>>> = None;
         let mut poll = interval(POLL);
@@ -156,7 +156,8 @@ impl ConnectionSupervisor {
                     Event::ConnectionBlocked(why) => alarm = Failure::new(Reason::Blocked, why),
                     _ => {}
                 },
-                () = self.publish.unroutable.notified() => unroutable = true,
+                () = self.publish.unroutable.notified() => recheck = true,
+                () = connection.unanswered.answered.notified() => recheck = true,
                 () = self.publish.refusals.changed.notified() => self.warn(lanes, &found),
                 () = self.publish.unanswered.notified(), if answer.is_none() => {
                     let connection = Arc::clone(&connection);
@@ -172,15 +173,15 @@ impl ConnectionSupervisor {
                     if !connection.is_connected() {
                         return Some(Failure::new(Reason::Unreachable, "the connection ended"));
                     }
-                    let pause = match (unroutable, &problem) {
-                        (true, _) => CHECK_UNROUTABLE,
+                    let pause = match (recheck, &problem) {
+                        (true, _) => CHECK_CHANGED,
                         (false, Some(_)) => CHECK_PROBLEM,
                         (false, None) => CHECK_FITTING,
                     };
                     if check.is_none() && checked.elapsed() >= pause && !connection.is_blocked() {
                         let (wanted, connection) = (Arc::clone(&self.wanted), Arc::clone(&connection));
                         check = Some(async move { wanted.ensure(&connection).await }.boxed());
-                        unroutable = false;
+                        recheck = false;
                     }
                 }
                 Some(result) = OptionFuture::from(check.as_mut()) => {
@@ -248,6 +249,8 @@ async fn answers(connection: &AmqpConnection) -> Result<(), Failure> {
         // Without a free channel, only heartbeats show whether the broker answers.
         Ok(Err(failure)) if !connection.is_connected() => Err(failure),
         Ok(_) => Ok(()),
-        Err(_) => Err(Failure::new(Reason::Timeout, "a publish was not confirmed in time, and the broker does not answer")),
+        Err(_) => {
+            Err(Failure::new(Reason::Timeout, "a publish was not confirmed in time, and the broker does not answer"))
+        }
     }
 }
