@@ -225,13 +225,10 @@ impl Lane {
         // "access to topic 'a.b' in exchange 'events' in vhost '/' refused for user 'u'"
         let named = |topic: &Arc<str>| failure.detail.contains(&format!("'{topic}'"));
         let any_named = topics.iter().any(named);
-        match fault {
-            ChannelFault::TooLarge(..) => {}
-            _ if failure.reason == Reason::Timeout => refusals.answers_lost(|topic| topics.contains(topic), false),
-            _ => {
-                for topic in topics.iter().filter(|topic| !any_named || named(topic)) {
-                    refusals.refuse(topic, failure.clone(), Retry::AfterPause);
-                }
+        refusals.answers_lost(|topic| topics.contains(topic), false);
+        if failure.reason != Reason::Timeout && !matches!(fault, ChannelFault::TooLarge(..)) {
+            for topic in topics.iter().filter(|topic| !any_named || named(topic)) {
+                refusals.refuse(topic, failure.clone(), Retry::AfterPause);
             }
         }
     }

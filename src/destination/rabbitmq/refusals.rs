@@ -15,6 +15,9 @@ use crate::reason::{Failure, Reason};
 
 /// How long a topic is refused before one publish tries it again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(30));
+/// The shortest time for which a topic without answers is refused: an overloaded queue that answers late all the time must
+/// not be refused and tried many times a second.
+const SHORTEST: Duration = Duration::from_secs(2);
 /// Bounds the memory: topics can contain a part of the event.
 const MOST: usize = 1024;
 
@@ -32,8 +35,17 @@ struct TopicRefusal {
     failure: Failure,
     /// How often the topic failed in a row.
     failures: u32,
+    since: Instant,
     /// When one publish may try the topic; `None` while an answer to an earlier publish is still expected.
     retry: Option<Instant>,
+    /// The topic was answered meanwhile: it is not refused any more from this moment on.
+    end: Option<Instant>,
+}
+
+impl TopicRefusal {
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| end <= Instant::now())
+    }
 }
 
 /// When a refused topic is tried again.
@@ -56,7 +68,7 @@ impl TopicRefusals {
             return Ok(false);
         }
         let mut topics = self.topics.lock();
-        let Some(refusal) = topics.get_mut(topic) else { return Ok(false) };
+        let Some(refusal) = topics.get_mut(topic).filter(|refusal| !refusal.is_over()) else { return Ok(false) };
         let now = Instant::now();
         if refusal.retry.is_none_or(|retry| retry > now) {
             return Err(refusal.failure.clone());
@@ -70,7 +82,7 @@ impl TopicRefusals {
         if self.number.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.topics.lock().get(topic).map(|refusal| refusal.failure.clone())
+        self.topics.lock().get(topic).filter(|refusal| !refusal.is_over()).map(|refusal| refusal.failure.clone())
     }
 
     /// Refuses a topic from now on.
@@ -84,8 +96,9 @@ impl TopicRefusals {
         if known.is_none() && topics.len() >= MOST {
             topics.pop_first();
         }
-        let retry = (retry == Retry::AfterPause).then(|| Instant::now() + BACKOFF.after(failures));
-        topics.insert(Arc::clone(topic), TopicRefusal { failure, failures, retry });
+        let since = Instant::now();
+        let retry = (retry == Retry::AfterPause).then(|| since + BACKOFF.after(failures));
+        topics.insert(Arc::clone(topic), TopicRefusal { failure, failures, since, retry, end: None });
         self.number.store(topics.len(), Ordering::Relaxed);
         if changed {
             self.changed.notify_one();
@@ -95,7 +108,13 @@ impl TopicRefusals {
     /// The broker has answered a publish to a topic, so the topic works.
     pub(super) fn answered(&self, topic: &str) {
         if self.number.load(Ordering::Relaxed) > 0 {
-            self.retain(|name, _| &**name != topic);
+            self.retain(|name, refusal| {
+                if &**name == topic {
+                    let least = if refusal.retry.is_none() { SHORTEST } else { Duration::ZERO };
+                    refusal.end.get_or_insert(refusal.since + least);
+                }
+                !refusal.is_over()
+            });
         }
     }
 
@@ -123,9 +142,12 @@ impl TopicRefusals {
 
     /// A line for each refused topic.
     pub(super) fn lines(&self) -> Vec<String> {
+        let mut topics = self.topics.lock();
+        topics.retain(|_, refusal| !refusal.is_over());
+        self.number.store(topics.len(), Ordering::Relaxed);
         let line =
             |(topic, refusal): (&Arc<str>, &TopicRefusal)| format!("topic \"{topic}\" is refused: {}", refusal.failure);
-        self.topics.lock().iter().map(line).collect()
+        topics.iter().map(line).collect()
     }
 }
 
@@ -169,6 +191,11 @@ mod tests {
         for topic in [&a, &b] {
             refusals.refuse(topic, late.clone(), Retry::WithAnswer);
         }
+        refusals.answered("b");
+        assert_eq!((refusals.enter("b", TRIAL), refusals.lines().len()), (Err(late.clone()), 2), "not at once");
+        tokio::time::advance(SHORTEST).await;
+        assert_eq!((refusals.enter("b", TRIAL), refusals.failure("b"), refusals.lines().len()), (Ok(false), None, 1));
+        refusals.refuse(&b, late.clone(), Retry::WithAnswer);
         tokio::time::advance(100 * TRIAL).await;
         assert_eq!(refusals.enter("a", TRIAL), Err(late.clone()));
         refusals.answers_lost(|topic| topic == "a", false);

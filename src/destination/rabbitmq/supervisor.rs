@@ -170,6 +170,7 @@ impl ConnectionSupervisor {
                     }
                 }
                 _ = poll.tick() => {
+                    self.warn(lanes, &found);
                     if !connection.is_connected() {
                         return Some(Failure::new(Reason::Unreachable, "the connection ended"));
                     }
@@ -218,6 +219,9 @@ impl ConnectionSupervisor {
         let problems = found.problems.iter().skip(1).map(Failure::to_string);
         let warnings = found.warnings.iter().cloned().chain(problems);
         let all: Vec<_> = warnings.chain(lanes.map.warning()).chain(self.publish.refusals.lines()).collect();
+        for over in self.status.warnings().iter().filter(|before| !all.contains(before)) {
+            tracing::info!(destination = %self.status.name(), "no longer: {over}");
+        }
         self.status.warn(&all);
     }
 
