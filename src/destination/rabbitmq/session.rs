@@ -36,7 +36,7 @@ pub(super) struct AmqpSession {
 }
 
 impl AmqpSession {
-    /// Queues a message for the lane of its topic.
+    /// Queues a message for the lane of its topic and key.
     ///
     /// # Errors
     /// The outcome of a message that cannot be queued.
@@ -53,7 +53,8 @@ impl AmqpSession {
         }
         let topic = Arc::clone(&message.topic);
         let unreachable = || Outcome::Again(Reason::Unreachable.into());
-        let (lane, load) = self.lanes.get(self.map.lane(&topic)).ok_or_else(unreachable)?;
+        let key = message.key().unwrap_or(&message.event.id);
+        let (lane, load) = self.lanes.get(self.map.lane(&topic, key)).ok_or_else(unreachable)?;
         let place = load.place(encoded.body.len()).map_err(Outcome::Again)?;
         let timeout = self.context.publish_timeout;
         let trial = self.context.refusals.enter(&topic, timeout).map_err(Outcome::Again)?;

@@ -83,7 +83,7 @@ mod tests {
         let (answer, call) = oneshot::channel::<()>();
         let unanswered = calls.wait("queue a", call.boxed(), &patience).await;
         assert_eq!(unanswered.unwrap_err().reason, Reason::Timeout);
-        assert!(calls.wait("queue a", ready(Ok(())).boxed(), &patience).await.is_err(), "it is not called again");
+        assert!(calls.wait("queue a", ready(1).boxed(), &patience).await.is_err(), "it is not called again");
         assert_eq!(calls.wait("queue b", ready(1).boxed(), &patience).await, Ok(1));
         answer.send(()).unwrap();
         calls.answered.notified().await;
