@@ -7,13 +7,15 @@
 //! ```
 //! - [`connection`]: how one connects, to an [`address`], and how a connection is ended at once.
 //! - [`supervisor`]: keeps the connection and the topology.
-//! - [`session`]: the channels of one connection. Each has one owner, its [`lane`]; a key always takes the same lane, so
-//!   publishes that are called in order are sent in order.
+//! - [`session`]: the [`lane`]s of one connection. Each has one [channel](lane_channel) and is its only owner. A topic has
+//!   lanes of its own ([`lane_map`]), and a key always takes the same one, so publishes that are called in order are sent in
+//!   order. What a lane that confirms nothing may hold is bounded ([`load`]).
+//! - [`refusals`]: topics that the broker refuses or does not confirm; they are refused at once.
 //! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them;
-//!   [`difference`]: what an existing queue that differs throws away.
+//!   [`unanswered`]: those that take too long; [`difference`]: what an existing queue that differs throws away.
 //! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
-//! - [`greeting`]: the broker's version, for a probe.
+//! - [`context`]: what publishing needs. [`greeting`]: the broker's version, for a probe.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,7 +29,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::address::BrokerAddress;
-use self::lane::PublishContext;
+use self::context::PublishContext;
 use self::load::StalledLanes;
 use self::message::{Encoder, short};
 use self::refusals::TopicRefusals;
@@ -42,11 +44,13 @@ use crate::reason::{Failure, Reason};
 
 mod address;
 mod connection;
+mod context;
 mod declare;
 mod difference;
 mod greeting;
 mod in_flight;
 mod lane;
+mod lane_channel;
 mod lane_map;
 mod load;
 mod message;

@@ -8,25 +8,23 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::FutureExt as _;
 use lapin::Channel;
-use lapin::options::BasicPublishOptions;
-use lapin::types::ShortString;
-use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::connection::AmqpConnection;
+use super::context::LaneContext;
 use super::in_flight::{ChannelPublishes, NewPublish};
-use super::load::{LaneLoad, PublishReply, StalledLanes};
-use super::message::{Encoded, Encoder};
-use super::outcome::{ChannelFault, LapinAnswer, too_large};
-use super::refusals::{Retry, TopicRefusals};
+use super::lane_channel::{LaneChannel, publish};
+use super::load::{LaneLoad, PublishReply};
+use super::message::Encoded;
+use super::outcome::{ChannelFault, too_large};
+use super::refusals::Retry;
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
@@ -48,46 +46,6 @@ pub(super) struct QueuedPublish {
     /// Whether it tries a refused topic.
     pub(super) trial: bool,
     pub(super) reply: PublishReply,
-}
-
-/// What publishing needs on every connection of a destination.
-pub(super) struct PublishContext {
-    pub(super) encoder: Encoder,
-    pub(super) exchange: ShortString,
-    pub(super) publish_timeout: Duration,
-    pub(super) refusals: TopicRefusals,
-    pub(super) stalled: Arc<StalledLanes>,
-    /// Every topic that is known in advance; `*` stands for a part that varies.
-    pub(super) topics: Vec<String>,
-    /// How many channels the broker allows this user; `usize::MAX` while it is unknown.
-    pub(super) channels: AtomicUsize,
-    /// The broker's limit for a message in bytes; `usize::MAX` while it is unknown.
-    pub(super) message_limit: AtomicUsize,
-    /// Notified when a message had no queue.
-    pub(super) unroutable: Notify,
-    /// Notified when a publish was not answered in time.
-    pub(super) unanswered: Notify,
-}
-
-/// What the lanes of one connection share.
-pub(super) struct LaneContext {
-    pub(super) connection: Arc<AmqpConnection>,
-    pub(super) publish: Arc<PublishContext>,
-    /// Channels that are open and not used yet.
-    pub(super) spare: Mutex<Vec<Channel>>,
-    /// Kept until the connection has ended: lapin closes a channel that is dropped earlier, and reports an error when
-    /// that coincides with the end of the connection.
-    pub(super) kept: Mutex<Vec<Arc<Channel>>>,
-    /// Receives the failure that ends the connection.
-    pub(super) failures: mpsc::UnboundedSender<Failure>,
-    /// Stops the lanes: queued publishes are refused, and publishes in flight are waited for.
-    pub(super) stop: CancellationToken,
-}
-
-enum LaneChannel {
-    Closed,
-    Opening(BoxFuture<'static, Result<Channel, Failure>>),
-    Open(Arc<Channel>),
 }
 
 /// The future that owns a channel. It ends when nothing waits for an outcome and the queue's senders are gone or the lane
@@ -204,8 +162,7 @@ impl Lane {
     /// After a failure of the channel: waits until lapin has failed every publish, and replies to what was in flight.
     fn finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(fault) = self.fault.clone() else { return Poll::Ready(()) };
-        let open = matches!(&self.channel, LaneChannel::Open(channel) if channel.status().connected());
-        if self.in_flight.has_open() && !open {
+        if self.in_flight.has_open() && !self.channel.is_open() {
             ready!(self.timer.as_mut().poll(cx));
         }
         if !self.stopping {
@@ -213,7 +170,7 @@ impl Lane {
         }
         self.in_flight.fail_all(&fault, self.last);
         (self.fault, self.last, self.proven, self.progress) = (None, None, false, Instant::now());
-        self.release_channel();
+        self.channel.release(&self.context, self.stopping || self.ended);
         self.refuse_waiting();
         Poll::Ready(())
     }
@@ -285,28 +242,12 @@ impl Lane {
 
     /// The channel; `None` while it is being opened.
     fn channel(&mut self, cx: &mut Context<'_>) -> Option<Arc<Channel>> {
-        loop {
-            match &mut self.channel {
-                LaneChannel::Open(channel) => return Some(Arc::clone(channel)),
-                LaneChannel::Opening(opening) => match opening.poll_unpin(cx) {
-                    Poll::Pending => return None,
-                    Poll::Ready(Ok(channel)) => self.channel = LaneChannel::Open(Arc::new(channel)),
-                    Poll::Ready(Err(failure)) => {
-                        self.channel = LaneChannel::Closed;
-                        self.end_connection(failure);
-                        return None;
-                    }
-                },
-                LaneChannel::Closed => {
-                    let spare = self.context.spare.lock().pop();
-                    self.channel = match spare {
-                        Some(channel) => LaneChannel::Open(Arc::new(channel)),
-                        None => {
-                            let connection = Arc::clone(&self.context.connection);
-                            LaneChannel::Opening(async move { connection.confirm_channel().await }.boxed())
-                        }
-                    };
-                }
+        match self.channel.open(&self.context, cx) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(channel)) => Some(channel),
+            Poll::Ready(Err(failure)) => {
+                self.end_connection(failure);
+                None
             }
         }
     }
@@ -381,14 +322,6 @@ impl Lane {
         }
         Poll::Ready(())
     }
-
-    fn release_channel(&mut self) {
-        if let LaneChannel::Open(channel) = std::mem::replace(&mut self.channel, LaneChannel::Closed)
-            && (self.stopping || self.ended)
-        {
-            self.context.kept.lock().push(channel);
-        }
-    }
 }
 
 impl Future for Lane {
@@ -415,25 +348,10 @@ impl Future for Lane {
             }
             lane.watch_load();
             if lane.ended && !lane.is_busy() {
-                lane.release_channel();
+                lane.channel.release(&lane.context, true);
                 return Poll::Ready(());
             }
             ready!(lane.wait(cx));
         }
-    }
-}
-
-async fn publish(channel: Arc<Channel>, context: Arc<LaneContext>, encoded: Encoded) -> LapinAnswer {
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let Encoded { routing_key, properties, body, .. } = encoded;
-    let exchange = context.publish.exchange.clone();
-    let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
-    drop(body);
-    match sent {
-        Err(error) => LapinAnswer::of_unsent(error, context.connection.address.is_tls()),
-        Ok(confirm) => match confirm.await {
-            Ok(confirmation) => LapinAnswer::of_confirmation(confirmation, &context.publish.encoder),
-            Err(error) => LapinAnswer::Lost(error),
-        },
     }
 }

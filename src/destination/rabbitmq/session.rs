@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::AmqpConnection;
-use super::lane::{Lane, LaneContext, PublishContext, QueuedPublish};
+use super::context::{LaneContext, PublishContext};
+use super::lane::{Lane, QueuedPublish};
 use super::lane_map::LaneMap;
 use super::load::{LaneLoad, PublishReply};
 use super::outcome::failure;

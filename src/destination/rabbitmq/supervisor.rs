@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::BrokerAddress;
 use super::connection::AmqpConnection;
-use super::lane::PublishContext;
+use super::context::PublishContext;
 use super::lane_map::refused_channels;
 use super::outcome::failure;
 use super::session::{self, AmqpSession, LaneTasks};
