@@ -12,5 +12,7 @@ mod access;
 mod exactness;
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/isolation.rs"]
+mod isolation;
 #[path = "rabbitmq/topology.rs"]
 mod topology;

@@ -7,15 +7,16 @@
 //! ```
 //! - [`connection`]: how one connects, to an [`address`], and how a connection is ended at once.
 //! - [`supervisor`]: keeps the connection and the topology.
-//! - [`session`]: the channels of one connection. Each has one owner, its [`lane`]; a key always takes the same lane, so
-//!   publishes that are called in order are sent in order.
+//! - [`session`]: the [`lane`]s of one connection. Each has one [channel](lane_channel) and is its only owner. A topic has
+//!   lanes of its own ([`lane_map`]), and a key always takes the same one, so publishes that are called in order are sent in
+//!   order. What a lane that confirms nothing may hold is bounded ([`load`]).
+//! - [`refusals`]: topics that the broker refuses or does not confirm; they are refused at once.
 //! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them;
-//!   [`difference`]: what an existing queue that differs throws away.
+//!   [`unanswered`]: those that take too long; [`difference`]: what an existing queue that differs throws away.
 //! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
-//! - [`greeting`]: the broker's version, for a probe.
+//! - [`context`]: what publishing needs. [`greeting`]: the broker's version, for a probe.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -28,8 +29,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::address::BrokerAddress;
-use self::lane::PublishContext;
+use self::context::PublishContext;
+use self::load::StalledLanes;
 use self::message::{Encoder, short};
+use self::refusals::TopicRefusals;
 use self::session::AmqpSession;
 use self::supervisor::ConnectionSupervisor;
 use self::topology::Wanted;
@@ -41,16 +44,22 @@ use crate::reason::{Failure, Reason};
 
 mod address;
 mod connection;
+mod context;
 mod declare;
 mod difference;
 mod greeting;
 mod in_flight;
 mod lane;
+mod lane_channel;
+mod lane_map;
+mod load;
 mod message;
 mod outcome;
+mod refusals;
 mod session;
 mod supervisor;
 mod topology;
+mod unanswered;
 
 /// The part of the time to close that is reserved for ending the connection.
 const END_RESERVE: Duration = Duration::from_millis(500);
@@ -76,15 +85,19 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
         .ok_or_else(|| Failure::new(Reason::IllegalName, "the name of the exchange has more than 255 bytes"))?;
     let status = Arc::new(Status::new(&settings.name, &metrics));
     let wanted = Arc::new(Wanted::new(settings.topology, settings.exchange, &topics));
+    let stalled = Arc::new(StalledLanes::new(settings.in_flight, settings.in_flight_bytes));
     let (closing, give_up) = (CancellationToken::new(), CancellationToken::new());
     let publish = PublishContext {
         encoder: Encoder::new(settings.mode, settings.forward_signature),
         exchange,
         publish_timeout,
-        queue_length: settings.in_flight.max(1),
-        key_hasher: RandomState::new(),
+        refusals: TopicRefusals::default(),
+        stalled,
+        topics,
+        channels: AtomicUsize::new(usize::MAX),
         message_limit: AtomicUsize::new(usize::MAX),
         unroutable: Notify::new(),
+        unanswered: Notify::new(),
     };
     let supervisor = ConnectionSupervisor {
         status: Arc::clone(&status),
@@ -118,7 +131,6 @@ impl Destination for Rabbitmq {
             // Only the connection is kept: a session that is held would keep its lanes from finishing.
             let connection = Arc::clone(&self.status.first_attempt().await?.connection);
             let found = connection.unless_blocked(self.wanted.ensure(&connection)).await?;
-            self.status.warn(&found.warnings);
             found.fits()
         }
         .boxed()

@@ -6,15 +6,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{FutureExt as _, TryFutureExt as _};
+use futures_util::future::FutureExt as _;
+use lapin::options::ConfirmSelectOptions;
 use lapin::tcp::AsyncTcpStream;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use parking_lot::Mutex;
 use tokio::time::{interval, timeout};
 
 use super::address::BrokerAddress;
 use super::outcome::failure;
+use super::unanswered::UnansweredCalls;
 use crate::reason::{Failure, Reason};
 
 /// How often [`AmqpConnection::unless_blocked`] checks for an alarm.
@@ -24,6 +26,7 @@ const ALARM_POLL: Duration = Duration::from_millis(20);
 pub(super) struct AmqpConnection {
     pub(super) lapin: Connection,
     pub(super) address: BrokerAddress,
+    pub(super) unanswered: UnansweredCalls,
     socket: SocketHandle,
 }
 
@@ -71,7 +74,9 @@ impl AmqpConnection {
             Err(_) => Err(Failure::new(Reason::Unreachable, "the broker did not answer while connecting")),
         };
         match connected {
-            Ok(lapin) => Ok(AmqpConnection { lapin, address: address.clone(), socket }),
+            Ok(lapin) => {
+                Ok(AmqpConnection { lapin, address: address.clone(), unanswered: UnansweredCalls::default(), socket })
+            }
             Err(failure) => {
                 socket.shut_down();
                 Err(failure)
@@ -80,8 +85,25 @@ impl AmqpConnection {
     }
 
     /// A new channel.
-    pub(super) fn channel(&self) -> impl Future<Output = Result<Channel, Failure>> + Send + '_ {
-        self.lapin.create_channel().map_err(|error| failure(&error))
+    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
+        loop {
+            match self.lapin.create_channel().await {
+                // lapin gives the number of a channel that the broker closed to a later channel, and fails that one with
+                // the error of the first. It keeps the number then, so the next channel has another one.
+                Err(error) if self.is_connected() && matches!(error.kind(), ErrorKind::ProtocolError(_)) => {}
+                created => return created.map_err(|error| failure(&error)),
+            }
+        }
+    }
+
+    /// A new channel in confirm mode.
+    pub(super) async fn confirm_channel(&self) -> Result<Channel, Failure> {
+        let channel = self.channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| failure(&error))?;
+        match channel.status().confirm() {
+            true => Ok(channel),
+            false => Err(Failure::new(Reason::Failed, "the channel did not enter confirm mode")),
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {

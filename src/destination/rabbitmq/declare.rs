@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, ErrorKind, ExchangeKind};
@@ -10,6 +11,7 @@ use super::connection::AmqpConnection;
 use super::difference::consequence;
 use super::message::short;
 use super::outcome::failure;
+use super::unanswered::Patience;
 use crate::reason::{Failure, Reason};
 
 /// An exchange or a queue. Displayed as `exchange NAME` or `queue NAME`.
@@ -60,16 +62,18 @@ impl Presence {
     }
 }
 
-/// Declares one item after the other. All methods fail only when the connection has ended.
+/// Declares one item after the other. All methods fail only when the connection has ended. An item that the broker does
+/// not answer is [refused](Presence::Refused).
 pub(super) struct Declarer<'a> {
     connection: &'a AmqpConnection,
     /// An error ends a channel, so the next declaration takes another one.
     channel: Option<Channel>,
+    patience: Patience,
 }
 
 impl<'a> Declarer<'a> {
     pub(super) fn new(connection: &'a AmqpConnection) -> Self {
-        Declarer { connection, channel: None }
+        Declarer { connection, channel: None, patience: Patience::new() }
     }
 
     /// Checks an item, and creates nothing. AMQP cannot show arguments and bindings.
@@ -81,6 +85,9 @@ impl<'a> Declarer<'a> {
     pub(super) async fn create(&mut self, item: &TopologyItem) -> Result<Presence, Failure> {
         let (line, mut warnings) = match self.declare(item, false).await? {
             Presence::Exists { line, warnings } => (line, warnings),
+            Presence::Refused(unanswered) if unanswered.reason == Reason::Timeout => {
+                return Ok(Presence::Refused(unanswered));
+            }
             Presence::Missing(refused) | Presence::Refused(refused) => match self.check(item).await? {
                 // It exists, and the user may not create it.
                 Presence::Exists { line, warnings } if refused.reason == Reason::NotAuthorized => (line, warnings),
@@ -113,22 +120,26 @@ impl<'a> Declarer<'a> {
         let channel = self.channel().await?;
         let (TopologyItem::Exchange(name) | TopologyItem::Queue { name, .. }) = item;
         let Some(legal) = short(name) else { return Ok(too_long(item)) };
-        let declared = match item {
+        let call = match item {
             TopologyItem::Exchange(_) => {
                 let options = ExchangeDeclareOptions { passive, durable: true, ..Default::default() };
                 let none = FieldTable::default();
-                channel.exchange_declare(legal, ExchangeKind::Topic, options, none).await.map(|()| None)
+                let call = async move { channel.exchange_declare(legal, ExchangeKind::Topic, options, none).await };
+                call.map_ok(|()| None).boxed()
             }
             TopologyItem::Queue { arguments, .. } => {
                 let options = QueueDeclareOptions { passive, durable: true, ..Default::default() };
                 let arguments = if passive { FieldTable::default() } else { arguments.clone() };
-                channel.queue_declare(legal, options, arguments).await.map(|queue| {
+                let shown = item.to_string();
+                let call = async move { channel.queue_declare(legal, options, arguments).await };
+                call.map_ok(move |queue| {
                     let (messages, consumers) = (queue.message_count(), queue.consumer_count());
-                    Some(format!("{item}: {messages} messages, {consumers} consumers"))
+                    Some(format!("{shown}: {messages} messages, {consumers} consumers"))
                 })
+                .boxed()
             }
         };
-        self.presence(item, declared)
+        self.presence(&item.to_string(), call).await
     }
 
     async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<Presence, Failure> {
@@ -136,20 +147,25 @@ impl<'a> Declarer<'a> {
         let what = format!("binding queue {queue} to {exchange}");
         let names = [queue, exchange, key].map(short);
         let [Some(queue), Some(exchange), Some(key)] = names else { return Ok(too_long(what)) };
-        let bound = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await;
-        self.presence(what, bound.map(|()| None))
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let call = async move { channel.queue_bind(queue, exchange, key, options, none).await };
+        self.presence(&what, call.map_ok(|()| None).boxed()).await
     }
 
     /// # Errors
     /// The connection ended.
-    fn presence(
+    async fn presence(
         &mut self,
-        what: impl fmt::Display,
-        answer: Result<Option<String>, lapin::Error>,
+        what: &str,
+        call: BoxFuture<'static, Result<Option<String>, lapin::Error>>,
     ) -> Result<Presence, Failure> {
-        let error = match answer {
-            Ok(line) => return Ok(Presence::Exists { line, warnings: Vec::new() }),
-            Err(error) => error,
+        let error = match self.connection.unanswered.wait(what, call, &self.patience).await {
+            Ok(Ok(line)) => return Ok(Presence::Exists { line, warnings: Vec::new() }),
+            Ok(Err(error)) => error,
+            Err(unanswered) => {
+                self.channel = None;
+                return Ok(Presence::Refused(unanswered));
+            }
         };
         self.channel = None;
         let Failure { reason, detail } = failure(&error);

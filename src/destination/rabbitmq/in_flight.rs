@@ -22,17 +22,21 @@
 //! 7. If neither rule 5 nor rule 6 applies within [`PATIENCE`], no new publish is sent until one of them does.
 //!
 //! Returns are matched to publishes by tag. No two publishes with the same tag are in flight on a channel.
+//!
+//! A publish whose time is over gets its outcome, and stays among the publishes of the channel: its confirm still comes
+//! when the queue works again, and may carry the return of another publish.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::load::PublishReply;
 use super::outcome::{ChannelFault, LapinAnswer, PublishEnd};
+use super::refusals::TopicRefusals;
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 use wakeups::Wakeups;
@@ -42,8 +46,19 @@ mod wakeups;
 /// How long an outcome may be uncertain before no new publish is sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A publish that is passed to lapin.
+pub(super) struct NewPublish {
+    pub(super) topic: Arc<str>,
+    /// Identifies a returned message.
+    pub(super) tag: u64,
+    pub(super) bytes: usize,
+    pub(super) deadline: Instant,
+    pub(super) reply: PublishReply,
+}
+
 /// A publish that lapin has taken.
 struct SentPublish {
+    topic: Arc<str>,
     tag: u64,
     bytes: usize,
     deadline: Instant,
@@ -53,7 +68,8 @@ struct SentPublish {
     end: Option<PublishEnd>,
     /// Whether a confirm carried its return.
     returned: bool,
-    reply: oneshot::Sender<Outcome>,
+    /// `None` when its time was over before the outcome was certain.
+    reply: Option<PublishReply>,
     waker: Waker,
 }
 
@@ -68,6 +84,8 @@ pub(super) struct ChannelPublishes {
     slots: HashMap<u64, u64>,
     /// How many have not ended.
     open: usize,
+    /// How many have no reply: their time is over.
+    expired: usize,
     wakeups: Arc<Wakeups>,
     /// The slots that ended or were returned since the last [`settle`](ChannelPublishes::settle).
     changed: Vec<u64>,
@@ -84,9 +102,42 @@ impl ChannelPublishes {
         self.publishes.len()
     }
 
+    /// How many wait for an outcome.
+    pub(super) fn waiting(&self) -> usize {
+        self.publishes.len() - self.expired
+    }
+
     /// When the first of them must have an outcome.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.publishes.first_key_value().map(|(_, sent)| sent.deadline)
+        self.publishes.values().find(|sent| sent.reply.is_some()).map(|sent| sent.deadline)
+    }
+
+    /// The deadline of the oldest publish whose time is over and that the broker has not answered.
+    pub(super) fn overdue(&self) -> Option<Instant> {
+        let first = self.publishes.first_key_value().map(|(_, sent)| sent)?;
+        first.reply.is_none().then_some(first.deadline)
+    }
+
+    /// The topics of all publishes.
+    pub(super) fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.publishes.values().map(|sent| Arc::clone(&sent.topic)).collect()
+    }
+
+    /// Replies to every publish whose time is over, and returns the topics.
+    pub(super) fn expire(&mut self) -> BTreeSet<Arc<str>> {
+        let (now, mut topics) = (Instant::now(), BTreeSet::new());
+        for sent in self.publishes.values_mut().filter(|sent| sent.reply.is_some()) {
+            // Deadlines come in order.
+            if sent.deadline > now {
+                break;
+            }
+            if let Some(reply) = sent.reply.take() {
+                reply.send(Outcome::Unknown(Reason::Timeout.into()));
+                self.expired += 1;
+                topics.insert(Arc::clone(&sent.topic));
+            }
+        }
+        topics
     }
 
     /// Whether a publish with this tag is in flight.
@@ -104,22 +155,19 @@ impl ChannelPublishes {
         self.open > 0
     }
 
-    /// Adds a publish of `bytes`. Its first poll, here, passes it to lapin: the order of the calls is the order on the
-    /// wire.
+    /// Adds a publish. Its first poll, here, passes it to lapin: the order of the calls is the order on the wire.
     pub(super) fn push(
         &mut self,
-        tag: u64,
-        bytes: usize,
-        deadline: Instant,
+        new: NewPublish,
         publish: BoxFuture<'static, LapinAnswer>,
-        reply: oneshot::Sender<Outcome>,
     ) -> Result<(), ChannelFault> {
         let slot = self.next_slot;
         self.next_slot += 1;
         self.open += 1;
+        let NewPublish { topic, tag, bytes, deadline, reply } = new;
         self.slots.insert(tag, slot);
-        let (publish, waker) = (Some(publish), self.wakeups.waker(slot));
-        let sent = SentPublish { tag, bytes, deadline, publish, end: None, returned: false, reply, waker };
+        let (publish, waker, reply) = (Some(publish), self.wakeups.waker(slot), Some(reply));
+        let sent = SentPublish { topic, tag, bytes, deadline, publish, end: None, returned: false, reply, waker };
         self.publishes.insert(slot, sent);
         self.poll(slot)
     }
@@ -177,19 +225,19 @@ impl ChannelPublishes {
 
     /// Replies to every publish whose outcome is certain after a [`check`](ChannelPublishes::check). Returns whether any
     /// message had no queue. `intact`: the channel has not failed, so outstanding confirms will still come.
-    pub(super) fn settle(&mut self, intact: bool) -> bool {
+    pub(super) fn settle(&mut self, intact: bool, refusals: &TopicRefusals) -> bool {
         if self.stray_return {
             return false;
         }
         let mut unroutable = false;
         if std::mem::take(&mut self.without_return) {
-            unroutable |= self.settle_uncertain();
+            unroutable |= self.settle_uncertain(refusals);
         }
         for slot in std::mem::take(&mut self.changed) {
-            unroutable |= self.settle_one(slot, false);
+            unroutable |= self.settle_one(slot, false, refusals);
         }
         if intact && !self.has_open() {
-            unroutable |= self.settle_uncertain();
+            unroutable |= self.settle_uncertain(refusals);
         }
         while self.uncertain.front().is_some_and(|(_, slot)| !self.publishes.contains_key(slot)) {
             self.uncertain.pop_front();
@@ -197,13 +245,13 @@ impl ChannelPublishes {
         unroutable
     }
 
-    fn settle_uncertain(&mut self) -> bool {
+    fn settle_uncertain(&mut self, refusals: &TopicRefusals) -> bool {
         let uncertain = std::mem::take(&mut self.uncertain);
-        uncertain.into_iter().fold(false, |unroutable, (_, slot)| self.settle_one(slot, true) || unroutable)
+        uncertain.into_iter().fold(false, |unroutable, (_, slot)| self.settle_one(slot, true, refusals) || unroutable)
     }
 
     /// Replies to a publish if it has ended and its outcome is certain. Returns whether its message had no queue.
-    fn settle_one(&mut self, slot: u64, certain: bool) -> bool {
+    fn settle_one(&mut self, slot: u64, certain: bool, refusals: &TopicRefusals) -> bool {
         let Some((end, returned)) = self.publishes.get(&slot).and_then(|sent| Some((sent.end?, sent.returned))) else {
             return false;
         };
@@ -216,8 +264,13 @@ impl ChannelPublishes {
         let unroutable = outcome.failure().is_some_and(|failure| failure.reason == Reason::Unroutable);
         if let Some(sent) = self.publishes.remove(&slot) {
             self.slots.remove(&sent.tag);
-            // An error means that the publisher does not wait any more.
-            let _ = sent.reply.send(outcome);
+            if end.is_answer() {
+                refusals.answered(&sent.topic);
+            }
+            match sent.reply {
+                Some(reply) => reply.send(outcome),
+                None => self.expired -= 1,
+            }
         }
         unroutable
     }
@@ -226,9 +279,10 @@ impl ChannelPublishes {
     pub(super) fn fail_all(&mut self, fault: &ChannelFault, last: Option<u64>) {
         let now = Instant::now();
         for sent in std::mem::take(self).publishes.into_values() {
+            let Some(reply) = sent.reply else { continue };
             let outcome = fault.outcome(last == Some(sent.tag), sent.bytes);
             let late = sent.deadline <= now && matches!(outcome, Outcome::Unknown(_));
-            let _ = sent.reply.send(if late { Outcome::Unknown(Reason::Timeout.into()) } else { outcome });
+            reply.send(if late { Outcome::Unknown(Reason::Timeout.into()) } else { outcome });
         }
     }
 }

@@ -1,119 +1,144 @@
-//! A lane owns one channel: it is the only task that publishes on the channel.
+//! A lane publishes the messages of its topics in order, on a channel of its own: it is the only task that publishes on
+//! the channel. It opens the channel for its first publish, and opens another one when the broker has closed it.
 //!
 //! lapin numbers a publish under one lock and queues it under another. Tasks that share a channel can therefore get each
 //! other's confirms. [`super::in_flight`] finds out which publish each of lapin's answers belongs to.
 
+use std::collections::VecDeque;
 use std::future::Future;
-use std::hash::RandomState;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
 use lapin::Channel;
-use lapin::options::BasicPublishOptions;
-use lapin::types::ShortString;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::connection::AmqpConnection;
-use super::in_flight::ChannelPublishes;
-use super::message::{Encoded, Encoder};
-use super::outcome::{ChannelFault, LapinAnswer, too_large};
+use super::context::LaneContext;
+use super::in_flight::{ChannelPublishes, NewPublish};
+use super::lane_channel::{LaneChannel, publish};
+use super::load::{LaneLoad, PublishReply};
+use super::message::Encoded;
+use super::outcome::{ChannelFault, too_large};
+use super::refusals::Retry;
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
-/// Most publishes in flight on a channel.
-const MOST_IN_FLIGHT: usize = 1024;
+/// Most publishes in flight on a channel. RabbitMQ's flow control stops reading the whole connection when a channel has
+/// more than about 232 messages that a queue does not take: 32 for a quorum queue, and 200 for the channel.
+const MOST_IN_FLIGHT: usize = 200;
 /// How long lapin may take to fail the publishes of a channel after the channel failed.
 const GRACE: Duration = Duration::from_secs(3);
+/// A lane whose publishes are not confirmed for this long confirms nothing.
+const STALL: Duration = Duration::from_secs(1);
+/// How long after its deadline an answer to a publish is still expected.
+const LATE: Duration = Duration::from_secs(60);
 
 /// A publish that waits for its lane.
 pub(super) struct QueuedPublish {
+    pub(super) topic: Arc<str>,
     pub(super) encoded: Encoded,
     pub(super) deadline: Instant,
-    /// Sending fails when the publisher does not wait any more.
-    pub(super) reply: oneshot::Sender<Outcome>,
+    /// Whether it tries a refused topic.
+    pub(super) trial: bool,
+    pub(super) reply: PublishReply,
 }
 
-/// What publishing needs on every connection of a destination.
-pub(super) struct PublishContext {
-    pub(super) encoder: Encoder,
-    pub(super) exchange: ShortString,
-    pub(super) publish_timeout: Duration,
-    /// Most publishes that wait for one lane.
-    pub(super) queue_length: usize,
-    /// Chooses the lane of a key.
-    pub(super) key_hasher: RandomState,
-    /// The broker's limit for a message in bytes; `usize::MAX` while it is unknown.
-    pub(super) message_limit: AtomicUsize,
-    /// Notified when a message had no queue.
-    pub(super) unroutable: Notify,
-}
-
-/// What the lanes of one connection share.
-pub(super) struct LaneContext {
-    pub(super) connection: Arc<AmqpConnection>,
-    pub(super) publish: Arc<PublishContext>,
-    /// Receives the failure of a lane.
-    pub(super) failures: mpsc::UnboundedSender<Failure>,
-    /// Stops the lanes: queued publishes are refused, and publishes in flight are waited for.
-    pub(super) stop: CancellationToken,
-}
-
-/// The future that owns a channel. It ends when nothing is in flight and the queue's senders are gone or the lane was
-/// stopped; or when the channel has failed.
+/// The future that owns a channel. It ends when nothing waits for an outcome and the queue's senders are gone or the lane
+/// was stopped; or when the connection has failed.
 pub(super) struct Lane {
-    channel: Arc<Channel>,
     context: Arc<LaneContext>,
-    queue: mpsc::Receiver<QueuedPublish>,
-    /// Taken from the queue, but waits because a publish with the same tag is in flight.
-    held: Option<QueuedPublish>,
+    load: Arc<LaneLoad>,
+    queue: mpsc::UnboundedReceiver<QueuedPublish>,
+    /// Whether the queue was emptied, and nothing more can arrive.
+    ended: bool,
+    /// Taken from the queue, in order.
+    waiting: VecDeque<QueuedPublish>,
+    channel: LaneChannel,
     in_flight: ChannelPublishes,
+    /// Whether the broker has answered a publish on this channel. The first publish is sent alone: if the broker refuses
+    /// it, the outcomes of the others are certain too.
+    proven: bool,
     /// The tag of the last message that was passed to lapin.
     last: Option<u64>,
     fault: Option<ChannelFault>,
+    /// When the broker last answered, or the lane last had nothing to do.
+    progress: Instant,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The lane was stopped, or the connection has failed: nothing more is sent.
     stopping: bool,
-    /// Whether the queue was refused to its end.
-    drained: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Lane {
-    /// `channel` must be in confirm mode, and no other task may publish on it.
-    pub(super) fn new(channel: Arc<Channel>, queue: mpsc::Receiver<QueuedPublish>, context: Arc<LaneContext>) -> Self {
+    pub(super) fn new(
+        queue: mpsc::UnboundedReceiver<QueuedPublish>,
+        load: Arc<LaneLoad>,
+        context: Arc<LaneContext>,
+    ) -> Self {
         Lane {
-            channel,
             stopped: Box::pin(context.stop.clone().cancelled_owned()),
             context,
+            load,
             queue,
-            held: None,
+            ended: false,
+            waiting: VecDeque::new(),
+            channel: LaneChannel::Closed,
             in_flight: ChannelPublishes::default(),
+            proven: false,
             last: None,
             fault: None,
+            progress: Instant::now(),
             stopping: false,
-            drained: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
+    }
+
+    /// Takes all publishes from the queue. One poll may stop before its end: tokio limits the work of a task.
+    fn receive(&mut self, cx: &mut Context<'_>) {
+        while !self.ended {
+            match self.queue.poll_recv(cx) {
+                Poll::Ready(Some(queued)) => {
+                    if !self.is_busy() {
+                        self.progress = Instant::now();
+                    }
+                    self.waiting.push_back(queued);
+                }
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// Whether any publish waits for an outcome.
+    fn is_busy(&self) -> bool {
+        !self.waiting.is_empty() || self.in_flight.waiting() > 0
     }
 
     /// Checks what is in flight, and replies where the outcome is certain. Returns whether there was any such outcome.
     fn settle(&mut self, cx: &mut Context<'_>) -> bool {
         let before = self.in_flight.len();
-        if let Err(fault) = self.in_flight.check(cx) {
-            self.fail(fault);
-        }
-        if self.in_flight.settle(self.fault.is_none()) {
+        let checked = self.in_flight.check(cx);
+        let intact = checked.is_ok() && self.fault.is_none();
+        if self.in_flight.settle(intact, &self.context.publish.refusals) {
             self.context.publish.unroutable.notify_one();
         }
-        self.in_flight.len() < before
+        if let Err(fault) = checked {
+            self.fail(fault);
+        }
+        let settled = self.in_flight.len() < before;
+        if settled {
+            self.proven = true;
+            self.progress = Instant::now();
+        }
+        settled
     }
 
-    /// Only the first failure counts: later ones follow from it.
+    /// The channel cannot be used any more. Only the first failure counts: later ones follow from it.
     fn fail(&mut self, fault: ChannelFault) {
         if self.fault.is_some() {
             return;
@@ -121,83 +146,181 @@ impl Lane {
         if let ChannelFault::TooLarge(limit, _) = fault {
             self.context.publish.message_limit.store(limit, Ordering::Relaxed);
         }
+        if !self.context.connection.is_connected() || fault.concerns_all() {
+            self.end_connection(fault.failure().clone());
+        }
         self.timer.as_mut().reset(Instant::now() + GRACE);
-        // An error means that the supervisor has ended the connection itself.
-        let _ = self.context.failures.send(fault.failure().clone());
         self.fault = Some(fault);
+    }
+
+    fn end_connection(&mut self, failure: Failure) {
+        self.stopping = true;
+        // An error means that the supervisor has ended the connection itself.
+        let _ = self.context.failures.send(failure);
+    }
+
+    /// After a failure of the channel: waits until lapin has failed every publish, and replies to what was in flight.
+    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(fault) = self.fault.clone() else { return Poll::Ready(()) };
+        if self.in_flight.has_open() && !self.channel.is_open() {
+            ready!(self.timer.as_mut().poll(cx));
+        }
+        if !self.stopping {
+            self.refuse_topics(&fault);
+        }
+        self.in_flight.fail_all(&fault, self.last);
+        (self.fault, self.last, self.proven, self.progress) = (None, None, false, Instant::now());
+        self.channel.release(&self.context, self.stopping || self.ended);
+        self.refuse_waiting();
+        Poll::Ready(())
+    }
+
+    /// Refuses the topics that were on the channel, for some time, unless the message itself was the cause.
+    fn refuse_topics(&self, fault: &ChannelFault) {
+        let (topics, refusals) = (self.in_flight.topics(), &self.context.publish.refusals);
+        let failure = fault.failure();
+        // "access to topic 'a.b' in exchange 'events' in vhost '/' refused for user 'u'"
+        let named = |topic: &Arc<str>| failure.detail.contains(&format!("'{topic}'"));
+        let any_named = topics.iter().any(named);
+        refusals.answers_lost(|topic| topics.contains(topic), false);
+        if failure.reason != Reason::Timeout && !matches!(fault, ChannelFault::TooLarge(..)) {
+            for topic in topics.iter().filter(|topic| !any_named || named(topic)) {
+                refusals.refuse(topic, failure.clone(), Retry::AfterPause);
+            }
+        }
+    }
+
+    /// Replies to every publish whose time is over.
+    fn expire(&mut self) {
+        let (now, publish) = (Instant::now(), Arc::clone(&self.context.publish));
+        let topics = self.in_flight.expire();
+        for topic in &topics {
+            let failure = Failure::new(Reason::Timeout, "a publish was not confirmed in time");
+            publish.refusals.refuse(topic, failure, Retry::WithAnswer);
+        }
+        let mut late = !topics.is_empty();
+        if late {
+            self.refuse_waiting();
+        }
+        // Deadlines come in order.
+        while self.waiting.front().is_some_and(|queued| queued.deadline <= now) {
+            let Some(queued) = self.waiting.pop_front() else { break };
+            queued.reply.send(Outcome::Again(Reason::Timeout.into()));
+            late = true;
+        }
+        if late {
+            publish.unanswered.notify_one();
+        }
+        // Publishes to a topic that does not answer must not take the room of others.
+        let no_room = !self.waiting.is_empty() && self.in_flight.waiting() == 0 && !self.has_room();
+        if no_room || self.in_flight.overdue().is_some_and(|deadline| deadline + LATE <= now) {
+            self.fail(ChannelFault::Ended(Failure::new(Reason::Timeout, "the broker does not answer on the channel")));
+        }
+    }
+
+    /// Refuses the queued publishes that must not be sent.
+    fn refuse_waiting(&mut self) {
+        for queued in std::mem::take(&mut self.waiting) {
+            match self.refusal(&queued) {
+                Some(outcome) => queued.reply.send(outcome),
+                None => self.waiting.push_back(queued),
+            }
+        }
+    }
+
+    /// While the broker confirms nothing, the lane holds only its part of the destination's places.
+    fn watch_load(&mut self) {
+        if !self.is_busy() {
+            self.progress = Instant::now();
+        }
+        self.load.set_stalled(self.progress.elapsed() >= STALL);
+        while self.load.is_over() {
+            let Some(queued) = self.waiting.pop_back() else { break };
+            queued.reply.send(Outcome::Again(Reason::Busy.into()));
+        }
+    }
+
+    /// The channel; `None` while it is being opened.
+    fn channel(&mut self, cx: &mut Context<'_>) -> Option<Arc<Channel>> {
+        match self.channel.open(&self.context, cx) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(channel)) => Some(channel),
+            Poll::Ready(Err(failure)) => {
+                self.end_connection(failure);
+                None
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let most = if self.proven { MOST_IN_FLIGHT } else { 1 };
+        self.in_flight.len() < most && !self.in_flight.must_drain()
     }
 
     /// Passes queued publishes to lapin, as many as there is room for. Returns whether it passed any.
     fn send(&mut self, cx: &mut Context<'_>) -> bool {
-        let before = self.in_flight.len();
-        while self.in_flight.len() < MOST_IN_FLIGHT && !self.in_flight.must_drain() && self.fault.is_none() {
-            let Some(queued) = self.held.take() else {
-                match self.queue.poll_recv(cx) {
-                    Poll::Ready(Some(queued)) => self.held = Some(queued),
-                    Poll::Ready(None) | Poll::Pending => break,
-                }
-                continue;
-            };
-            if self.in_flight.contains(queued.encoded.tag) {
-                self.held = Some(queued);
+        if self.waiting.is_empty() || self.fault.is_some() || self.stopping {
+            return false;
+        }
+        let Some(channel) = self.channel(cx) else { return false };
+        let mut sent = false;
+        while self.fault.is_none() && self.has_room() {
+            // No two publishes with the same tag are in flight on a channel.
+            if self.waiting.front().is_some_and(|queued| self.in_flight.contains(queued.encoded.tag)) {
                 break;
             }
+            let Some(queued) = self.waiting.pop_front() else { break };
             if let Some(outcome) = self.refusal(&queued) {
-                let _ = queued.reply.send(outcome);
+                queued.reply.send(outcome);
                 continue;
             }
-            let QueuedPublish { encoded, deadline, reply } = queued;
+            let QueuedPublish { topic, encoded, deadline, reply, .. } = queued;
+            let new = NewPublish { topic, tag: encoded.tag, bytes: encoded.body.len(), deadline, reply };
             self.last = Some(encoded.tag);
-            let (tag, bytes) = (encoded.tag, encoded.body.len());
-            let publish = publish(Arc::clone(&self.channel), Arc::clone(&self.context), encoded).boxed();
-            if let Err(fault) = self.in_flight.push(tag, bytes, deadline, publish, reply) {
+            sent = true;
+            let publish = publish(Arc::clone(&channel), Arc::clone(&self.context), encoded).boxed();
+            if let Err(fault) = self.in_flight.push(new, publish) {
                 self.fail(fault);
             }
         }
-        self.in_flight.len() > before
+        sent
     }
 
     /// The outcome of a publish that must not be sent.
     fn refusal(&self, queued: &QueuedPublish) -> Option<Outcome> {
-        let (bytes, limit) = (queued.encoded.body.len(), self.context.publish.message_limit.load(Ordering::Relaxed));
+        if self.stopping {
+            return Some(Outcome::Again(Reason::Unreachable.into()));
+        }
+        let publish = &self.context.publish;
+        let (bytes, limit) = (queued.encoded.body.len(), publish.message_limit.load(Ordering::Relaxed));
         if bytes > limit {
             return Some(Outcome::Never(too_large(bytes, limit)));
         }
         if self.context.connection.is_blocked() {
             return Some(Outcome::Again(Reason::Blocked.into()));
         }
-        (queued.deadline <= Instant::now()).then(|| Outcome::Again(Reason::Timeout.into()))
+        if queued.trial {
+            return None;
+        }
+        publish.refusals.failure(&queued.topic).map(Outcome::Again)
     }
 
-    /// Refuses what was not sent. One poll may stop before the end of the queue: tokio limits the work of a task.
-    fn refuse_queue(&mut self, cx: &mut Context<'_>) {
-        self.queue.close();
-        let refused = || match &self.fault {
-            Some(ChannelFault::Refused(failure)) => Outcome::Again(failure.clone()),
-            _ => Outcome::Again(Reason::Unreachable.into()),
+    /// Waits for the next moment at which something is due without a wakeup.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stall = (self.is_busy() && self.progress.elapsed() < STALL).then(|| self.progress + STALL);
+        let waiting = self.waiting.front().map(|queued| queued.deadline);
+        let late = self.in_flight.overdue().map(|deadline| deadline + LATE);
+        let Some(next) = [self.in_flight.deadline(), waiting, late, stall].into_iter().flatten().min() else {
+            return Poll::Pending;
         };
-        if let Some(queued) = self.held.take() {
-            let _ = queued.reply.send(refused());
-        }
-        while !self.drained {
-            match self.queue.poll_recv(cx) {
-                Poll::Ready(Some(queued)) => drop(queued.reply.send(refused())),
-                Poll::Ready(None) => self.drained = true,
-                Poll::Pending => break,
+        // Setting the timer takes a lock, so one that is due earlier is left alone until then.
+        while next > Instant::now() {
+            if self.timer.is_elapsed() || self.timer.deadline() > next {
+                self.timer.as_mut().reset(next);
             }
-        }
-    }
-
-    /// After a failure: waits until lapin has failed every publish and the whole queue was refused, and replies to what
-    /// was in flight.
-    fn finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.in_flight.has_open() {
             ready!(self.timer.as_mut().poll(cx));
         }
-        if let Some(fault) = &self.fault {
-            self.in_flight.fail_all(fault, self.last);
-        }
-        if self.drained { Poll::Ready(()) } else { Poll::Pending }
+        Poll::Ready(())
     }
 }
 
@@ -206,43 +329,29 @@ impl Future for Lane {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let lane = self.get_mut();
-        lane.stopping = lane.stopping || lane.stopped.as_mut().poll(cx).is_ready();
-        lane.settle(cx);
-        // A publish that ends at its first poll causes no wakeup, but it makes room.
-        while lane.fault.is_none() && !lane.stopping && lane.send(cx) && lane.settle(cx) {}
-        if lane.fault.is_some() || lane.stopping {
-            lane.refuse_queue(cx);
-        }
-        if lane.fault.is_none() {
-            let Some(deadline) = lane.in_flight.deadline() else {
-                let over = lane.queue.is_closed() && lane.queue.is_empty() && lane.held.is_none();
-                return if over { Poll::Ready(()) } else { Poll::Pending };
-            };
-            // Deadlines come in order, so it is enough to set the timer again when it fires.
-            ready!(lane.timer.as_mut().poll(cx));
-            if deadline > Instant::now() {
-                lane.timer.as_mut().reset(deadline);
-                ready!(lane.timer.as_mut().poll(cx));
+        loop {
+            lane.stopping = lane.stopping || lane.stopped.as_mut().poll(cx).is_ready();
+            if lane.stopping {
+                lane.queue.close();
             }
-            // What the broker will do with the messages on this connection cannot be known any more.
-            lane.fail(ChannelFault::Ended(Failure::new(Reason::Timeout, "a publish was not confirmed in time")));
-            lane.refuse_queue(cx);
+            lane.receive(cx);
+            lane.settle(cx);
+            ready!(lane.finish(cx));
+            lane.expire();
+            if lane.stopping {
+                lane.refuse_waiting();
+            }
+            // A publish that ends at its first poll causes no wakeup, but it makes room.
+            while lane.send(cx) && lane.settle(cx) {}
+            if lane.fault.is_some() {
+                continue;
+            }
+            lane.watch_load();
+            if lane.ended && !lane.is_busy() {
+                lane.channel.release(&lane.context, true);
+                return Poll::Ready(());
+            }
+            ready!(lane.wait(cx));
         }
-        lane.finish(cx)
-    }
-}
-
-async fn publish(channel: Arc<Channel>, context: Arc<LaneContext>, encoded: Encoded) -> LapinAnswer {
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
-    let Encoded { routing_key, properties, body, .. } = encoded;
-    let exchange = context.publish.exchange.clone();
-    let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
-    drop(body);
-    match sent {
-        Err(error) => LapinAnswer::of_unsent(error, context.connection.address.is_tls()),
-        Ok(confirm) => match confirm.await {
-            Ok(confirmation) => LapinAnswer::of_confirmation(confirmation, &context.publish.encoder),
-            Err(error) => LapinAnswer::Lost(error),
-        },
     }
 }

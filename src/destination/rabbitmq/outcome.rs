@@ -59,6 +59,11 @@ pub(super) enum PublishEnd {
 }
 
 impl PublishEnd {
+    /// Whether the broker has answered the publish.
+    pub(super) fn is_answer(self) -> bool {
+        matches!(self, PublishEnd::Acked { .. } | PublishEnd::Nacked)
+    }
+
     /// The outcome; `None` while it is not certain. `settled`: every confirm that could carry this publish's returned
     /// message has been seen.
     pub(super) fn outcome(self, returned: bool, settled: bool) -> Option<Outcome> {
@@ -72,10 +77,9 @@ impl PublishEnd {
             PublishEnd::NotRequested => {
                 Some(Outcome::Unknown(Failure::new(Reason::Failed, "the channel is not in confirm mode")))
             }
-            PublishEnd::NotSent => Some(Outcome::Again(Failure::new(
-                Reason::Unreachable,
-                "the connection ended before the message was sent",
-            ))),
+            PublishEnd::NotSent => {
+                Some(Outcome::Again(Failure::new(Reason::Unreachable, "the channel ended before the message was sent")))
+            }
             PublishEnd::Lost => None,
         }
     }
@@ -107,6 +111,11 @@ impl ChannelFault {
     pub(super) fn failure(&self) -> &Failure {
         let (ChannelFault::Refused(failure) | ChannelFault::TooLarge(_, failure) | ChannelFault::Ended(failure)) = self;
         failure
+    }
+
+    /// Whether every channel has the same trouble: there is no exchange.
+    pub(super) fn concerns_all(&self) -> bool {
+        matches!(self, ChannelFault::Refused(failure) if failure.reason == Reason::Topology)
     }
 
     /// The outcome of a publish of `bytes` that was on the channel and has no answer. `last`: it was sent last.

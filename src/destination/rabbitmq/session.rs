@@ -1,25 +1,28 @@
-//! A connection that is ready for publishing: its lanes, each with a channel in confirm mode.
+//! A connection that is ready for publishing, and its lanes.
 
-use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, ErrorKind};
-use tokio::sync::mpsc::error::TrySendError;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, ErrorKind};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::AmqpConnection;
-use super::lane::{Lane, LaneContext, PublishContext, QueuedPublish};
+use super::context::{LaneContext, PublishContext};
+use super::lane::{Lane, QueuedPublish};
+use super::lane_map::LaneMap;
+use super::load::{LaneLoad, PublishReply};
 use super::outcome::failure;
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
-/// Channels to publish on. A key always takes the same one. Several let the broker work on more messages at a time.
-const LANES: usize = 4;
+/// Channels that are opened with the connection. Lanes open more when they need them.
+const SPARE_CHANNELS: usize = 4;
 /// How long the broker may take to answer the message of [`detect_alarm`].
 const ALARM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -29,11 +32,12 @@ pub(super) struct AmqpSession {
     context: Arc<PublishContext>,
     /// The broker's limit for a frame, in bytes.
     frame_max: usize,
-    lanes: Vec<mpsc::Sender<QueuedPublish>>,
+    map: Arc<LaneMap>,
+    lanes: Vec<(mpsc::UnboundedSender<QueuedPublish>, Arc<LaneLoad>)>,
 }
 
 impl AmqpSession {
-    /// Queues a message for the lane of its key.
+    /// Queues a message for the lane of its topic and key.
     ///
     /// # Errors
     /// The outcome of a message that cannot be queued.
@@ -48,15 +52,16 @@ impl AmqpSession {
             let detail = format!("the attributes have {bytes} bytes, the broker's limit for a frame is {limit}");
             return Err(Outcome::Never(Failure::new(Reason::TooLarge, detail)));
         }
-        let key = self.context.key_hasher.hash_one(message.key().unwrap_or(&message.event.id));
+        let topic = Arc::clone(&message.topic);
         let unreachable = || Outcome::Again(Reason::Unreachable.into());
-        let lane = self.lanes.get((key % LANES as u64) as usize).ok_or_else(unreachable)?;
-        let (reply, outcome) = oneshot::channel();
-        let queued = QueuedPublish { encoded, deadline: Instant::now() + self.context.publish_timeout, reply };
-        lane.try_send(queued).map_err(|error| match error {
-            TrySendError::Full(_) => Outcome::Again(Reason::Busy.into()),
-            TrySendError::Closed(_) => unreachable(),
-        })?;
+        let key = message.key().unwrap_or(&message.event.id);
+        let (lane, load) = self.lanes.get(self.map.lane(&topic, key)).ok_or_else(unreachable)?;
+        let place = load.place(encoded.body.len()).map_err(Outcome::Again)?;
+        let timeout = self.context.publish_timeout;
+        let trial = self.context.refusals.enter(&topic, timeout).map_err(Outcome::Again)?;
+        let (reply, outcome) = PublishReply::new(place);
+        let queued = QueuedPublish { topic, encoded, deadline: Instant::now() + timeout, trial, reply };
+        lane.send(queued).map_err(|_| unreachable())?;
         Ok(outcome)
     }
 }
@@ -64,14 +69,11 @@ impl AmqpSession {
 /// A connection as the supervisor sees it.
 pub(super) struct LaneTasks {
     pub(super) connection: Arc<AmqpConnection>,
-    /// Kept until the connection has ended: lapin closes a channel that is dropped earlier, and reports an error when
-    /// that coincides with the end of the connection.
-    pub(super) channels: Vec<Arc<Channel>>,
+    pub(super) context: Arc<LaneContext>,
+    pub(super) map: Arc<LaneMap>,
     pub(super) lanes: JoinSet<()>,
-    /// The failures of lanes.
+    /// The failures that end the connection.
     pub(super) failures: mpsc::UnboundedReceiver<Failure>,
-    /// Stops the lanes.
-    pub(super) stop: CancellationToken,
 }
 
 impl LaneTasks {
@@ -81,49 +83,44 @@ impl LaneTasks {
     }
 }
 
-/// Opens channels on a connection and starts their lanes.
+/// Starts the lanes of a connection.
 pub(super) async fn start(
     connection: &Arc<AmqpConnection>,
     publish: &Arc<PublishContext>,
 ) -> Result<(AmqpSession, LaneTasks), Failure> {
     let (sender, failures) = mpsc::unbounded_channel();
-    let (connection, publish, stop) = (Arc::clone(connection), Arc::clone(publish), CancellationToken::new());
+    let (connection, publish) = (Arc::clone(connection), Arc::clone(publish));
+    let configuration = connection.lapin.configuration();
+    let (frame_max, most) = (configuration.frame_max() as usize, usize::from(configuration.channel_max()));
+    let map = Arc::new(LaneMap::new(&publish.topics, most.min(publish.channels.load(Ordering::Relaxed))));
+    let mut spare = Vec::new();
+    for _ in 0..map.len().min(SPARE_CHANNELS) {
+        spare.push(connection.confirm_channel().await?);
+    }
     let context = Arc::new(LaneContext {
         connection: Arc::clone(&connection),
         publish: Arc::clone(&publish),
+        spare: Mutex::new(spare),
+        kept: Mutex::default(),
         failures: sender,
-        stop: stop.clone(),
+        stop: CancellationToken::new(),
     });
-    let mut channels = Vec::with_capacity(LANES);
-    for _ in 0..LANES {
-        channels.push(Arc::new(confirm_channel(&connection).await?));
+    let (mut senders, mut lanes) = (Vec::with_capacity(map.len()), JoinSet::new());
+    for _ in 0..map.len() {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let load = Arc::new(LaneLoad::new(Arc::clone(&publish.stalled)));
+        lanes.spawn(Lane::new(queue, Arc::clone(&load), Arc::clone(&context)));
+        senders.push((sender, load));
     }
-    let (mut senders, mut lanes) = (Vec::with_capacity(LANES), JoinSet::new());
-    for channel in &channels {
-        let (sender, queue) = mpsc::channel(publish.queue_length);
-        senders.push(sender);
-        lanes.spawn(Lane::new(Arc::clone(channel), queue, Arc::clone(&context)));
-    }
-    let frame_max = connection.lapin.configuration().frame_max() as usize;
-    let session = AmqpSession { connection: Arc::clone(&connection), context: publish, frame_max, lanes: senders };
-    Ok((session, LaneTasks { connection, channels, lanes, failures, stop }))
-}
-
-/// A channel in confirm mode.
-async fn confirm_channel(connection: &AmqpConnection) -> Result<Channel, Failure> {
-    let channel = connection.channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| failure(&error))?;
-    match channel.status().confirm() {
-        true => Ok(channel),
-        false => Err(Failure::new(Reason::Failed, "the channel did not enter confirm mode")),
-    }
+    let tasks = LaneTasks { connection: Arc::clone(&connection), context, map: Arc::clone(&map), lanes, failures };
+    Ok((AmqpSession { connection, context: publish, frame_max, map, lanes: senders }, tasks))
 }
 
 /// Finds out whether the broker has a memory or disk alarm. The broker reports an alarm only to a connection that
 /// publishes, and it does not answer that publish. So an empty message is published first, to no queue. Returns when the
 /// broker has answered or is known to block.
 pub(super) async fn detect_alarm(connection: &AmqpConnection) -> Result<(), Failure> {
-    let channel = confirm_channel(connection).await?;
+    let channel = connection.confirm_channel().await?;
     let options = BasicPublishOptions::default();
     let answered = async {
         let nowhere = "hookbridge.nowhere".into();

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::BrokerAddress;
 use super::connection::AmqpConnection;
-use super::lane::PublishContext;
+use super::context::PublishContext;
+use super::lane_map::refused_channels;
 use super::outcome::failure;
 use super::session::{self, AmqpSession, LaneTasks};
 use super::topology::Wanted;
@@ -35,8 +36,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(4);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often the state of the connection is checked: lapin reports some ends by the state only.
 const POLL: Duration = Duration::from_secs(1);
-/// Interval of topology checks after a message had no queue.
-const CHECK_UNROUTABLE: Duration = Duration::from_secs(1);
+/// How long the broker may take to open a channel, when a publish was not answered in time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval of topology checks after a message had no queue, or a queue answered late.
+const CHECK_CHANGED: Duration = Duration::from_secs(1);
 /// Interval of topology checks while the topology does not fit.
 const CHECK_PROBLEM: Duration = Duration::from_secs(5);
 /// Interval of topology checks otherwise: the broker does not report that a queue or binding was deleted while another
@@ -82,6 +85,7 @@ impl ConnectionSupervisor {
                     }
                 }
                 Err(failure) => {
+                    self.note_channel_limit(&failure, usize::MAX);
                     self.status.disconnected(failure);
                     (next, attempts) = (addresses.next(), attempts.wrapping_add(1));
                     let pause = backoff.next();
@@ -117,21 +121,22 @@ impl ConnectionSupervisor {
                 self.status.reached();
             }
         })?;
-        self.status.warn(&found.warnings);
+        self.warn(&lanes, &found);
         self.status.connected(Arc::new(session), &address.to_string());
         Ok((lanes, events, found))
     }
 
     /// Watches a connection until it fails, and returns why; `None` when the destination is closing.
-    async fn watch(&self, lanes: &mut LaneTasks, mut events: ConnectionEvents, found: Found) -> Option<Failure> {
+    async fn watch(&self, lanes: &mut LaneTasks, mut events: ConnectionEvents, mut found: Found) -> Option<Failure> {
         let connection = Arc::clone(&lanes.connection);
-        let mut problem = found.fits().err();
         let (mut alarm, mut reported) = (Failure::from(Reason::Blocked), None);
-        let (mut checked, mut unroutable) = (Instant::now(), false);
+        let (mut checked, mut recheck) = (Instant::now(), false);
         let mut check: Option<BoxFuture<'static, Result<Found, Failure>>> = None;
+        let mut answer: Option<BoxFuture<'static, Result<(), Failure>>> = None;
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let problem = found.fits().err();
             let obstacle = problem.clone().or_else(|| connection.is_blocked().then(|| alarm.clone()));
             if reported.as_ref() != Some(&obstacle) {
                 obstacle.clone().map_or_else(|| self.status.up(), |failure| self.status.down(failure));
@@ -151,28 +156,41 @@ impl ConnectionSupervisor {
                     Event::ConnectionBlocked(why) => alarm = Failure::new(Reason::Blocked, why),
                     _ => {}
                 },
-                () = self.publish.unroutable.notified() => unroutable = true,
+                () = self.publish.unroutable.notified() => recheck = true,
+                () = connection.unanswered.answered.notified() => recheck = true,
+                () = self.publish.refusals.changed.notified() => self.warn(lanes, &found),
+                () = self.publish.unanswered.notified(), if answer.is_none() => {
+                    let connection = Arc::clone(&connection);
+                    answer = Some(async move { answers(&connection).await }.boxed());
+                }
+                Some(answered) = OptionFuture::from(answer.as_mut()) => {
+                    answer = None;
+                    if let Err(failure) = answered {
+                        return Some(failure);
+                    }
+                }
                 _ = poll.tick() => {
+                    self.warn(lanes, &found);
                     if !connection.is_connected() {
                         return Some(Failure::new(Reason::Unreachable, "the connection ended"));
                     }
-                    let pause = match (unroutable, &problem) {
-                        (true, _) => CHECK_UNROUTABLE,
+                    let pause = match (recheck, &problem) {
+                        (true, _) => CHECK_CHANGED,
                         (false, Some(_)) => CHECK_PROBLEM,
                         (false, None) => CHECK_FITTING,
                     };
                     if check.is_none() && checked.elapsed() >= pause && !connection.is_blocked() {
                         let (wanted, connection) = (Arc::clone(&self.wanted), Arc::clone(&connection));
                         check = Some(async move { wanted.ensure(&connection).await }.boxed());
-                        unroutable = false;
+                        recheck = false;
                     }
                 }
-                Some(found) = OptionFuture::from(check.as_mut()) => {
+                Some(result) = OptionFuture::from(check.as_mut()) => {
                     (check, checked) = (None, Instant::now());
-                    match found {
-                        Ok(found) => {
-                            self.status.warn(&found.warnings);
-                            problem = found.fits().err();
+                    match result {
+                        Ok(result) => {
+                            found = result;
+                            self.warn(lanes, &found);
                         }
                         Err(failure) => return Some(failure),
                     }
@@ -184,15 +202,34 @@ impl ConnectionSupervisor {
     /// Ends a connection after a failure.
     async fn abandon(&self, mut lanes: LaneTasks, failure: Failure) {
         // From here on publishers are refused. Whatever the failure was: for them, there is no connection.
+        self.note_channel_limit(&failure, lanes.map.len());
         self.status.disconnected(Failure::new(Reason::Unreachable, failure.detail));
-        lanes.stop.cancel();
+        lanes.context.stop.cancel();
         let _ = timeout(DRAIN_TIMEOUT, lanes.ended()).await;
         lanes.connection.kill();
         let _ = timeout(END_TIMEOUT, lanes.ended()).await;
-        drop(lanes.channels);
-        if failure.reason != Reason::Topology {
-            // Another broker, or this one after a restart, may take larger messages.
-            self.publish.message_limit.store(usize::MAX, Ordering::Relaxed);
+        self.publish.refusals.answers_lost(|_| true, true);
+        // Another broker, or this one after a restart, may take larger messages.
+        self.publish.message_limit.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// Logs and shows what an operator should know: differences, each problem, refused topics, and too few channels.
+    fn warn(&self, lanes: &LaneTasks, found: &Found) {
+        // The first problem is the reason why the destination is down.
+        let problems = found.problems.iter().skip(1).map(Failure::to_string);
+        let warnings = found.warnings.iter().cloned().chain(problems);
+        let all: Vec<_> = warnings.chain(lanes.map.warning()).chain(self.publish.refusals.lines()).collect();
+        for over in self.status.warnings().iter().filter(|before| !all.contains(before)) {
+            tracing::info!(destination = %self.status.name(), "no longer: {over}");
+        }
+        self.status.warn(&all);
+    }
+
+    /// The next connection opens fewer channels if the broker has refused one.
+    fn note_channel_limit(&self, failure: &Failure, lanes: usize) {
+        let lanes = lanes.min(self.publish.channels.load(Ordering::Relaxed));
+        if let Some(channels) = refused_channels(&failure.detail, lanes) {
+            self.publish.channels.store(channels, Ordering::Relaxed);
         }
     }
 
@@ -202,10 +239,22 @@ impl ConnectionSupervisor {
         self.status.end(Reason::Closing.into());
         tokio::select! {
             () = lanes.ended() => {}
-            () = self.give_up.cancelled() => lanes.stop.cancel(),
+            () = self.give_up.cancelled() => lanes.context.stop.cancel(),
         }
         lanes.connection.close(CLOSE_TIMEOUT).await;
         let _ = timeout(END_TIMEOUT, lanes.ended()).await;
-        drop(lanes.channels);
+    }
+}
+
+/// Whether the broker still answers on a connection on which a publish was not answered: if it does, one queue has the
+/// trouble.
+async fn answers(connection: &AmqpConnection) -> Result<(), Failure> {
+    match timeout(ANSWER_TIMEOUT, connection.channel()).await {
+        // Without a free channel, only heartbeats show whether the broker answers.
+        Ok(Err(failure)) if !connection.is_connected() => Err(failure),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(Failure::new(Reason::Timeout, "a publish was not confirmed in time, and the broker does not answer"))
+        }
     }
 }

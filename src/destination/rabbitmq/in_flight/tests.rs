@@ -5,8 +5,11 @@ use std::future::{pending, ready};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::destination::rabbitmq::load::{LaneLoad, StalledLanes};
+use crate::destination::rabbitmq::refusals::Retry;
 
 /// What the broker does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +97,23 @@ fn push(
     number: usize,
     publish: impl Future<Output = LapinAnswer> + Send + 'static,
 ) -> (Result<(), ChannelFault>, oneshot::Receiver<Outcome>) {
-    let (reply, outcome) = oneshot::channel();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    (in_flight.push(tag(number), 1, deadline, publish.boxed(), reply), outcome)
+    push_until(in_flight, number, Instant::now() + Duration::from_secs(60), publish)
+}
+
+fn push_until(
+    in_flight: &mut ChannelPublishes,
+    number: usize,
+    deadline: Instant,
+    publish: impl Future<Output = LapinAnswer> + Send + 'static,
+) -> (Result<(), ChannelFault>, oneshot::Receiver<Outcome>) {
+    let load = Arc::new(LaneLoad::new(Arc::new(StalledLanes::new(1, 1))));
+    let (reply, outcome) = PublishReply::new(load.place(1).expect("a lane that is not stalled has room"));
+    let new = NewPublish { topic: "a.b".into(), tag: tag(number), bytes: 1, deadline, reply };
+    (in_flight.push(new, publish.boxed()), outcome)
+}
+
+fn settle(in_flight: &mut ChannelPublishes, intact: bool) -> bool {
+    in_flight.settle(intact, &TopicRefusals::default())
 }
 
 fn modelled(model: &Arc<Mutex<Model>>, number: usize) -> impl Future<Output = LapinAnswer> + use<> {
@@ -126,6 +143,7 @@ proptest! {
         shuffle in prop::collection::vec(0_usize..64, 1..40),
         mut pace in prop::collection::vec(0_usize..4, 1..12),
         mut pushes in prop::collection::vec(0_usize..3, 1..12),
+        expired in 0_usize..12,
     ) {
         // Both the model and the test make progress.
         pace.push(1);
@@ -139,25 +157,30 @@ proptest! {
                 let number = outcomes.len();
                 if number < fates.len() {
                     model.lock().progress.push(Progress::Queued);
-                    let (pushed, outcome) = push(&mut in_flight, number, modelled(&model, number));
+                    let deadline = Instant::now() + Duration::from_secs(if number < expired { 0 } else { 60 });
+                    let (pushed, outcome) = push_until(&mut in_flight, number, deadline, modelled(&model, number));
                     outcomes.push(outcome);
                     prop_assert!(pushed.is_ok());
                 }
             }
             prop_assert!(in_flight.check(&cx).is_ok());
-            in_flight.settle(true);
+            settle(&mut in_flight, true);
+            if turn % 3 == 2 {
+                in_flight.expire();
+            }
             if in_flight.len() == 0 && outcomes.len() == fates.len() {
                 break;
             }
             model.lock().run();
         }
         prop_assert_eq!((in_flight.len(), outcomes.len()), (0, fates.len()), "every publish has an outcome");
-        for (fate, mut outcome) in fates.iter().zip(outcomes) {
+        for (number, (fate, mut outcome)) in fates.iter().zip(outcomes).enumerate() {
             let outcome = outcome.try_recv().expect("an outcome");
             let expected = match (fate, &outcome) {
                 (Fate::Stored, Outcome::Confirmed) => true,
                 (Fate::Returned, Outcome::Again(failure)) => failure.reason == Reason::Unroutable,
-                (Fate::Refused, Outcome::Unknown(failure)) => failure.reason == Reason::Refused,
+                (Fate::Refused, Outcome::Unknown(failure)) if failure.reason == Reason::Refused => true,
+                (_, Outcome::Unknown(failure)) => failure.reason == Reason::Timeout && number < expired,
                 _ => false,
             };
             prop_assert!(expected, "{:?} got {:?}", fate, outcome);
@@ -175,17 +198,38 @@ fn a_later_confirm_without_a_return_settles_uncertain_publishes() {
     // The confirm of the second carries the return of the first, whose own confirm carried none.
     let (_, mut stored) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(1)))));
     in_flight.check(&cx).unwrap();
-    assert!(in_flight.settle(true), "the first had no queue");
+    assert!(settle(&mut in_flight, true), "the first had no queue");
     assert!(matches!(returned.try_recv(), Ok(Outcome::Again(_))));
     assert!(stored.try_recv().is_err(), "the second is uncertain");
     assert!(!in_flight.must_drain(), "other publishes are sent meanwhile");
     let (_, mut refused) = push(&mut in_flight, 3, ready(LapinAnswer::Nacked(None)));
     in_flight.check(&cx).unwrap();
-    in_flight.settle(true);
+    settle(&mut in_flight, true);
     assert!(matches!(refused.try_recv(), Ok(Outcome::Unknown(_))));
     assert_eq!(stored.try_recv(), Ok(Outcome::Confirmed));
     assert!(slow.try_recv().is_err());
     assert_eq!(in_flight.len(), 1);
+}
+
+/// A publish whose time is over has its outcome; its late answer shows that the topic works.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_ends_the_refusal_of_its_topic() {
+    let (mut in_flight, refusals) = (ChannelPublishes::default(), TopicRefusals::default());
+    let (answer, late) = oneshot::channel();
+    let now = Instant::now();
+    let (_, mut expired) = push_until(&mut in_flight, 1, now, late.map(|answer| answer.unwrap()));
+    let (_, mut waiting) = push(&mut in_flight, 2, pending());
+    assert_eq!(in_flight.expire(), ["a.b".into()].into());
+    assert_eq!(expired.try_recv(), Ok(Outcome::Unknown(Reason::Timeout.into())));
+    assert!(waiting.try_recv().is_err() && in_flight.deadline() > Some(now));
+    assert_eq!((in_flight.len(), in_flight.waiting(), in_flight.overdue()), (2, 1, Some(now)));
+    refusals.refuse(&"a.b".into(), Reason::Timeout.into(), Retry::WithAnswer);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(answer.send(LapinAnswer::Acked(None)).is_ok());
+    in_flight.check(&Context::from_waker(Waker::noop())).unwrap();
+    in_flight.settle(true, &refusals);
+    assert_eq!((in_flight.len(), in_flight.waiting(), in_flight.overdue()), (1, 1, None));
+    assert_eq!(refusals.failure("a.b"), None);
 }
 
 /// After the return of a message that was never sent, no answer can be trusted, including those of the same check.
@@ -196,7 +240,7 @@ fn nothing_is_certain_after_a_stray_return() {
     let (pushed, mut stray) = push(&mut in_flight, 2, ready(LapinAnswer::Acked(Some(tag(7)))));
     assert_eq!(pushed, Err(fault("a returned message matches no publish")));
     in_flight.check(&Context::from_waker(Waker::noop())).unwrap();
-    in_flight.settle(false);
+    settle(&mut in_flight, false);
     assert!(acked.try_recv().is_err());
     in_flight.fail_all(&fault("stray"), None);
     for outcome in [&mut acked, &mut stray] {
