@@ -21,31 +21,29 @@ type Load = dyn Fn() -> Result<Loaded, Mistakes> + Send + Sync;
 /// Reads the configuration again.
 pub struct Reloader {
     load: Arc<Load>,
-    keyrings: Vec<Arc<Keyring>>,
     files: WatchedFiles,
-    metrics: Arc<Metrics>,
-    /// The settings in force, without secrets.
+    /// The settings in force, without keys.
     in_force: String,
 }
 
 impl Reloader {
-    /// A reloader for settings that were loaded by `load`, before they are used.
-    pub fn new(
+    /// A reloader for settings that `load` loads.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub fn load(
         load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
-        loaded: &Loaded,
-        keyrings: Vec<Arc<Keyring>>,
-        metrics: Arc<Metrics>,
-    ) -> Reloader {
-        let files = WatchedFiles::new(loaded.files.clone());
+    ) -> Result<(Loaded, Reloader), Mistakes> {
+        let loaded = load()?;
+        let (files, in_force) = (watched(&loaded), other_than_keys(&loaded.settings));
+        Ok((loaded, Reloader { load: Arc::new(load), files, in_force }))
+    }
+
+    /// Reloads whenever `hangup` returns or a file has changed. Does not end.
+    pub async fn run(mut self, keyrings: &[Arc<Keyring>], metrics: &Metrics, mut hangup: impl AsyncFnMut()) {
         for result in [ReloadLabel::DONE, ReloadLabel::REFUSED] {
             drop(metrics.reloads.get_or_create(&result));
         }
-        Reloader { load: Arc::new(load), keyrings, files, metrics, in_force: other_than_keys(&loaded.settings) }
-    }
-
-    /// Reloads whenever `hangup` says so or a file has changed. Never returns.
-    pub async fn run(mut self, mut hangup: impl AsyncFnMut()) {
-        self.files.changed();
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -53,41 +51,50 @@ impl Reloader {
                 () = hangup() => "SIGHUP",
                 _ = check.tick() => if self.files.changed() { "a file has changed" } else { continue },
             };
+            // Before they are read, so that a change while they are read is not missed.
             self.files.changed();
             let load = Arc::clone(&self.load);
-            match tokio::task::spawn_blocking(move || load()).await {
-                Ok(Ok(loaded)) => self.take_up(&loaded, why),
-                Ok(Err(mistakes)) => self.refuse(&mistakes, why),
-                Err(_) => tracing::error!(why, "the configuration was not reloaded: reading it failed"),
-            }
+            let result = match tokio::task::spawn_blocking(move || load()).await {
+                Ok(Ok(loaded)) => {
+                    self.take_up(&loaded, keyrings, why);
+                    ReloadLabel::DONE
+                }
+                Ok(Err(mistakes)) => {
+                    tracing::error!(why, %mistakes, "the new configuration was refused: the keys in force stay");
+                    ReloadLabel::REFUSED
+                }
+                Err(_) => {
+                    tracing::error!(why, "the configuration could not be read again: the keys in force stay");
+                    ReloadLabel::REFUSED
+                }
+            };
+            metrics.reloads.get_or_create(&result).inc();
         }
     }
 
-    fn take_up(&mut self, loaded: &Loaded, why: &str) {
-        let Settings { sources, .. } = &loaded.settings;
+    fn take_up(&mut self, loaded: &Loaded, keyrings: &[Arc<Keyring>], why: &str) {
         let mut changed = 0;
-        for keyring in &self.keyrings {
-            match sources.iter().find(|source| source.name == *keyring.source()) {
-                Some(source) => changed += usize::from(keyring.replace(source.keys.clone())),
-                None => tracing::warn!(source = %keyring.source(), "the source is gone: it is served until a restart"),
-            }
+        for keyring in keyrings {
+            let source = loaded.settings.sources.iter().find(|source| source.name == *keyring.source());
+            // A source that is gone is one of the other settings.
+            changed += usize::from(source.is_some_and(|source| keyring.replace(source.keys.clone())));
         }
-        self.metrics.reloads.get_or_create(&ReloadLabel::DONE).inc();
-        self.files = WatchedFiles::new(loaded.files.clone());
-        self.files.changed();
+        // It may name other files now.
+        self.files.follow(&loaded.files);
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        tracing::info!(why, sources_changed = changed, "configuration reloaded");
+        tracing::info!(why, sources = changed, "configuration reloaded");
         if other_than_keys(&loaded.settings) != self.in_force {
             tracing::warn!("settings other than secrets have changed: they are used after a restart");
         }
     }
+}
 
-    fn refuse(&self, mistakes: &Mistakes, why: &str) {
-        self.metrics.reloads.get_or_create(&ReloadLabel::REFUSED).inc();
-        tracing::error!(why, %mistakes, "the new configuration was refused: the secrets in force stay");
-    }
+fn watched(loaded: &Loaded) -> WatchedFiles {
+    let files = WatchedFiles::new(loaded.files.clone());
+    files.changed();
+    files
 }
 
 /// The settings without their keys.

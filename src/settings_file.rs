@@ -50,6 +50,14 @@ impl WatchedFiles {
         WatchedFiles { paths, seen: Mutex::default() }
     }
 
+    /// Watches these files from now on. Those that are watched already keep what is known of them.
+    pub fn follow(&mut self, paths: &[PathBuf]) {
+        if paths != self.paths {
+            *self = WatchedFiles::new(paths.to_vec());
+            self.changed();
+        }
+    }
+
     /// Whether there is no file.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()

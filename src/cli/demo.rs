@@ -16,6 +16,7 @@ use super::inputs::{local, process_environment};
 use super::output::{line, note};
 use super::serve::serve;
 use crate::config::{Settings, load};
+use crate::reload::Reloader;
 use crate::samples;
 use crate::secret::Secret;
 use crate::sender::{SendOptions, UnsignedDelivery, send};
@@ -59,13 +60,14 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         "HOOKBRIDGE_ADMIN" => process_environment(name),
         _ => None,
     };
-    let settings = match load(&serve_args.flags(), &environment) {
-        Ok(loaded) => loaded.settings,
+    let flags = serve_args.flags();
+    let (loaded, reloader) = match Reloader::load(move || load(&flags, &environment)) {
+        Ok(loaded) => loaded,
         Err(all) => return mistakes(&all),
     };
     let _logs = telemetry::logs::init(Some("warn")).map_err(note);
     block_on(async {
-        let result = serve_and_demonstrate(args, settings, &directory, &secret).await;
+        let result = serve_and_demonstrate(args, loaded.settings, reloader, &directory, &secret).await;
         let _ = std::fs::remove_dir_all(&directory); // a temporary directory: leaving it behind is no failure
         result
     })
@@ -74,6 +76,7 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
 async fn serve_and_demonstrate(
     args: &DemoArgs,
     settings: Settings,
+    reloader: Reloader,
     directory: &Path,
     secret: &str,
 ) -> anyhow::Result<()> {
@@ -96,7 +99,7 @@ async fn serve_and_demonstrate(
         std::future::pending()
     };
     tokio::select! {
-        served = serve(settings, listening) => served,
+        served = serve(settings, reloader, listening) => served,
         demonstrated = demonstration => demonstrated,
     }
 }

@@ -56,8 +56,12 @@ pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// Prints the mistakes in a configuration.
+/// Prints the mistakes in a configuration: as log lines where these are JSON.
 pub(super) fn mistakes(mistakes: &Mistakes) -> ExitCode {
-    note(mistakes);
+    if logs::are_json() {
+        mistakes.0.iter().for_each(|mistake| tracing::error!("{mistake}"));
+    } else {
+        note(mistakes);
+    }
     ExitCode::from(USAGE)
 }

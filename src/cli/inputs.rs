@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::args::{KeyArgs, SettingsArgs};
 use super::exit::{USAGE, mistakes};
 use super::output::note;
-use crate::config::{Settings, keys_given, load, log_filter, quoted};
+use crate::config::{Loaded, Settings, keys_given, load, log_filter, quoted};
 use crate::settings_file::why;
 use crate::signature::Key;
 use crate::source::{Source, VIDEOGEN};
@@ -28,10 +28,19 @@ pub(super) fn process_environment(name: &str) -> Option<OsString> {
 /// The exit code for a wrong configuration.
 pub(super) fn settings(args: &SettingsArgs) -> Result<Settings, ExitCode> {
     let loaded = load(&args.flags(), &process_environment).map_err(|all| mistakes(&all))?;
-    for warning in &loaded.warnings {
-        note(format_args!("warning: {warning}"));
-    }
+    warnings(&loaded);
     Ok(loaded.settings)
+}
+
+/// Prints the warnings about settings: as log lines where these are JSON.
+pub(super) fn warnings(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        if logs::are_json() {
+            tracing::warn!("{warning}");
+        } else {
+            note(format_args!("warning: {warning}"));
+        }
+    }
 }
 
 /// What `send` signs with, and where its source is served.

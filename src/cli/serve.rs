@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::SettingsArgs;
-use super::exit::block_on;
-use super::inputs::{settings, start_logging};
+use super::exit::{block_on, mistakes};
+use super::inputs::{process_environment, start_logging, warnings};
 use crate::app::App;
-use crate::config::Settings;
+use crate::config::{Settings, load};
+use crate::reload::Reloader;
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -23,18 +24,22 @@ pub(super) const EXAMPLES: &str = "Examples:\n\
 
 /// Serves until SIGTERM or SIGINT, and finishes what is in flight; a second signal ends it at once.
 pub(super) fn run(args: &SettingsArgs) -> ExitCode {
-    let settings = match settings(args) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
+    // First, so that mistakes are log lines too.
     let _logs = match start_logging() {
         Ok(logs) => logs,
         Err(code) => return code,
     };
-    block_on(serve(settings, |_| async {}))
+    let flags = args.flags();
+    match Reloader::load(move || load(&flags, &process_environment)) {
+        Ok((loaded, reloader)) => {
+            warnings(&loaded);
+            block_on(serve(loaded.settings, reloader, |_| async {}))
+        }
+        Err(all) => mistakes(&all),
+    }
 }
 
-/// Listens, serves, and shuts down in order. `listening` receives the webhook listener's address; the future that it
+/// Listens, serves, takes up new secrets, and shuts down in order. `listening` receives the webhook listener's address; the future that it
 /// returns runs concurrently with the server.
 ///
 /// # Errors
@@ -42,16 +47,21 @@ pub(super) fn run(args: &SettingsArgs) -> ExitCode {
 /// has failed for good, or a second signal ended the shutdown.
 pub(super) async fn serve<L: Future<Output = ()>>(
     settings: Settings,
+    reloader: Reloader,
     listening: impl FnOnce(SocketAddr) -> L,
 ) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     let (listen, admin) = (settings.listen, settings.admin);
     let app = App::open(settings).map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
-    let webhooks = bind("webhooks", listen).await?;
     let admin = bind("admin", admin).await?;
+    let webhooks = bind("webhooks", listen).await?;
     let listening = listening(webhooks.local_addr().context("the listener has no address")?);
-    let metrics = Arc::clone(&app.vitals().metrics);
+    let (metrics, keyrings) = (Arc::clone(&app.vitals().metrics), app.keyrings().to_vec());
+    let reload = reloader.run(&keyrings, &metrics, async || {
+        hangup.recv().await;
+    });
     let shutdown = CancellationToken::new();
     let mut signalled = async || {
         tokio::select! {
@@ -74,6 +84,7 @@ pub(super) async fn serve<L: Future<Output = ()>>(
         app.await
     };
     tokio::select! {
+        () = reload => anyhow::bail!("the task that takes up new secrets ended"),
         ended = served => ended.map_err(|failure| anyhow::anyhow!("{}", failure.detail)),
         () = second_signal => {
             let left = metrics.in_flight.get();

@@ -31,9 +31,16 @@ impl Bridge {
             data.display()
         );
         std::fs::write(&path, text).expect("written");
-        let arguments = ["--config", path.to_str().expect("UTF-8"), "--secret", SECRET];
+        // A source whose secrets are in files has no other.
+        let secret: &[&str] = if configuration.contains("secrets: [\"${file:") { &[] } else { &["--secret", SECRET] };
+        let arguments = [&["--config", path.to_str().expect("UTF-8")], secret].concat();
         let program = Program::serve_with(&arguments, environment);
         Bridge { program, directory }
+    }
+
+    /// The configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("hookbridge.yaml")
     }
 
     /// The URL of a source.
