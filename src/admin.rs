@@ -49,7 +49,7 @@ async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
 
 fn shown(handle: &Handle) -> Value {
     let (state, failure) = match handle.health() {
-        Health::Starting => ("starting", None),
+        Health::Starting(failure) => ("starting", failure),
         Health::Up => match handle.refusing() {
             None => ("up", None),
             Some(failure) => ("refusing", Some(failure)),

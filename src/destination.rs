@@ -60,8 +60,8 @@ pub type Confirm = BoxFuture<'static, Outcome>;
 /// Whether a destination can be published to, as far as is known without a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// Not reached since the process started.
-    Starting,
+    /// Not usable since the process started. Why the last attempt failed; `None` while the first is under way.
+    Starting(Option<Failure>),
     /// Connected, and its topology fits.
     Up,
     /// Not connected, or its topology does not fit.

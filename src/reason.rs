@@ -55,6 +55,12 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether it passes without a change of ours: the broker is out of reach, or takes nothing now.
+    pub fn is_outage(self) -> bool {
+        use Reason as R;
+        matches!(self, R::Unreachable | R::ConnectionLost | R::Timeout | R::Blocked | R::Busy | R::Full)
+    }
+
     /// Whether it is about the event itself: then the delivery becomes a dead letter.
     pub fn is_about_event(self) -> bool {
         use Reason as R;

@@ -40,8 +40,8 @@ impl Vitals {
         Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) }
     }
 
-    /// Ready: every destination was reached once, the store is usable, and the process is not draining. An outage of a
-    /// broker that all replicas share does not count: it would take every replica out of service, and the sender would
+    /// Ready: the process has [started](Vitals::started), the store is usable, and the process is not draining. An outage of
+    /// a broker that all replicas share does not count: it would take every replica out of service, and the sender would
     /// lose our 503 + `Retry-After`.
     pub fn ready(&self) -> bool {
         self.started() && !self.draining.is_cancelled() && self.ledger.health().is_ok()
@@ -60,12 +60,17 @@ impl Vitals {
         }
     }
 
-    /// Whether every destination was reached at least once.
+    /// Whether every destination was tried once: it was usable, or out of reach. One that refuses us, for example because of
+    /// credentials or of its topology, keeps a new process from being ready, so that a roll-out stops.
     pub fn started(&self) -> bool {
         if self.started.load(Ordering::Relaxed) {
             return true;
         }
-        let reached = self.courier.destinations().all(|handle| handle.health() != Health::Starting);
-        self.started.fetch_or(reached, Ordering::Relaxed) || reached
+        let tried = self.courier.destinations().all(|handle| match handle.health() {
+            Health::Up => true,
+            Health::Starting(None) => false,
+            Health::Starting(Some(failure)) | Health::Down(failure) => failure.reason.is_outage(),
+        });
+        self.started.fetch_or(tried, Ordering::Relaxed) || tried
     }
 }

@@ -30,15 +30,36 @@ async fn starts_while_the_broker_is_down<S: Subject>(place: Place<S>) {
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(answer.retry_after.is_some());
     assert!(started.elapsed() < Duration::from_secs(11), "VideoGen gives up at 15 s");
-    let (status, page) = program.get("/readyz").await;
-    assert_eq!(status, 503);
-    assert!(page.contains("\"status\":\"starting\""), "{page}");
-    assert_eq!(program.get("/livez").await.0, 200);
-    place.subject.start_again().await;
+    // What all replicas share is out of reach: a new one must not be out of service for that.
     program.ready().await;
+    let (_, page) = program.get("/readyz").await;
+    assert!(page.contains("\"starting\"") && page.contains("\"unreachable\""), "{page}");
+    place.subject.start_again().await;
     until("accepted", SOON, async || (post(&program.url("videogen"), "a", &event).await.status == 200).then_some(()))
         .await;
     assert_eq!(place.counts(TOPIC).await, BTreeMap::from([("a".into(), 1)]));
+}
+
+/// So that a roll-out of wrong settings stops before it replaces a process that works.
+async fn a_broker_that_refuses_us_keeps_a_new_process_unready<S: Subject>(place: Place<S>) {
+    let configuration = place.directory().join("hookbridge.yaml");
+    let text = |topology: &str| {
+        format!("destinations:\n  broker: {{url: '{}', topology: {topology}}}\ndata: '{}'\n", place.url(), place.data())
+    };
+    let path = configuration.to_str().expect("UTF-8").to_owned();
+    std::fs::write(&configuration, text("verify")).expect("written");
+    let mut program = Program::serve(&["--config", &path, "--secret", SECRET]);
+    let page = until("the refusal", SOON, async || {
+        let (status, page) = program.get("/readyz").await;
+        assert_eq!(status, 503, "{page}");
+        page.contains("\"topology\"").then_some(page)
+    })
+    .await;
+    assert!(page.contains("\"status\":\"starting\""), "{page}");
+    assert_eq!(program.get("/livez").await.0, 200);
+    program.term();
+    std::fs::write(&configuration, text("ensure")).expect("written");
+    Program::serve(&["--config", &path, "--secret", SECRET]).ready().await;
 }
 
 async fn an_outage_does_not_affect_readiness<S: Subject>(place: Place<S>) {
@@ -203,7 +224,7 @@ async fn a_retry_reaches_only_the_target_that_was_down<S: Subject>(place: Place<
 
 suite::place::whole_program! {
     {
-        starts_while_the_broker_is_down an_outage_does_not_affect_readiness a_broker_restarted_under_load_loses_nothing
+        starts_while_the_broker_is_down a_broker_that_refuses_us_keeps_a_new_process_unready an_outage_does_not_affect_readiness a_broker_restarted_under_load_loses_nothing
         a_frozen_broker_times_out_and_recovers a_frozen_broker_does_not_starve_another_destination a_second_signal_while_draining_ends_at_once
         a_retry_reaches_only_the_target_that_was_down
     };

@@ -42,7 +42,8 @@ pub(super) struct State<C> {
 impl<C: Clone> Status<C> {
     /// The status of a destination that was not reached yet.
     pub(super) fn new(name: &Arc<str>, metrics: &Arc<Metrics>) -> Self {
-        let state = State { health: Health::Starting, connection: None, failure: None, reached: false, over: false };
+        let state =
+            State { health: Health::Starting(None), connection: None, failure: None, reached: false, over: false };
         let label = DestinationLabel { destination: name.to_string() };
         metrics.up.get_or_create(&label).set(0);
         let (name, metrics) = (Arc::clone(name), Arc::clone(metrics));
@@ -100,6 +101,9 @@ impl<C: Clone> Status<C> {
     pub(super) fn connected(&self, connection: C, server: &str) {
         let changed = self.change(|state| {
             (state.connection, state.failure, state.reached) = (Some(connection), None, true);
+            if let Health::Starting(failure) = &mut state.health {
+                *failure = None;
+            }
         });
         if !changed {
             return;
@@ -126,9 +130,7 @@ impl<C: Clone> Status<C> {
     pub(super) fn disconnected(&self, failure: Failure) {
         self.change(|state| {
             (state.connection, state.failure) = (None, Some(failure.clone()));
-            if state.reached {
-                state.health = Health::Down(failure);
-            }
+            state.health = if state.reached { Health::Down(failure) } else { Health::Starting(Some(failure)) };
         });
     }
 
@@ -216,7 +218,7 @@ fn news<C>(before: &Health, failed: Option<&Failure>, now: &State<C>) -> Option<
         (_, Health::Down(failure)) if failure.reason == Reason::Closing => None,
         (Health::Down(before), Health::Down(failure)) if before.reason == failure.reason => None,
         (_, Health::Down(failure)) => Some(News::Down(failure.clone())),
-        (_, Health::Starting) => {
+        (_, Health::Starting(_)) => {
             let failure = now.failure.as_ref().filter(|now| failed.is_none_or(|before| before.reason != now.reason));
             failure.cloned().map(News::NotReached)
         }
@@ -242,12 +244,16 @@ mod tests {
     #[tokio::test]
     async fn from_the_start_to_the_end() {
         let status = status();
-        assert_eq!((status.health(), gauge(&status)), (Health::Starting, 0));
+        assert_eq!((status.health(), gauge(&status)), (Health::Starting(None), 0));
         status.disconnected(failure("refused"));
-        assert_eq!(status.health(), Health::Starting, "it was never reached");
+        assert_eq!(status.health(), Health::Starting(Some(failure("refused"))), "it was never reached");
         assert_eq!(status.first_attempt().await, Err(failure("refused")));
         status.connected(1, "server");
-        assert_eq!((status.health(), status.connection()), (Health::Starting, Ok(1)), "its topology is not known yet");
+        assert_eq!(
+            (status.health(), status.connection()),
+            (Health::Starting(None), Ok(1)),
+            "its topology is not known yet"
+        );
         status.up();
         assert_eq!((status.health(), gauge(&status)), (Health::Up, 1));
         status.down(Reason::Topology.into());
@@ -269,7 +275,7 @@ mod tests {
         let status = status();
         status.disconnected(failure("refused"));
         status.reached();
-        assert_eq!(status.health(), Health::Starting, "reaching it is no failure");
+        assert_eq!(status.health(), Health::Starting(Some(failure("refused"))), "reaching it is no failure");
         status.disconnected(Reason::Topology.into());
         assert_eq!(status.health(), Health::Down(Reason::Topology.into()));
         assert_eq!(status.connection(), Err(Reason::Topology.into()));
@@ -303,9 +309,15 @@ mod tests {
         };
         let down = |failure: Failure| Health::Down(failure);
         for (before, failed, now, why, told) in [
-            (Health::Starting, None, Health::Starting, Some(failure("a")), Some(News::NotReached(failure("a")))),
-            (Health::Starting, Some(failure("a")), Health::Starting, Some(failure("b")), None),
-            (Health::Starting, None, Health::Up, None, Some(News::Up)),
+            (
+                Health::Starting(None),
+                None,
+                Health::Starting(None),
+                Some(failure("a")),
+                Some(News::NotReached(failure("a"))),
+            ),
+            (Health::Starting(None), Some(failure("a")), Health::Starting(None), Some(failure("b")), None),
+            (Health::Starting(None), None, Health::Up, None, Some(News::Up)),
             (Health::Up, None, Health::Up, None, None),
             (Health::Up, None, down(failure("a")), None, Some(News::Down(failure("a")))),
             (down(failure("a")), None, down(failure("b")), None, None),

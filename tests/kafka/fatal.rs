@@ -116,7 +116,7 @@ async fn existing_topics_are_usable_while_others_are_created() {
     mock.create_topic(&format!("{scope}.a"), 1, 1).expect("a topic");
     let handle = open(opening(&scope, &mock.bootstrap_servers(), &["a", "b"]));
     publish_until_confirmed(&handle, &message(&format!("{scope}.a"), event("msg_1"))).await;
-    assert_eq!(handle.health(), Health::Starting, "the first check is not over");
+    assert_eq!(handle.health(), Health::Starting(None), "the first check is not over");
     let outcome = outcome(handle.publish(message(&format!("{scope}.b"), event("msg_1")))).await;
     assert_eq!((Ending::from(&outcome), reason(&outcome)), (Ending::Again, Some(Reason::Unroutable)));
     handle.close(SOON).await;

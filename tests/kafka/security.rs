@@ -122,7 +122,7 @@ async fn renewed_tls_files_need_no_restart() {
         outcome.failure()?.detail.contains("certificate").then_some(())
     })
     .await;
-    assert_eq!((handle.health(), replaced()), (Health::Starting, 0));
+    assert!(matches!(handle.health(), Health::Starting(Some(_))) && replaced() == 0);
 
     std::fs::copy(broker.export("BROKERS_CA"), &ca).expect("the CA file is replaced");
     up(&handle).await;

@@ -64,7 +64,7 @@ async fn connects(opening: Opening) {
 async fn refused(opening: Opening) -> Failure {
     let destination = open(opening);
     let failure = destination.ensure().await.expect_err("it cannot connect");
-    assert_eq!(destination.health(), Health::Starting);
+    assert_eq!(destination.health(), Health::Starting(Some(failure.clone())));
     assert_eq!(again(publish(&*destination, "a", "msg_1").await), failure.reason);
     failure
 }

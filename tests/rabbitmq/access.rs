@@ -33,7 +33,7 @@ async fn refused_logins_are_retried_until_they_succeed() {
     for destination in [&vhostless, &userless] {
         assert_eq!(destination.ensure().await.expect_err("the login is refused").reason, Reason::NotAuthorized);
         assert_eq!(destination.probe().await.expect_err("the login is refused").reason, Reason::NotAuthorized);
-        assert_eq!(destination.health(), Health::Starting);
+        assert!(matches!(destination.health(), Health::Starting(Some(_))));
         let outcome = publish(&**destination, message(&format!("{scope}.a"), event("msg_1"))).await;
         assert_eq!(shown(&outcome), "again not_authorized");
     }
@@ -180,7 +180,10 @@ async fn tls_with_a_client_certificate() {
     let stranger = with(Tls { cert, key, ca: None });
     for destination in [anonymous, stranger] {
         let refused = destination.probe().await.expect_err("the handshake fails");
-        assert_eq!((refused.reason, destination.health()), (Reason::Unreachable, Health::Starting));
+        assert_eq!(
+            (refused.reason, destination.health()),
+            (Reason::Unreachable, Health::Starting(Some(refused.clone())))
+        );
         let outcome = publish(&*destination, message(&format!("{scope}.a"), event("msg_2"))).await;
         assert_eq!(shown(&outcome), "again unreachable");
     }
@@ -209,7 +212,7 @@ async fn rotated_tls_files_need_no_restart() {
     );
     let destination = open(with_ca());
     let refused = destination.ensure().await.expect_err("the broker's certificate is from another CA");
-    assert_eq!((refused.reason, destination.health()), (Reason::Unreachable, Health::Starting));
+    assert_eq!((refused.reason, destination.health()), (Reason::Unreachable, Health::Starting(Some(refused.clone()))));
 
     std::fs::copy(broker.export("BROKERS_CA"), &ca).expect("the CA file is replaced");
     up(&*destination).await;

@@ -100,7 +100,7 @@ impl Cluster {
         if !self.usable.load(Relaxed) {
             return match self.status.health() {
                 Health::Down(failure) => Some(failure),
-                Health::Starting | Health::Up => self.status.connection().err(),
+                Health::Starting(_) | Health::Up => self.status.connection().err(),
             };
         }
         // The broker decides about topics that no route names.

@@ -13,11 +13,14 @@ fn health(cluster: &Cluster) -> Health {
 #[test]
 fn connection_loss_and_recovery_keep_the_topics_usable() {
     let cluster = cluster();
-    assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting, Step::ReachCluster));
+    assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting(None), Step::ReachCluster));
     cluster.not_reached(Reason::Unreachable.into());
-    assert_eq!((health(&cluster), cluster.refusal("a")), (Health::Starting, Some(Reason::Unreachable.into())));
+    assert_eq!(
+        (health(&cluster), cluster.refusal("a")),
+        (Health::Starting(Some(Reason::Unreachable.into())), Some(Reason::Unreachable.into()))
+    );
     cluster.reached("broker");
-    assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting, Step::CheckTopics));
+    assert_eq!((health(&cluster), cluster.next_step()), (Health::Starting(None), Step::CheckTopics));
     assert_eq!(cluster.refusal("a").map(|failure| failure.reason), Some(Reason::Unroutable));
     assert_eq!(cluster.refusal("not in any route"), None);
     cluster.checking_topics();
@@ -48,7 +51,7 @@ fn topics_that_do_not_fit_are_reported_only_while_connected() {
     let cluster = cluster();
     let failure = Failure::new(Reason::Topology, "missing topics: a");
     cluster.topics_checked(Err(failure.clone()));
-    assert_eq!(health(&cluster), Health::Starting);
+    assert_eq!(health(&cluster), Health::Starting(None));
     cluster.reached("broker");
     assert_eq!((health(&cluster), cluster.next_step()), (Health::Down(failure), Step::CheckTopics));
     cluster.connections_lost();
