@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::url;
-use crate::rig::{Admin, confirmed, connects, counts, down, open, opening, publish, publish_all, shared, shown, up};
+use crate::rig::{
+    Admin, confirmed, connects, counts, down, open, opening, publish, publish_all, shared, shown, text, up,
+};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::event::{event, message, scope};
 use crate::support::wait::{SOON, until};
@@ -63,7 +65,7 @@ async fn refused(destination: &dyn Destination, topics: &[&str]) {
     .await;
 }
 
-/// Suspends the process of a classic queue, or lets it continue. A suspended queue takes messages and confirms none.
+/// Suspends the process of a queue, or lets it continue. A suspended queue takes messages and confirms none.
 fn suspend(broker: &Broker, queue: &str, suspended: bool) {
     let call = if suspended { "suspend" } else { "resume" };
     let lookup = format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>))");
@@ -108,12 +110,11 @@ async fn a_denied_topic_is_refused_alone() {
 
 /// A queue that does not confirm. Its topic is refused after the first timeout, the others are confirmed all the time, and
 /// it recovers by itself when the queue does, without another publish.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_does_not_confirm_refuses_its_topic_alone() {
+async fn stuck_queue_refuses_its_topic_alone(kind: &str) {
     let scope = scope();
     let (good, bad) = (format!("{scope}.good"), format!("{scope}.bad"));
     let admin = Admin::of(shared()).await;
-    admin.queue(&bad, &[]).await;
+    admin.queue(&bad, &[("x-queue-type", text(kind))]).await;
     let mut opening = opening(&[shared().url()], &scope, &["good", "bad"]);
     opening.publish_timeout = Duration::from_secs(3);
     let metrics = Arc::clone(&opening.metrics);
@@ -141,6 +142,17 @@ async fn a_queue_that_does_not_confirm_refuses_its_topic_alone() {
     let stored = admin.ids(&bad).await;
     assert_eq!(stored.len(), 2 + outcomes["unknown timeout"]);
     assert!(stored.values().all(|copies| *copies == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_classic_queue_that_does_not_confirm_refuses_its_topic_alone() {
+    stuck_queue_refuses_its_topic_alone("classic").await;
+}
+
+/// As a quorum queue without a majority.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_queue_that_does_not_confirm_refuses_its_topic_alone() {
+    stuck_queue_refuses_its_topic_alone("quorum").await;
 }
 
 /// What a queue that does not confirm may hold of the destination's places is bounded: long before its publishes time out,
