@@ -10,8 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Loaded, Mistakes, Settings};
 use crate::keyring::Keyring;
-use crate::settings_file::WatchedFiles;
 use crate::telemetry::metrics::{Metrics, ReloadLabel};
+use crate::watched_files::WatchedFiles;
 
 /// How often the files are checked. Kubernetes takes about a minute to bring a changed secret to a node.
 const CHECK: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@
 //! - [`connection`]: librdkafka's configuration; librdkafka connects by itself.
 //! - [`supervisor`]: keeps the producer usable: reaches the cluster, checks the topics, replaces a failed producer.
 //! - [`reach`]: whether a broker answers, and the leaders of the topics at the addresses that the cluster advertises.
-//! - [`tls_files`]: whether the files have changed that a producer reads only at its start.
+//! - [`tls_files`]: the files that a producer reads only at its start.
 //! - [`cluster`]: what is known of the cluster. The callbacks and the supervisor write it, each publish reads it.
 //! - [`topology`]: which topics are needed, compared to those that exist; the requests that read and create them.
 //! - [`message`]: event → record. [`outcome`]: error code → outcome.

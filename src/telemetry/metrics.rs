@@ -1,5 +1,5 @@
 //! Every metric, once. Labels come from closed sets: the configuration's names, and the words of
-//! [`Reason`](crate::reason::Reason) and
+//! [`Reason`] and
 //! [`Refusal`](crate::signature::Refusal).
 
 use std::sync::atomic::AtomicU64;
@@ -96,7 +96,7 @@ pub struct PublishLabel {
     pub destination: String,
     /// `confirmed`, `again`, `unknown` or `never`.
     pub outcome: &'static str,
-    /// A word of [`Reason`](crate::reason::Reason); empty for `confirmed`.
+    /// A word of [`Reason`]; empty for `confirmed`.
     pub reason: &'static str,
 }
 

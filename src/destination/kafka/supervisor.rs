@@ -16,13 +16,14 @@ use super::connection::{Producer, admin_config, create_producer, oversize, produ
 use super::context::{Context, Oversize};
 use super::in_flight::{ProducerSlot, discard, drain};
 use super::reach::reach;
-use super::tls_files::TlsFiles;
+use super::tls_files::tls_files;
 use super::topology::admin::TopicAdmin;
 use super::topology::{CheckedTopics, Wanted};
 use crate::destination::Opening;
 use crate::destination::backoff::Backoff;
 use crate::destination::status::Status;
 use crate::reason::{Failure, Reason};
+use crate::watched_files::WatchedFiles;
 
 /// How long the cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -52,7 +53,7 @@ pub(super) struct ProducerSupervisor {
     producer_config: ClientConfig,
     admin_config: ClientConfig,
     oversize: Oversize,
-    files: TlsFiles,
+    files: WatchedFiles,
 }
 
 impl ProducerSupervisor {
@@ -61,8 +62,8 @@ impl ProducerSupervisor {
         let (settings, wanted) = (&opening.settings, Wanted::new(opening));
         let cluster = Arc::new(Cluster::new(Status::new(&settings.name, &opening.metrics), &wanted.topics));
         let (producer_config, oversize) = (producer_config(opening), oversize(&settings.properties));
-        let files = TlsFiles::of(&producer_config);
-        files.note();
+        let files = tls_files(&producer_config);
+        files.changed();
         let producer = create_producer(&producer_config, Context::new(Arc::clone(&cluster), oversize))?;
         Ok(ProducerSupervisor {
             cluster,
@@ -197,7 +198,7 @@ impl ProducerSupervisor {
         }
         let this = Arc::clone(self);
         let created = blocking::spawn(move || {
-            this.files.note();
+            this.files.changed();
             this.create_producer()
         });
         let created = created.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
@@ -211,7 +212,7 @@ impl ProducerSupervisor {
     /// one of certificate and key is written, the producer stays.
     async fn renew_producer(self: &Arc<Self>) {
         let this = Arc::clone(self);
-        let created = blocking::spawn(move || this.files.note().then(|| this.create_producer()));
+        let created = blocking::spawn(move || this.files.changed().then(|| this.create_producer()));
         let destination = self.cluster.status().name();
         match created.await.ok().flatten() {
             None => {}
