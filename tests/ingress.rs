@@ -229,7 +229,7 @@ async fn a_source_with_too_much_in_flight_gets_429() {
     let refused = post(&bridge.url("videogen"), "m3", &body("file.playback_ready", "f")).await;
     assert_eq!((refused.word().as_str(), refused.retry_after.as_deref()), ("429 source_full", Some("2")));
     // The limit is per source: the other source is not affected.
-    assert_eq!(post(&bridge.url("other"), "m1", r#"{"type":"a"}"#).await.word(), "200 accepted");
+    assert_eq!(post(&bridge.url("other"), "m1", r#"{"event":"a"}"#).await.word(), "200 accepted");
     stalling.nats.resume();
     for posted in posted {
         assert_eq!(posted.await.expect("no panic").word(), "200 accepted");
