@@ -14,7 +14,7 @@ use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
 use crate::ledger::LetterCount;
 use crate::telemetry::logs::lines_lost;
-use crate::telemetry::metrics::LetterLabel;
+use crate::telemetry::metrics::{DestinationLabel, LetterLabel};
 use crate::vitals::Vitals;
 
 /// The routes of the listener.
@@ -74,6 +74,11 @@ async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
     vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
     vitals.metrics.ledger_forgotten.inner().store(vitals.ledger.forgotten(), Ordering::Relaxed);
     vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));
+    for handle in vitals.courier.destinations() {
+        // A connection that was replaced may have reported its end after the new one was up.
+        let label = DestinationLabel { destination: handle.name().to_string() };
+        vitals.metrics.up.get_or_create(&label).set(i64::from(handle.health() == Health::Up));
+    }
     for LetterCount { source, reason, count } in vitals.ledger.dead_letters() {
         let gauge = vitals.metrics.dead_letters.get_or_create_owned(&LetterLabel { source, reason });
         gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -18,13 +18,14 @@ use crate::config::{Settings, StoreKind};
 use crate::courier::Courier;
 use crate::dead_letter;
 use crate::destination::settings::DestinationSettings;
-use crate::destination::{self, Handle, Opening};
+use crate::destination::{self, Handle, OpenDestination, Opening};
 use crate::ingress::Ingress;
 use crate::keyring::Keyring;
 use crate::ledger;
 use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
+use crate::reload::SecretsInForce;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 use crate::vitals::Vitals;
@@ -41,6 +42,7 @@ pub struct App {
     settings: Settings,
     vitals: Arc<Vitals>,
     keyrings: Vec<Arc<Keyring>>,
+    destinations: Vec<Arc<OpenDestination>>,
 }
 
 impl App {
@@ -54,18 +56,29 @@ impl App {
             StoreKind::Memory => ledger::memory::open(settings.dedup_window),
             StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
         };
-        let handles = settings.destinations.iter().map(|destination| open(&settings, destination, &metrics));
-        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        let destinations = settings.destinations.iter();
+        let destinations = destinations.map(|destination| destination::open(opening(&settings, destination, &metrics)));
+        let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
+        let handles: Vec<Handle> = settings
+            .destinations
+            .iter()
+            .zip(&destinations)
+            .map(|(named, opened)| {
+                Handle::new(Arc::clone(opened) as _, named, settings.publish_timeout, Arc::clone(&metrics))
+            })
+            .collect();
         let dead_letters_to = settings.dead_letters_to.clone();
         let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
         let keyrings = keyrings(&settings, &metrics);
         let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
-        Ok(App { settings, vitals, keyrings })
+        Ok(App { settings, vitals, keyrings, destinations })
     }
 
-    /// The keys in force for each source.
-    pub fn keyrings(&self) -> &[Arc<Keyring>] {
-        &self.keyrings
+    /// The secrets that can be replaced while it runs.
+    pub fn secrets(&self) -> SecretsInForce {
+        let named = self.settings.destinations.iter().cloned();
+        let destinations = named.zip(self.destinations.iter().cloned()).collect();
+        SecretsInForce { keyrings: self.keyrings.clone(), destinations }
     }
 
     /// What readiness depends on.
@@ -83,7 +96,7 @@ impl App {
         admin: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let App { settings, vitals, keyrings } = self;
+        let App { settings, vitals, keyrings, .. } = self;
         let work = TaskTracker::new();
         let stop = CancellationToken::new();
         let pipeline = Arc::new(Pipeline {
@@ -175,11 +188,6 @@ pub fn opening(settings: &Settings, destination: &DestinationSettings, metrics: 
         body_limit: settings.limits.body,
         metrics: Arc::clone(metrics),
     }
-}
-
-fn open(settings: &Settings, destination: &DestinationSettings, metrics: &Arc<Metrics>) -> Result<Handle, Failure> {
-    let opened = destination::open(opening(settings, destination, metrics))?;
-    Ok(Handle::new(opened, destination, settings.publish_timeout, Arc::clone(metrics)))
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ mod streak;
 
 pub use handle::Handle;
 pub use open::open;
+pub use reopen::OpenDestination;
 
 /// Resolves when the broker has answered, or surely will not. The publish is in flight whether or not it is polled.
 pub type Confirm = BoxFuture<'static, Outcome>;

@@ -58,8 +58,8 @@ pub(super) async fn serve<L: Future<Output = ()>>(
     let admin = bind("admin", admin).await?;
     let webhooks = bind("webhooks", listen).await?;
     let listening = listening(webhooks.local_addr().context("the listener has no address")?);
-    let (metrics, keyrings) = (Arc::clone(&app.vitals().metrics), app.keyrings().to_vec());
-    let reload = reloader.run(&keyrings, &metrics, async || {
+    let metrics = Arc::clone(&app.vitals().metrics);
+    let reload = reloader.run(app.secrets(), &metrics, async || {
         hangup.recv().await;
     });
     let shutdown = CancellationToken::new();

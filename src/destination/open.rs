@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Destination, Opening};
-use super::{file, kafka, nats, rabbitmq, reopen};
+use super::reopen::OpenDestination;
+use super::{Opening, file, kafka, nats, rabbitmq};
 use crate::naming::Kind;
 use crate::reason::Failure;
 
@@ -13,13 +13,12 @@ use crate::reason::Failure;
 ///
 /// # Errors
 /// The settings can never work, for example because a certificate cannot be read.
-pub fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
+pub fn open(opening: Opening) -> Result<Arc<OpenDestination>, Failure> {
     let open = match opening.settings.url.kind() {
         Kind::Nats => nats::open,
         Kind::Kafka => kafka::open,
         Kind::Rabbitmq => rabbitmq::open,
         Kind::File => file::open,
     };
-    let name = Arc::clone(&opening.settings.name);
-    reopen::open(&name, Box::new(move || open(opening.clone())))
+    OpenDestination::new(opening, Box::new(open))
 }

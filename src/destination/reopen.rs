@@ -1,20 +1,21 @@
-//! A destination that is opened again after one of its background tasks has failed.
+//! A destination that is opened again: after one of its background tasks has failed, and with new credentials.
 //!
-//! [`keeper`](super::keeper) ends such a destination: every publish in flight has an outcome, and later ones are refused.
-//! Only then is it opened again, so the order of publishes does not change.
+//! [`keeper`](super::keeper) ends a destination whose task has failed: every publish in flight has an outcome, and later ones
+//! are refused. Only then is it opened again, so the order of publishes does not change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use parking_lot::RwLock;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::{Confirm, Destination, Health};
+use super::{Confirm, Destination, Health, Opening};
 use crate::message::Message;
-use crate::reason::Failure;
+use crate::reason::{Failure, Reason};
 
 /// The pause before it is opened again.
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -22,96 +23,138 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_sec
 const STABLE: Duration = Duration::from_secs(300);
 /// How long the failed destination may take to release its connection, its threads and its locks.
 const CLOSE: Duration = Duration::from_secs(10);
+/// How long new credentials may take to show that they work.
+const RENEW: Duration = Duration::from_secs(30);
 
-type Open = dyn Fn() -> Result<Arc<dyn Destination>, Failure> + Send + Sync;
+type Open = dyn Fn(Opening) -> Result<Arc<dyn Destination>, Failure> + Send + Sync;
 
-struct Reopened {
-    current: Arc<RwLock<Arc<dyn Destination>>>,
-    /// Ends the task that opens the destination again.
+/// An open destination. It is opened again whenever it ends before it is closed.
+pub struct OpenDestination(Arc<Shared>);
+
+struct Shared {
+    name: Arc<str>,
+    open: Box<Open>,
+    /// What it is opened with next time. Held while it is opened and replaced.
+    opening: Mutex<Opening>,
+    current: RwLock<Arc<dyn Destination>>,
+    /// Ends the task that opens it again.
     closing: CancellationToken,
 }
 
-/// Opens a destination, and opens it again whenever it ends before it is closed. Must be called on a tokio runtime.
-///
-/// # Errors
-/// It cannot be opened the first time.
-pub(super) fn open(name: &Arc<str>, open: Box<Open>) -> Result<Arc<dyn Destination>, Failure> {
-    let current = Arc::new(RwLock::new(open()?));
-    let closing = CancellationToken::new();
-    let task = keep_open(Arc::clone(name), open, Arc::clone(&current));
-    tokio::spawn(closing.clone().run_until_cancelled_owned(task));
-    Ok(Arc::new(Reopened { current, closing }))
+impl OpenDestination {
+    /// Opens a destination. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// It cannot be opened the first time.
+    pub(super) fn new(opening: Opening, open: Box<Open>) -> Result<Arc<OpenDestination>, Failure> {
+        let current = RwLock::new(open(opening.clone())?);
+        let (name, closing) = (Arc::clone(&opening.settings.name), CancellationToken::new());
+        let shared = Arc::new(Shared { name, open, opening: Mutex::new(opening), current, closing: closing.clone() });
+        let task = Arc::clone(&shared);
+        tokio::spawn(async move { closing.run_until_cancelled(task.keep_open()).await });
+        Ok(Arc::new(OpenDestination(shared)))
+    }
+
+    /// Connects with new settings, and replaces the connection once the new one can be used. What is in flight on the old
+    /// one gets its outcome there.
+    ///
+    /// # Errors
+    /// The new settings do not work, although the old ones do: the old ones stay. While the old ones do not work either, the
+    /// new ones are taken without proof.
+    pub async fn renew(&self, change: impl FnOnce(&mut Opening)) -> Result<(), Failure> {
+        let shared = &self.0;
+        let mut opening = shared.opening.lock().await;
+        let mut changed = opening.clone();
+        change(&mut changed);
+        let new = (shared.open)(changed.clone())?;
+        if shared.current().health() == Health::Up {
+            let works = timeout(RENEW, new.ensure()).await;
+            if let Err(failure) = works.unwrap_or_else(|_| Err(Reason::Timeout.into())) {
+                new.close(Duration::from_secs(1)).await;
+                return Err(failure);
+            }
+        }
+        let old = std::mem::replace(&mut *shared.current.write(), new);
+        let drain = opening.publish_timeout;
+        *opening = changed;
+        tokio::spawn(async move { old.close(drain).await });
+        Ok(())
+    }
 }
 
-async fn keep_open(name: Arc<str>, open: Box<Open>, current: Arc<RwLock<Arc<dyn Destination>>>) {
-    let mut backoff = BACKOFF.clone();
-    loop {
-        let (opened, ended) = (Instant::now(), Arc::clone(&current.read()));
-        ended.ended().await;
-        ended.close(CLOSE).await;
-        drop(ended);
-        if opened.elapsed() >= STABLE {
-            backoff.reset();
-        }
+impl Shared {
+    fn current(&self) -> Arc<dyn Destination> {
+        Arc::clone(&self.current.read())
+    }
+
+    async fn keep_open(&self) {
+        let mut backoff = BACKOFF.clone();
         loop {
-            sleep(backoff.next()).await;
-            match open() {
-                Ok(destination) => {
-                    *current.write() = destination;
-                    tracing::warn!(destination = %name, "opened again after a background task had failed");
-                    break;
-                }
-                Err(Failure { reason, detail }) => {
-                    tracing::warn!(destination = %name, %reason, %detail, "cannot be opened again yet");
+            let (opened, ended) = (Instant::now(), self.current());
+            ended.ended().await;
+            let opening = self.opening.lock().await;
+            if !Arc::ptr_eq(&ended, &self.current()) {
+                continue; // it was renewed
+            }
+            ended.close(CLOSE).await;
+            drop(ended);
+            if opened.elapsed() >= STABLE {
+                backoff.reset();
+            }
+            loop {
+                sleep(backoff.next()).await;
+                match (self.open)(opening.clone()) {
+                    Ok(destination) => {
+                        *self.current.write() = destination;
+                        tracing::warn!(destination = %self.name, "opened again after a background task had failed");
+                        break;
+                    }
+                    Err(Failure { reason, detail }) => {
+                        tracing::warn!(destination = %self.name, %reason, %detail, "cannot be opened again yet");
+                    }
                 }
             }
         }
     }
 }
 
-impl Reopened {
-    fn current(&self) -> Arc<dyn Destination> {
-        Arc::clone(&self.current.read())
-    }
-}
-
-impl Destination for Reopened {
+impl Destination for OpenDestination {
     fn publish(&self, message: Message) -> Confirm {
-        self.current.read().publish(message)
+        self.0.current.read().publish(message)
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        async { self.current().ensure().await }.boxed()
+        async { self.0.current().ensure().await }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
-        async { self.current().probe().await }.boxed()
+        async { self.0.current().probe().await }.boxed()
     }
 
     fn health(&self) -> Health {
-        self.current.read().health()
+        self.0.current.read().health()
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.current.read().warnings()
+        self.0.current.read().warnings()
     }
 
     fn ended(&self) -> BoxFuture<'_, ()> {
-        self.closing.cancelled().boxed()
+        self.0.closing.cancelled().boxed()
     }
 
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()> {
         async move {
-            self.closing.cancel();
-            self.current().close(at_most).await;
+            self.0.closing.cancel();
+            self.0.current().close(at_most).await;
         }
         .boxed()
     }
 }
 
-impl Drop for Reopened {
+impl Drop for OpenDestination {
     fn drop(&mut self) {
-        self.closing.cancel();
+        self.0.closing.cancel();
     }
 }
 
@@ -121,10 +164,9 @@ mod tests {
 
     use super::*;
     use crate::destination::settings::{BrokerUrl, DestinationSettings};
-    use crate::destination::{Opening, file, keeper};
+    use crate::destination::{file, keeper};
     use crate::event::fixture::event;
     use crate::message::Outcome;
-    use crate::reason::Reason;
 
     /// The first destination's task panics at its first publish. The second is a directory.
     struct Panics {
@@ -174,7 +216,7 @@ mod tests {
         };
         let opened = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&opened);
-        let open_next = move || match count.fetch_add(1, Ordering::SeqCst) {
+        let open_next = move |opening| match count.fetch_add(1, Ordering::SeqCst) {
             0 => {
                 let status = Arc::new(crate::destination::status::Status::new(&"d".into(), &Arc::default()));
                 status.connected((), "here");
@@ -182,10 +224,10 @@ mod tests {
                 Ok(Arc::new(Panics { status, stop: CancellationToken::new() }) as Arc<dyn Destination>)
             }
             1 => Err(Failure::from(Reason::Failed)),
-            _ => file::open(opening.clone()),
+            _ => file::open(opening),
         };
         tokio::time::pause();
-        let destination = open(&"d".into(), Box::new(open_next)).unwrap();
+        let destination = OpenDestination::new(opening, Box::new(open_next)).unwrap();
         assert_eq!(destination.health(), Health::Up);
         assert_eq!(destination.publish(message()).await, Outcome::Again(Reason::Failed.into()));
         assert!(matches!(destination.health(), Health::Down(Failure { reason: Reason::Failed, .. })));

@@ -7,7 +7,7 @@ use crate::naming::Kind;
 use crate::secret::Secret;
 
 /// The settings of one destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DestinationSettings {
     /// The name in the configuration.
     pub name: Arc<str>,
@@ -59,6 +59,16 @@ impl DestinationSettings {
             auth: Auth::default(),
             properties: Vec::new(),
         }
+    }
+}
+
+impl DestinationSettings {
+    /// Takes addresses and credentials from other settings.
+    pub fn take_access(&mut self, other: &DestinationSettings) {
+        self.url.clone_from(&other.url);
+        self.tls.clone_from(&other.tls);
+        self.auth.clone_from(&other.auth);
+        self.properties.clone_from(&other.properties);
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::cli::output::line;
 use crate::config::{Settings, StoreKind};
-use crate::destination::{self, Opening};
+use crate::destination::{self, Destination as _, Opening};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger};
