@@ -67,5 +67,6 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod tls;
+pub mod videogen_api;
 pub mod vitals;
 pub mod watched_files;
