@@ -58,6 +58,34 @@ pub fn warn_if_public(path: &Path) {
     }
 }
 
+/// Replaces a file's content: a reader sees the old one or the new one, also after a power loss. Mode and owner stay; a new
+/// file is only for its owner. A link stays, and what it leads to is replaced.
+///
+/// # Errors
+/// The system's error. The old content is still there.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let new = directory.join(format!(".hookbridge.{}", std::process::id()));
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(PRIVATE_FILE).open(&new)?;
+        if let Ok(old) = fs::metadata(&path) {
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+                std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            }
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync(directory)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
 /// Makes the entries of a directory durable.
 ///
 /// # Errors

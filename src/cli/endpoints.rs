@@ -20,6 +20,7 @@ mod delete;
 mod list;
 mod make;
 mod manifest;
+mod rotate;
 mod secret_file;
 mod signals;
 mod wanted;
@@ -50,6 +51,9 @@ enum EndpointsCommand {
     /// Checks that an endpoint exists, and that its URL and its events are the wanted ones
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckEndpointArgs),
+    /// Replaces an endpoint by one with a new signing secret, without losing a delivery
+    #[command(after_help = rotate::EXAMPLES)]
+    Rotate(rotate::RotateArgs),
     /// Deletes an endpoint: VideoGen stops its deliveries at once, also those to repeat
     #[command(after_help = delete::EXAMPLES)]
     Delete(delete::DeleteArgs),
@@ -61,6 +65,7 @@ pub(super) fn run(args: &EndpointsArgs) -> ExitCode {
         EndpointsCommand::Create(args) => create::run(args),
         EndpointsCommand::List(args) => list::run(args),
         EndpointsCommand::Check(args) => check::run(args),
+        EndpointsCommand::Rotate(args) => rotate::run(args),
         EndpointsCommand::Delete(args) => delete::run(args),
     }
 }

@@ -1,9 +1,9 @@
 //! A new file for a signing secret. It is opened before the endpoint is created, so that a path that cannot be written is
 //! reported while nothing has happened yet.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -31,6 +31,23 @@ impl SecretFile {
             }
             _ => anyhow::Error::new(error).context(format!("{} cannot be created", path.display())),
         })?;
+        Ok(SecretFile { path: path.to_owned(), file, keep: false })
+    }
+
+    /// Creates the file, or opens an empty one that an interrupted run has left.
+    ///
+    /// # Errors
+    /// It holds something, or cannot be created; the message names it.
+    pub(super) fn create_or_reopen(path: &Path) -> anyhow::Result<SecretFile> {
+        let is_empty = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
+        if !is_empty {
+            return SecretFile::create(path);
+        }
+        let opened = File::options().write(true).open(path).and_then(|file| {
+            file.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+            Ok(file)
+        });
+        let file = opened.with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(SecretFile { path: path.to_owned(), file, keep: false })
     }
 

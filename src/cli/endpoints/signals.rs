@@ -9,6 +9,8 @@ use crate::cli::output::note;
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// A signal came while it was deferred.
+    stopping: bool,
 }
 
 impl Signals {
@@ -17,11 +19,23 @@ impl Signals {
     pub(super) fn new() -> anyhow::Result<Signals> {
         let interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
         let terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-        Ok(Signals { interrupt, terminate })
+        Ok(Signals { interrupt, terminate, stopping: false })
     }
 
-    /// Waits for the next signal.
-    pub(super) async fn received(&mut self) {
+    /// Runs work that a signal stops.
+    ///
+    /// # Errors
+    /// That of the work, or a signal came.
+    pub(super) async fn allow<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        anyhow::ensure!(!self.stopping, "stopped by a signal");
+        tokio::select! {
+            biased;
+            () = self.received() => anyhow::bail!("stopped by a signal"),
+            done = work => done,
+        }
+    }
+
+    async fn received(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => (),
             _ = self.terminate.recv() => (),
@@ -35,6 +49,7 @@ impl Signals {
     pub(super) async fn defer<T>(&mut self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let second = async {
             self.received().await;
+            self.stopping = true;
             note("finishing what was begun; a second signal stops at once, and may leave an endpoint without a secret");
             self.received().await;
         };

@@ -31,7 +31,19 @@ pub(super) struct WantedEndpoint {
     pub(super) path: Option<String>,
 }
 
+impl WantedEndpoint {
+    /// Whether a configuration says which events are wanted.
+    pub(super) fn configured(&self) -> bool {
+        self.path.is_some()
+    }
+}
+
 impl RoutesArgs {
+    /// The configuration file that was given.
+    pub(super) fn config(&self) -> Option<PathBuf> {
+        self.config.clone()
+    }
+
     /// What the endpoint must be like.
     ///
     /// # Errors
