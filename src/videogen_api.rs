@@ -109,19 +109,19 @@ impl VideoGenApi {
         self.call(&Method::POST, &self.url(None), Some(&endpoint.json()), safe).await
     }
 
-    /// Deletes an endpoint. Returns whether it existed.
+    /// Deletes an endpoint. One that does not exist is as good: an earlier attempt, whose answer was lost, may have deleted it.
     ///
     /// # Errors
     /// It was refused, or no attempt was answered.
-    pub async fn delete(&self, id: &str) -> Result<bool, ApiFailure> {
-        // The path would be that of all endpoints.
+    pub async fn delete(&self, id: &str) -> Result<(), ApiFailure> {
+        // Their path would be that of all endpoints.
         if matches!(id, "" | "." | "..") {
-            return Ok(false);
+            return Ok(());
         }
         let url = self.url(Some(id));
         match self.repeat(&Method::DELETE, &url, None, ApiFailure::is_temporary).await {
-            Ok(_) => Ok(true),
-            Err(ApiFailure { kind: FailureKind::Status(status, _), .. }) if matches!(status, 404 | 410) => Ok(false),
+            Ok(_) => Ok(()),
+            Err(ApiFailure { kind: FailureKind::Status(404 | 410, _), .. }) => Ok(()),
             Err(failure) => Err(failure),
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn run(args: &DeleteArgs) -> ExitCode {
             );
             anyhow::ensure!(confirmed(endpoint, &all)?, "not deleted");
         }
-        anyhow::ensure!(api.delete(&args.id).await?, "it is gone already");
+        api.delete(&args.id).await?;
         line(format_args!("{} deleted", printable(&args.id, 200)))
     })
 }

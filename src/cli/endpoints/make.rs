@@ -112,7 +112,7 @@ async fn usable(api: &VideoGenApi, created: WebhookEndpoint) -> anyhow::Result<C
 pub(super) async fn undo(api: &VideoGenApi, id: &str, error: anyhow::Error) -> anyhow::Error {
     let shown = printable(id, 200);
     match api.delete(id).await {
-        Ok(_) => error.context(format!("{shown} was deleted again, as its secret could not be kept")),
+        Ok(()) => error.context(format!("{shown} was deleted again, as its secret could not be kept")),
         Err(failure) => error.context(left(&shown, &failure)),
     }
 }
