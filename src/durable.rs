@@ -108,3 +108,23 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     // An earlier process may have died after it created the directory and before it synced the parent.
     absolute.parent().map_or(Ok(()), |parent| sync(parent).or(Ok(())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_file_keeps_its_mode_and_its_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        replace(&file, b"first").unwrap();
+        assert_eq!(mode(), PRIVATE_FILE);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        replace(&link, b"second").unwrap();
+        assert_eq!((fs::read(&file).unwrap(), mode()), (b"second".to_vec(), 0o640));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+}

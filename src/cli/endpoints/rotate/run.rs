@@ -80,7 +80,11 @@ impl Rotation<'_> {
                         self.say(format_args!("not done yet{also}"))?;
                         return self.print(&[(self.key(), &current), (NEXT, &next)]);
                     }
-                    signals.allow(async { Ok(tokio::time::sleep(LOOK).await) }).await?;
+                    let pause = async {
+                        tokio::time::sleep(LOOK).await;
+                        Ok(())
+                    };
+                    signals.allow(pause).await?;
                 }
                 RotationStep::Finish => {
                     let Some(next) = next else { continue };
