@@ -12,6 +12,7 @@ pub use exit::wrong_usage;
 mod args;
 mod check;
 mod demo;
+mod endpoints;
 mod exit;
 mod generate;
 mod inputs;
@@ -49,6 +50,9 @@ pub enum Command {
     /// Verifies one delivery, offline
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Creates, lists, checks, rotates and deletes VideoGen's webhook endpoints
+    #[command(after_help = endpoints::EXAMPLES)]
+    Endpoints(endpoints::EndpointsArgs),
     /// Prints the JSON Schema of the configuration file, for editors
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::SchemaArgs),
@@ -68,6 +72,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Endpoints(args) => endpoints::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => generate::completions(&args, Cli::command()),
         Command::Man(args) => generate::man(&args, Cli::command()),

@@ -34,7 +34,7 @@ use crate::message::{Message, Outcome};
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 
-mod backoff;
+pub(crate) mod backoff;
 pub mod cloudevents;
 mod file;
 mod found;

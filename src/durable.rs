@@ -58,6 +58,34 @@ pub fn warn_if_public(path: &Path) {
     }
 }
 
+/// Replaces a file's content: a reader sees the old one or the new one, also after a power loss. Mode and owner stay; a new
+/// file is only for its owner. A link stays, and what it leads to is replaced.
+///
+/// # Errors
+/// The system's error. The old content is still there.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let new = directory.join(format!(".hookbridge.{}", std::process::id()));
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(PRIVATE_FILE).open(&new)?;
+        if let Ok(old) = fs::metadata(&path) {
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != (old.uid(), old.gid()) {
+                std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            }
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync(directory)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
 /// Makes the entries of a directory durable.
 ///
 /// # Errors
@@ -79,4 +107,24 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
     }
     // An earlier process may have died after it created the directory and before it synced the parent.
     absolute.parent().map_or(Ok(()), |parent| sync(parent).or(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_file_keeps_its_mode_and_its_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        replace(&file, b"first").unwrap();
+        assert_eq!(mode(), PRIVATE_FILE);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        replace(&link, b"second").unwrap();
+        assert_eq!((fs::read(&file).unwrap(), mode()), (b"second".to_vec(), 0o640));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
 }

@@ -20,7 +20,8 @@
 //! What travels: [`delivery`], [`event`] and [`message`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
 //! dead letter. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
 //! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
-//! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender.
+//! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
+//! and [`videogen_api`] manages its endpoints.
 //!
 //! # Where the guarantees are kept
 //!
@@ -67,5 +68,6 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod tls;
+pub mod videogen_api;
 pub mod vitals;
 pub mod watched_files;

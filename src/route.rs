@@ -244,6 +244,16 @@ impl Planned {
 }
 
 impl Routes {
+    /// Whether a rule publishes events of this name. Conditions are taken as met and as not met.
+    pub fn publishes(&self, source: &str, event: &str) -> bool {
+        for rule in self.rules.iter().filter(|rule| rule.matches(source, event)) {
+            if !rule.to.is_empty() || rule.when.is_none() {
+                return !rule.to.is_empty();
+            }
+        }
+        false
+    }
+
     /// Where an event goes.
     pub fn plan(&self, event: &Arc<Event>) -> Plan {
         self.plan_by(self.rule_for(event), event)

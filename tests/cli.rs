@@ -227,6 +227,7 @@ fn help_is_about_its_command_and_ends_with_examples() {
         ("demo", &["--secret", "--to"]),
         ("send", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
         ("check", &["--url"]),
+        ("endpoints", &["--to", "--secret"]),
         ("verify", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
         ("schema", &["--config"]),
         ("completions", &["--config"]),
@@ -241,6 +242,11 @@ fn help_is_about_its_command_and_ends_with_examples() {
         }
         let (code, page, _) = run(&["man", command], &[], "");
         assert!(code == 0 && page.contains(".SH NAME") && page.contains(command), "{page}");
+    }
+    for command in ["create", "list", "check", "rotate", "delete"] {
+        let (code, out, _) = run(&["endpoints", command, "--help"], &[], "");
+        let (_, examples) = out.split_once("\nExamples").unwrap_or_else(|| panic!("{command}: no examples\n{out}"));
+        assert!(code == 0 && examples.contains(&format!("hookbridge endpoints {command}")), "{out}");
     }
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, _) = run(&["completions", shell], &[], "");

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A pause that doubles with each failure in a row, up to a limit. Half of it is random, so that replicas do not come
 /// back at the same moment.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
@@ -13,7 +13,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Pauses from about `first` to `longest`.
-    pub(super) const fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
         Backoff { first, longest, failures: 0 }
     }
 
@@ -24,7 +24,7 @@ impl Backoff {
     }
 
     /// The pause after so many failures in a row; none after none.
-    pub(super) fn after(&self, failures: u32) -> Duration {
+    pub(crate) fn after(&self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
         let pause = self.first.saturating_mul(1 << doublings.min(20)).min(self.longest);
         pause.mul_f64(rand::random_range(0.5..=1.0))
