@@ -20,7 +20,10 @@ pub fn schema() -> Value {
             ("ack", described(choice(&["published"]), "When the sender is answered. Default: published.")),
             (
                 "store",
-                described(choice(&["embedded", "memory"]), "Where ids and dead letters are kept: `embedded` or `memory`. Default: embedded."),
+                described(
+                    choice(&["embedded", "memory"]),
+                    "Where ids and dead letters are kept: `embedded` or `memory`. Default: embedded.",
+                ),
             ),
             (
                 "dedup",
@@ -33,7 +36,12 @@ pub fn schema() -> Value {
                 "dead_letters",
                 mapping(
                     "Dead letters of a store that keeps none.",
-                    &[("to", text("The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none."))],
+                    &[(
+                        "to",
+                        text(
+                            "The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none.",
+                        ),
+                    )],
                 ),
             ),
             ("listen", text("The address for webhooks. Default: 0.0.0.0:8080.")),
@@ -100,7 +108,10 @@ fn source() -> Value {
     mapping(
         "A sender of webhooks.",
         &[
-            ("secrets", described(reference("texts"), "Signing secrets (`whsec_…`, `whpk_…` or base64); each is tried.")),
+            (
+                "secrets",
+                described(reference("texts"), "Signing secrets (`whsec_…`, `whpk_…` or base64); each is tried."),
+            ),
             ("path", text("The path that it posts to. Default: /webhooks/NAME.")),
             ("uri", text("The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io.")),
             (
@@ -151,17 +162,32 @@ fn destination() -> Value {
     let destination = mapping(
         "A broker, or a directory.",
         &[
-            ("url", described(reference("texts"), "`nats://`, `tls://`, `kafka://h:p,h:p`, `amqp://`, `amqps://` or `file:DIR`.")),
+            (
+                "url",
+                described(
+                    reference("texts"),
+                    "`nats://`, `tls://`, `kafka://h:p,h:p`, `amqp://`, `amqps://` or `file:DIR`.",
+                ),
+            ),
             ("stream", text("The JetStream stream. Default: EVENTS.")),
             ("exchange", text("The RabbitMQ topic exchange. Default: events.")),
             (
                 "partitions",
                 described(reference("count"), "The partitions of Kafka topics that are created. Default: 12."),
             ),
-            ("mode", described(choice(&["binary", "structured"]), "The CloudEvents content mode: `binary` or `structured`. Default: binary.")),
+            (
+                "mode",
+                described(
+                    choice(&["binary", "structured"]),
+                    "The CloudEvents content mode: `binary` or `structured`. Default: binary.",
+                ),
+            ),
             (
                 "topology",
-                described(choice(&["ensure", "verify"]), "Create what is missing (`ensure`), or only check it (`verify`). Default: ensure."),
+                described(
+                    choice(&["ensure", "verify"]),
+                    "Create what is missing (`ensure`), or only check it (`verify`). Default: ensure.",
+                ),
             ),
             (
                 "forward_signature",
