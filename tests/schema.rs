@@ -87,6 +87,85 @@ fn keys_are_those_of_the_parser() {
     assert_eq!(count_mappings(&schema), compared.len());
 }
 
+/// The settings below a key of the schema, as rows of README's table.
+fn rows(schema: &Value, name: &str, setting: &Value, table: &mut Vec<String>) {
+    let resolve = |value: &Value| match value["$ref"].as_str() {
+        Some(reference) => schema.pointer(reference.trim_start_matches('#')).expect("a definition").clone(),
+        None => value.clone(),
+    };
+    let form = resolve(setting.pointer("/allOf/0").unwrap_or(setting));
+    if let Some(settings) = form["properties"].as_object() {
+        let dot = if name.is_empty() { "" } else { "." };
+        return settings.iter().for_each(|(key, setting)| rows(schema, &format!("{name}{dot}{key}"), setting, table));
+    }
+    let named = resolve(&form["additionalProperties"]);
+    if named["properties"].is_object() {
+        return rows(schema, &format!("{name}.NAME"), &named, table);
+    }
+    let text = setting["description"].as_str().unwrap_or_else(|| panic!("{name} has no description"));
+    let (meaning, default) = text.split_once(" Default: ").unwrap_or((text, ""));
+    table.push(format!("| `{name}` | {} | {meaning} |\n", default.trim_end_matches('.')));
+    let items = resolve(&form["items"]);
+    if items["properties"].is_object() {
+        rows(schema, &format!("{name}[]"), &items, table);
+    }
+    if let Some(target) = resolve(&form["anyOf"][0]).pointer("/anyOf/1") {
+        rows(schema, &format!("{name}[]"), target, table);
+    }
+}
+
+fn table() -> Vec<String> {
+    let (schema, mut table) = (schema(), Vec::new());
+    rows(&schema, "", &schema, &mut table);
+    table
+}
+
+#[test]
+fn readme_lists_every_setting() {
+    let table = table();
+    assert!(table.len() > 50 && table.iter().any(|row| row.starts_with("| `routes[].to[].key` |")), "{table:?}");
+    let text = std::fs::read_to_string("README.md").expect("read");
+    let table = table.concat();
+    assert!(text.contains(&format!("|---|---|---|\n{table}\n")), "README's table of settings should be:\n{table}");
+}
+
+/// A default without quotes, and a time in seconds.
+fn canonical(text: &str) -> String {
+    let text = text.trim_matches('"');
+    let minutes = text.strip_suffix('m').and_then(|minutes| minutes.parse::<u64>().ok());
+    minutes.map_or_else(|| text.to_owned(), |minutes| format!("{}s", minutes * 60))
+}
+
+#[test]
+fn documented_defaults_are_those_in_force() {
+    let printed = ["nats", "kafka", "amqp"].map(|broker| {
+        let to = format!("{broker}://h");
+        let (code, out, err) = run(&["check", "--print", "--to", &to], &[("HOOKBRIDGE_SECRET", SECRET)], "");
+        assert_eq!(code, 0, "{err}");
+        serde_saphyr::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{error}\n{out}"))
+    });
+    let mut compared = BTreeSet::new();
+    for row in table() {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (name, default) = (cells[0].trim_matches(['|', ' ', '`']), cells[1]);
+        // Their defaults depend on the payload.
+        if matches!(name, "sources.NAME.uri" | "sources.NAME.type_prefix") || name.contains(".fields.") {
+            continue;
+        }
+        for settings in &printed {
+            let found = name.split('.').fold(settings, |at, part| match at.as_object() {
+                Some(members) if part == "NAME" => members.values().next().expect("one"),
+                _ => &at[part],
+            });
+            if matches!(found, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
+                assert_eq!(canonical(&found.to_string()), canonical(&default.replace("NAME", "videogen")), "{name}");
+                compared.insert(name.to_owned());
+            }
+        }
+    }
+    assert!(compared.len() > 25, "{compared:?}");
+}
+
 fn count_mappings(value: &Value) -> usize {
     match value {
         Value::Object(members) => {

@@ -20,7 +20,10 @@ pub fn schema() -> Value {
             ("ack", described(choice(&["published"]), "When the sender is answered. Default: published.")),
             (
                 "store",
-                described(choice(&["embedded", "memory"]), "Where ids and dead letters are kept. Default: embedded."),
+                described(
+                    choice(&["embedded", "memory"]),
+                    "Where ids and dead letters are kept: `embedded` or `memory`. Default: embedded.",
+                ),
             ),
             (
                 "dedup",
@@ -33,7 +36,12 @@ pub fn schema() -> Value {
                 "dead_letters",
                 mapping(
                     "Dead letters of a store that keeps none.",
-                    &[("to", text("The destination that takes them, in the topic `dead-letters`."))],
+                    &[(
+                        "to",
+                        text(
+                            "The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none.",
+                        ),
+                    )],
                 ),
             ),
             ("listen", text("The address for webhooks. Default: 0.0.0.0:8080.")),
@@ -41,7 +49,7 @@ pub fn schema() -> Value {
                 "admin",
                 mapping(
                     "The listener for health and metrics.",
-                    &[("listen", text("Its address. Default: 127.0.0.1:9464."))],
+                    &[("listen", text("The address for health and metrics. Default: 127.0.0.1:9464."))],
                 ),
             ),
             ("data", text("The directory of the embedded store. Default: hookbridge-data.")),
@@ -61,7 +69,7 @@ pub fn schema() -> Value {
                         "timeout",
                         described(
                             reference("duration"),
-                            "How long it may take, with the work in flight. Default: 25s.",
+                            "How long the shutdown may take, with the work in flight. Default: 25s.",
                         ),
                     )],
                 ),
@@ -100,14 +108,17 @@ fn source() -> Value {
     mapping(
         "A sender of webhooks.",
         &[
-            ("secrets", described(reference("texts"), "Signing secrets (whsec_…, whpk_… or base64); each is tried.")),
+            (
+                "secrets",
+                described(reference("texts"), "Signing secrets (`whsec_…`, `whpk_…` or base64); each is tried."),
+            ),
             ("path", text("The path that it posts to. Default: /webhooks/NAME.")),
             ("uri", text("The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io.")),
             (
                 "tolerance",
                 described(reference("duration"), "How far the timestamp may be from the clock. Default: 300s."),
             ),
-            ("legacy_headers", described(reference("flag"), "Whether svix-* headers are accepted. Default: false.")),
+            ("legacy_headers", described(reference("flag"), "Whether `svix-*` headers are accepted. Default: false.")),
             ("attributes", named(reference("text"), "CloudEvents attributes that are added to each event.")),
             ("type_prefix", text("The prefix of the CloudEvents `type`. Default for VideoGen's payload: io.videogen.")),
             (
@@ -121,7 +132,7 @@ fn source() -> Value {
                 "payload",
                 described(
                     choice(&["videogen", "standard"]),
-                    "The form of the body: VideoGen's, or `type`, `timestamp` and `data`. Default: videogen.",
+                    "The form of the body: VideoGen's, or `standard`: `type`, `timestamp` and `data`. Default: videogen.",
                 ),
             ),
             (
@@ -140,7 +151,7 @@ fn source() -> Value {
             ),
             (
                 "in_flight",
-                described(reference("count"), "Most requests in flight; further ones get 429. Default: 4096."),
+                described(reference("count"), "Most deliveries in flight; further ones get 429. Default: 4096."),
             ),
             ("rate", described(reference("count"), "Deliveries per second; further ones get 429. Default: no limit.")),
         ],
@@ -151,17 +162,32 @@ fn destination() -> Value {
     let destination = mapping(
         "A broker, or a directory.",
         &[
-            ("url", described(reference("texts"), "nats://, tls://, kafka://h:p,h:p, amqp://, amqps:// or file:DIR.")),
+            (
+                "url",
+                described(
+                    reference("texts"),
+                    "`nats://`, `tls://`, `kafka://h:p,h:p`, `amqp://`, `amqps://` or `file:DIR`.",
+                ),
+            ),
             ("stream", text("The JetStream stream. Default: EVENTS.")),
             ("exchange", text("The RabbitMQ topic exchange. Default: events.")),
             (
                 "partitions",
                 described(reference("count"), "The partitions of Kafka topics that are created. Default: 12."),
             ),
-            ("mode", described(choice(&["binary", "structured"]), "The CloudEvents content mode. Default: binary.")),
+            (
+                "mode",
+                described(
+                    choice(&["binary", "structured"]),
+                    "The CloudEvents content mode: `binary` or `structured`. Default: binary.",
+                ),
+            ),
             (
                 "topology",
-                described(choice(&["ensure", "verify"]), "Create what is missing, or only check it. Default: ensure."),
+                described(
+                    choice(&["ensure", "verify"]),
+                    "Create what is missing (`ensure`), or only check it (`verify`). Default: ensure.",
+                ),
             ),
             (
                 "forward_signature",
@@ -179,7 +205,7 @@ fn destination() -> Value {
                     &[
                         ("ca", text("Root certificates.")),
                         ("cert", text("The client's certificate.")),
-                        ("key", text("Its key.")),
+                        ("key", text("The client's key.")),
                     ],
                 ),
             ),
@@ -194,7 +220,7 @@ fn destination() -> Value {
                     ],
                 ),
             ),
-            ("properties", named(reference("text"), "librdkafka properties.")),
+            ("properties", named(reference("text"), "Properties of librdkafka, for Kafka.")),
         ],
     );
     required(destination, &["url"])
@@ -204,12 +230,12 @@ fn route() -> Value {
     let when = mapping(
         "A condition on the body.",
         &[
-            ("pointer", text("A JSON pointer.")),
+            ("pointer", text("A JSON pointer to the value that decides.")),
             (
                 "in",
                 described(
                     json!({"type": "array", "minItems": 1, "items": {"type": ["string", "number", "boolean", "null"]}}),
-                    "The values.",
+                    "The values that match.",
                 ),
             ),
         ],
@@ -235,7 +261,7 @@ fn target(description: &str) -> Value {
             (
                 "topic",
                 text(
-                    "The topic: text with {event}, {type} or {source}, on NATS and RabbitMQ also {subject} or {partition:N}. Default: {event}.",
+                    "The topic: text with `{event}`, `{type}` or `{source}`, on NATS and RabbitMQ also `{subject}` or `{partition:N}`. Default: {event}.",
                 ),
             ),
             ("key", text("The record key, in the same form. Default: the event's partitionkey.")),
@@ -251,7 +277,7 @@ fn unrouted() -> Value {
     let any = json!({"anyOf": [reference("text"), required(destination, &["destination"])]});
     described(
         any,
-        "Events that no route matches: a topic, `ignore`, `dead-letter`, or a destination and topic. Default: unrouted.",
+        "Events that no route matches, or whose name is new to hookbridge: a topic, `ignore`, `dead-letter`, or `{destination, topic}`. Default: unrouted.",
     )
 }
 
