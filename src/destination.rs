@@ -23,7 +23,7 @@
 //!
 //! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
 //! background tasks), `reopen` (opens a destination again whose task has failed), `found` (what a look at the topology gives),
-//! [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination and each of its topics answer).
+//! `permission` (whether the user may publish), [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination and each of its topics answer).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,7 @@ mod kafka;
 mod keeper;
 mod nats;
 mod open;
+mod permission;
 pub mod precheck;
 mod rabbitmq;
 mod reopen;

@@ -32,14 +32,19 @@ impl Found {
         Err(Failure::new(first.reason, shown + &more))
     }
 
-    /// What `check --connect` prints: what there is, then the warnings.
+    /// What `check --connect` prints: what there is, then each warning once, in the order of the topics.
     ///
     /// # Errors
     /// As [`fits`](Found::fits).
     pub(super) fn report(self) -> Result<Vec<String>, Failure> {
         self.fits()?;
-        let warnings = self.warnings.into_iter().map(|warning| format!("warning: {warning}"));
-        Ok(self.lines.into_iter().chain(warnings).collect())
+        let mut lines = self.lines;
+        for warning in self.warnings.into_iter().map(|warning| format!("warning: {warning}")) {
+            if !lines.contains(&warning) {
+                lines.push(warning);
+            }
+        }
+        Ok(lines)
     }
 }
 
@@ -59,5 +64,12 @@ mod tests {
         assert_eq!(fits(vec![refused, problem(1)]), Err(both));
         let many = fits((1..=7).map(problem).collect()).unwrap_err();
         assert_eq!(many.detail, "problem 1; problem 2; problem 3; problem 4; problem 5; and 2 more");
+    }
+
+    #[test]
+    fn report_has_each_warning_once() {
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let found = Found { lines: texts(&["b"]), warnings: texts(&["z", "a", "z"]), ..Found::default() };
+        assert_eq!(found.report().unwrap(), ["b", "warning: z", "warning: a"]);
     }
 }

@@ -12,7 +12,7 @@
 //!   order. What a lane that confirms nothing may hold is bounded ([`load`]).
 //! - [`refusals`]: topics that the broker refuses or does not confirm; they are refused at once.
 //! - [`topology`]: which exchange, queues and bindings are needed; [`declare`]: the calls that check and create them;
-//!   [`unanswered`]: those that take too long; [`difference`]: what an existing queue that differs throws away.
+//!   [`permitted`]: whether the user may publish; [`unanswered`]: the calls that take too long; [`difference`]: what an existing queue that differs throws away.
 //! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
 //! - [`context`]: what publishing needs. [`greeting`]: the broker's version, for a probe.
@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::address::BrokerAddress;
+use self::connection::AmqpConnection;
 use self::context::PublishContext;
 use self::load::StalledLanes;
 use self::message::{Encoder, short};
@@ -55,6 +56,7 @@ mod lane_map;
 mod load;
 mod message;
 mod outcome;
+mod permitted;
 mod refusals;
 mod session;
 mod supervisor;
@@ -116,6 +118,14 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     Ok(Arc::new(Rabbitmq { status, wanted, closing, give_up, supervisor: Mutex::new(Some(supervisor)) }))
 }
 
+impl Rabbitmq {
+    /// The connection, and what publishing needs. The session itself is not kept: it would keep its lanes from finishing.
+    async fn connected(&self) -> Result<(Arc<AmqpConnection>, Arc<PublishContext>), Failure> {
+        let session = self.status.first_attempt().await?;
+        Ok((Arc::clone(&session.connection), Arc::clone(&session.context)))
+    }
+}
+
 impl Destination for Rabbitmq {
     fn publish(&self, message: Message) -> Confirm {
         let session = self.status.connection().map_err(Outcome::Again);
@@ -128,18 +138,26 @@ impl Destination for Rabbitmq {
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async {
-            // Only the connection is kept: a session that is held would keep its lanes from finishing.
-            let connection = Arc::clone(&self.status.first_attempt().await?.connection);
-            let found = connection.unless_blocked(self.wanted.ensure(&connection)).await?;
-            found.fits()
+            let (connection, publish) = self.connected().await?;
+            let ensured = async {
+                let mut found = self.wanted.ensure(&connection).await?;
+                found.problems.extend(permitted::problems(&connection.address, &publish).await);
+                found.fits()
+            };
+            connection.unless_blocked(ensured).await
         }
         .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
         async {
-            let connection = Arc::clone(&self.status.first_attempt().await?.connection);
-            let mut found = connection.unless_blocked(self.wanted.check(&connection)).await?;
+            let (connection, publish) = self.connected().await?;
+            let checked = async {
+                let mut found = self.wanted.check(&connection).await?;
+                found.problems.extend(permitted::problems(&connection.address, &publish).await);
+                Ok(found)
+            };
+            let mut found = connection.unless_blocked(checked).await?;
             // AMQP does not show how a queue was created. Only declaring it shows that it differs, so the warnings are
             // those of the last time that the topology was ensured.
             let ensured = self.status.warnings();

@@ -190,11 +190,26 @@ async fn topics_without_rights_harm_no_other_topic() {
         let rights = ["--allow-principal", "User:test", "--operation", operation, "--topic", &topic(name)];
         broker.tool(&[&["AclCommand", "--add"], &rights[..]].concat());
     };
+    // A user without the right to write to any topic is refused before the first event.
+    grant("c", "Describe");
+    broker.tool(&["TopicCommand", "--create", "--topic", &topic("c"), "--partitions", "1"]);
+    let mut only_c = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    only_c.topics = vec![topic("c")];
+    let mut verify = only_c.clone();
+    verify.settings.topology = Topology::Verify;
+    for opening in [only_c.clone(), verify] {
+        let handle = open(opening);
+        until("down", SOON, async || match handle.health() {
+            Health::Down(failure) => (failure.reason == Reason::NotAuthorized).then_some(()),
+            _ => None,
+        })
+        .await;
+        assert_eq!(handle.probe().await.expect_err("it may not write").reason, Reason::NotAuthorized);
+        handle.close(SOON).await;
+    }
     // `a` cannot be created, `b` is created, and `c` exists and cannot be written to.
     grant("b", "Create");
     grant("b", "Write");
-    grant("c", "Describe");
-    broker.tool(&["TopicCommand", "--create", "--topic", &topic("c"), "--partitions", "1"]);
     let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
     opening.topics = ["a", "b", "c"].map(topic).into();
     let handle = open(opening);
@@ -225,6 +240,42 @@ async fn topics_without_rights_harm_no_other_topic() {
     grant("c", "Write");
     publish_until_confirmed(&handle, &message(&topic("c"), event("msg_last"))).await;
     assert!(!warned(), "{:?}", handle.warnings());
+    handle.close(SOON).await;
+}
+
+/// A topic that refuses what we publish makes the destination down, and only itself: the others are confirmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_topic_is_down_until_it_confirms() {
+    let (broker, scope) = (secured(AUTHORIZER), scope());
+    let topics @ [a, b] = &["a", "b"].map(|name| format!("{scope}.{name}"));
+    let right = |action: &[&str], topic: &str, operation: &str| {
+        let rights = ["--allow-principal", "User:test", "--operation", operation, "--topic", topic];
+        broker.tool(&[&["AclCommand"], action, &rights[..]].concat());
+    };
+    for topic in topics {
+        broker.tool(&["TopicCommand", "--create", "--topic", topic, "--partitions", "1"]);
+        right(&["--add"], topic, "Describe");
+    }
+    right(&["--add"], b, "Write");
+    let mut opening = secure(&scope, &broker, "PLAIN", broker.export("BROKERS_PASSWORD"));
+    opening.topics = topics.to_vec();
+    let handle = open(opening);
+    up(&handle).await;
+    let refused = outcome(handle.publish(message(a, event("msg_1")))).await;
+    assert_eq!(reason(&refused), Some(Reason::NotAuthorized), "{refused:?}");
+    let named = |failure: &Failure| {
+        failure.reason == Reason::NotAuthorized && failure.detail.contains(a) && !failure.detail.contains(b)
+    };
+    let is_down = || matches!(handle.health(), Health::Down(failure) if named(&failure));
+    assert!(is_down(), "{:?}", handle.health());
+    for number in 0..20 {
+        assert_eq!(outcome(handle.publish(message(b, event(&format!("msg_{number}"))))).await, Outcome::Confirmed);
+    }
+    handle.ensure().await.expect("the topics exist");
+    assert!(is_down(), "{:?}", handle.health());
+    right(&["--add"], a, "Write");
+    publish_until_confirmed(&handle, &message(a, event("msg_2"))).await;
+    assert_eq!(handle.health(), Health::Up);
     handle.close(SOON).await;
 }
 

@@ -12,7 +12,7 @@ use hookbridge::secret::Secret;
 use nkeys::KeyPair;
 use tempfile::TempDir;
 
-use crate::rig::{AT_ONCE, Reloadable, STREAM, again, counted, down, open, opening, publish, unconfirmed, up};
+use crate::rig::{AT_ONCE, Reloadable, STREAM, again, count, counted, down, open, opening, publish, unconfirmed, up};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::wait::{SOON, until};
 
@@ -173,13 +173,72 @@ async fn publish_promptly(destination: &dyn Destination, topic: &str) -> Outcome
 async fn denied_subjects_are_not_authorized_and_others_confirmed() {
     let nats = with_users("{ user: bridge, password: pw, permissions: { publish: { deny: [\"denied\", \"no.*\"] } } }");
     let destination = open(opening(&[&with_user(&nats, "bridge:pw")], &["a", "denied", "no.way"]));
-    up(&*destination).await;
+    assert_eq!(down(&*destination).await.reason, Reason::NotAuthorized);
     for _ in 0..3 {
         assert_eq!(again(publish_promptly(&*destination, "denied").await), Reason::NotAuthorized);
         assert_eq!(again(publish_promptly(&*destination, "no.way").await), Reason::NotAuthorized);
     }
     assert_eq!(publish_promptly(&*destination, "a").await, Outcome::Confirmed);
-    assert_eq!(destination.health(), Health::Up);
+    assert_eq!(down(&*destination).await.reason, Reason::NotAuthorized);
+}
+
+/// A user that may do everything else finds out without an event that it may not publish, and when it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_permission_to_publish_is_found_without_a_message() {
+    let denied = |subjects: &str| {
+        let publish = format!("publish: {{ deny: [{subjects}] }}");
+        let admin = "{ user: admin, password: pw }";
+        users_conf(&format!("{admin}, {{ user: bridge, password: pw, permissions: {{ {publish} }} }}"))
+    };
+    let server = Reloadable::start(&denied("a, \"b.>\""));
+    let opening = opening(&[&with_user(&server.nats, "bridge:pw")], &["a", "b.*", "c"]);
+    let metrics = std::sync::Arc::clone(&opening.metrics);
+    let destination = open(opening);
+    let named = |failure: &Failure| {
+        let has = |topic: &str| failure.detail.contains(&format!("may not publish to `{topic}`"));
+        (failure.reason, has("a"), has("b.*"), has("c"))
+    };
+    let both = (Reason::NotAuthorized, true, true, false);
+    assert_eq!(named(&destination.ensure().await.expect_err("two topics are denied")), both);
+    assert_eq!(named(&down(&*destination).await), both);
+    let options = async_nats::ConnectOptions::with_user_and_password("admin".into(), "pw".into());
+    let admin = async_nats::jetstream::new(options.connect(server.nats.url()).await.expect("a connection"));
+    // The first checks are those of an empty stream.
+    for stored in [0, 1] {
+        for _ in 0..10 {
+            assert_eq!(named(&destination.probe().await.expect_err("two topics are denied")), both);
+        }
+        assert_eq!(count(&admin).await, stored);
+        let id = format!("msg_{stored}");
+        assert_eq!(publish(&*destination, "c", &id).await, Outcome::Confirmed);
+    }
+    assert_eq!(named(&down(&*destination).await), both);
+    server.reload(&denied("a"));
+    until("only one is denied", SOON, async || {
+        let Health::Down(failure) = destination.health() else { return None };
+        (named(&failure) == (Reason::NotAuthorized, true, false, false)).then_some(())
+    })
+    .await;
+    server.reload(&denied("other"));
+    up(&*destination).await;
+    for _ in 0..10 {
+        destination.probe().await.expect("everything is permitted");
+    }
+    assert_eq!(count(&admin).await, 2);
+    assert_eq!(publish_promptly(&*destination, "a").await, Outcome::Confirmed);
+    // Where only some values of a part are denied, the first event finds out.
+    server.reload(&denied("b.secret"));
+    let refused = async || again_with(publish(&*destination, "b.secret", "msg_3").await, Reason::NotAuthorized);
+    until("refused", SOON, refused).await;
+    let failure = down(&*destination).await;
+    assert!(failure.reason == Reason::NotAuthorized && failure.detail.contains("`b.secret`"), "{failure}");
+    server.reload(&denied("other"));
+    up(&*destination).await;
+    assert_eq!(counted(&metrics).1, 1, "connections");
+}
+
+fn again_with(outcome: Outcome, reason: Reason) -> Option<()> {
+    outcome.failure().is_some_and(|failure| failure.reason == reason).then_some(())
 }
 
 /// A user that may not create the stream can use an existing one.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use hookbridge::destination::Health;
 use hookbridge::destination::settings::{Mode, Tls};
 use hookbridge::message::Outcome;
-use hookbridge::reason::Reason;
+use hookbridge::reason::{Failure, Reason};
 use serde_json::{Value, json};
 
 use crate::rig::{Admin, confirmed, connects, down, open, opening, publish, shared, shown, up};
@@ -69,10 +69,70 @@ async fn missing_permissions_refuse_only_what_needs_them() {
 
     shared().tool(&["set_permissions", &user, "^$", "^$", "^$"]);
     let reader = open(opening(&[&url], &scope, &["a"]));
-    up(&*reader).await;
+    down(&*reader, Reason::NotAuthorized).await;
     let outcome = publish(&*reader, message(&format!("{scope}.a"), event("msg_2"))).await;
     assert_eq!(shown(&outcome), "again not_authorized");
     assert_eq!(Admin::of(shared()).await.depth(&format!("{scope}.a")).await, 2);
+}
+
+/// A user that may create everything finds out without an event that it may not publish, and when it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_permission_to_publish_is_found_without_a_message() {
+    let scope = scope();
+    let (user, topics) = (format!("{scope}-user"), ["denied", "good", "other.*"]);
+    shared().tool(&["add_user", &user, "secret"]);
+    shared().tool(&["set_permissions", &user, ".*", ".*", ".*"]);
+    shared().tool(&["set_topic_permissions", &user, &scope, "good$", ".*"]);
+    let opening = opening(&[&url(shared(), &user, "secret", "%2f")], &scope, &topics);
+    let metrics = opening.metrics.clone();
+    let destination = open(opening);
+    let named = |failure: &Failure| {
+        let has = |topic: &str| failure.detail.contains(&format!("may not publish to `{scope}.{topic}`"));
+        (failure.reason, topics.map(has))
+    };
+    let both = (Reason::NotAuthorized, [true, false, true]);
+    assert_eq!(named(&destination.ensure().await.expect_err("two topics are denied")), both);
+    down(&*destination, Reason::NotAuthorized).await;
+    for _ in 0..10 {
+        assert_eq!(named(&destination.probe().await.expect_err("two topics are denied")), both);
+    }
+    assert_eq!(publish(&*destination, message(&format!("{scope}.good"), event("msg_1"))).await, Outcome::Confirmed);
+    let Health::Down(failure) = destination.health() else { panic!("it came up") };
+    assert_eq!(named(&failure), both);
+    // Without the right to write to the exchange at all.
+    shared().tool(&["set_permissions", &user, ".*", "^$", ".*"]);
+    let none = open(self::opening(&[&url(shared(), &user, "secret", "%2f")], &scope, &topics));
+    until("all topics are denied", SOON, async || {
+        let Health::Down(failure) = none.health() else { return None };
+        (named(&failure) == (Reason::NotAuthorized, [true; 3])).then_some(())
+    })
+    .await;
+    shared().tool(&["set_permissions", &user, ".*", ".*", ".*"]);
+    shared().tool(&["clear_topic_permissions", &user, &scope]);
+    for destination in [&destination, &none] {
+        up(&**destination).await;
+        for _ in 0..10 {
+            destination.probe().await.expect("everything is permitted");
+        }
+    }
+    let admin = Admin::of(shared()).await;
+    for (topic, stored) in [("denied", 0), ("good", 1), ("other.*", 0)] {
+        assert_eq!(admin.depth(&format!("{scope}.{topic}")).await, stored, "{topic}");
+    }
+    // Where only some values of a part are denied, the first event finds out.
+    shared().tool(&["set_topic_permissions", &user, &scope, "(denied|good|sample)$", ".*"]);
+    let secret = format!("{scope}.other.secret");
+    until("refused", SOON, async || {
+        let outcome = publish(&*destination, message(&secret, event("msg_2"))).await;
+        (shown(&outcome) == "again not_authorized").then_some(())
+    })
+    .await;
+    down(&*destination, Reason::NotAuthorized).await;
+    let failure = destination.ensure().await.expect_err("one value is denied");
+    assert!(failure.detail.contains(&format!("`{secret}`")), "{failure}");
+    shared().tool(&["clear_topic_permissions", &user, &scope]);
+    up(&*destination).await;
+    assert_eq!(connects(&metrics), 1);
 }
 
 /// A user, or a broker, that allows few channels: topics share them, which is named. With too few, there is no connection.
@@ -132,7 +192,7 @@ async fn refused_publishes_cause_no_reconnect() {
     let opening = opening(&urls, &scope, &["a"]);
     let metrics = opening.metrics.clone();
     let destination = open(opening);
-    up(&*destination).await;
+    down(&*destination, Reason::NotAuthorized).await;
     let end = Instant::now() + Duration::from_secs(3);
     until("publishes for some seconds", SOON, async || {
         publish(&*destination, message(&format!("{scope}.a"), event("msg_1"))).await;
@@ -188,6 +248,18 @@ async fn tls_with_a_client_certificate() {
         assert_eq!(shown(&outcome), "again unreachable");
     }
     assert_eq!(Admin::of(&broker).await.depth(&format!("{scope}.a")).await, 1);
+}
+
+/// Only one side uses TLS: `check --connect` prints what to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_on_one_side_only_is_named() {
+    let broker = Broker::start_with(Kind::Rabbitmq, With { env: &[("BROKERS_TLS", "1")], ..With::default() });
+    let (plain_to_tls, tls_to_plain) =
+        (broker.export("AMQPS_URL").replace("amqps://", "amqp://"), broker.url().replace("amqp://", "amqps://"));
+    for (url, hint) in [(plain_to_tls, "with TLS (amqps://)"), (tls_to_plain, "without TLS (amqp://)")] {
+        let failure = open(opening(&[&url], &scope(), &["a"])).probe().await.expect_err("only one side uses TLS");
+        assert!(failure.reason == Reason::Unreachable && failure.detail.contains(hint), "{failure}");
+    }
 }
 
 /// TLS files are read again at each attempt to connect: after a certificate is rotated, no restart is needed. An

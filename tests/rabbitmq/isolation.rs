@@ -85,7 +85,7 @@ async fn a_denied_topic_is_refused_alone() {
     let opening = opening(&[&url(shared(), &user, "secret", "%2f")], &scope, &["good", "denied"]);
     let metrics = Arc::clone(&opening.metrics);
     let destination = open(opening);
-    up(&*destination).await;
+    down(&*destination, Reason::NotAuthorized).await;
     let (good, denied) = (format!("{scope}.good"), format!("{scope}.denied"));
     let stream = Stream::start(&destination, &good);
     // The first is sent alone, so the others are surely not sent.
@@ -96,8 +96,9 @@ async fn a_denied_topic_is_refused_alone() {
         assert_eq!(shown(&outcome), "again not_authorized");
     }
     refused(&*destination, &[&denied]).await;
-    assert_eq!(destination.health(), Health::Up);
+    down(&*destination, Reason::NotAuthorized).await;
     shared().tool(&["set_topic_permissions", &user, &scope, ".*", ".*"]);
+    up(&*destination).await;
     confirmed(&*destination, &message(&denied, event("msg_granted"))).await;
     refused(&*destination, &[]).await;
     let all = publish_all(&*destination, (0..50).map(|id| message(&denied, event(&format!("after_{id}"))))).await;
@@ -199,7 +200,11 @@ async fn denied_topics_use_up_no_channels_of_others() {
     let opening = opening(&[&url(&broker, "limited", "secret", "%2f")], &scope, &topics);
     let metrics = Arc::clone(&opening.metrics);
     let destination = open(opening);
-    up(&*destination).await;
+    down(&*destination, Reason::NotAuthorized).await;
+    // Each check opens a channel for each denied topic.
+    for _ in 0..10 {
+        assert_eq!(destination.probe().await.expect_err("topics are denied").reason, Reason::NotAuthorized);
+    }
     for name in &names {
         let outcome = publish(&*destination, message(&format!("{scope}.{name}"), event("msg_1"))).await;
         assert_eq!(shown(&outcome), "again not_authorized");

@@ -8,6 +8,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::destination::Health;
+use crate::destination::found::Found;
+use crate::destination::permission;
 use crate::destination::status::Status;
 use crate::reason::{Failure, Reason};
 
@@ -58,6 +60,8 @@ struct ClusterState {
     check_topics: bool,
     /// Result of the last check; `None` before the first.
     topics: Option<Result<(), Failure>>,
+    /// Topics of the routes that this user may not write to.
+    refused: Option<Failure>,
     /// The last connection error since the cluster was last reached.
     trouble: Option<Failure>,
     /// Why the last attempt to reach the cluster failed.
@@ -119,7 +123,8 @@ impl Cluster {
         self.warn(|known| known.topology = warnings);
     }
 
-    /// The broker does not let this user write to the topic. Nothing but another event tells when that has changed.
+    /// The broker does not let this user write to the topic. rdkafka gives no safe access to the operations that a user is
+    /// authorized for, so nothing but another event tells when that has changed.
     pub(super) fn topic_refused(&self, topic: &str) {
         self.warn(|warnings| {
             if warnings.refused.len() < MOST_REFUSED {
@@ -145,6 +150,11 @@ impl Cluster {
         let all: Vec<_> = refused.chain(warnings.topology.iter().cloned()).collect();
         // Under the lock, so that the status follows the order of the changes.
         self.status.warn(&all);
+        // A topic that an event has named may never get another event, so it is only a warning.
+        let wanted = warnings.refused.iter().filter(|topic| self.wanted.contains(topic));
+        let problems = wanted.map(|topic| permission::denied(topic, &"Kafka: Topic authorization failed")).collect();
+        let refused = Found { problems, ..Found::default() }.fits().err();
+        self.set(|state| state.refused = refused);
     }
 
     /// The connections to all brokers are lost.
@@ -302,7 +312,10 @@ impl ClusterState {
         }
         match (&self.fatal, self.connected, &self.topics) {
             (Some(failure), ..) | (None, true, Some(Err(failure))) => status.down(failure.clone()),
-            (None, true, Some(Ok(()))) => status.up(),
+            (None, true, Some(Ok(()))) => match &self.refused {
+                Some(failure) => status.down(failure.clone()),
+                None => status.up(),
+            },
             // The first check of the topics is not over.
             (None, true, None) => {}
             (None, false, _) if self.tried => {

@@ -30,6 +30,9 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How long a failed producer may take to report its messages before it is replaced: messages of the next producer must
 /// not overtake them.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// How long a probe waits for the producer to be refused.
+const PRODUCER_ID: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(20);
 /// Shortest time between two checks of the topics.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the checks whether TLS files have changed.
@@ -185,7 +188,23 @@ impl ProducerSupervisor {
         let (this, runtime) = (Arc::clone(self), Runtime::current());
         let checked =
             blocking::spawn(move || TopicAdmin::new(&this.admin_config, &this.cluster, runtime)?.check(&this.wanted));
-        checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()))?.found.report()
+        let mut found = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()))?.found;
+        found.problems.extend(self.refused_producer().await);
+        found.report()
+    }
+
+    /// Why the producer is refused: without the right to write to any topic, the cluster gives it no id. It asks for one as
+    /// soon as it is connected, so the answer is there soon.
+    async fn refused_producer(&self) -> Option<Failure> {
+        let end = Instant::now() + PRODUCER_ID;
+        loop {
+            let fatal = self.cluster.fatal().or_else(|| self.slot.fatal_error());
+            let refused = fatal.filter(|failure| failure.reason == Reason::NotAuthorized);
+            if refused.is_some() || Instant::now() >= end {
+                return refused;
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Waits for the messages of a failed producer, and puts a new one in its place.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Request, RequestErrorKind};
+use async_nats::{Message, Request, RequestErrorKind};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -66,37 +66,44 @@ pub(super) async fn request(connection: &Connection, endpoint: &str, body: &Valu
     let subject = format!("$JS.API.{endpoint}");
     let payload = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     connection.largest_request.fetch_max(payload.len(), Ordering::Relaxed);
+    let request = Request::new().timeout(Some(TIMEOUT)).payload(payload.into());
+    let answer = send(connection, &subject, request).await?;
+    let failed = |error| RequestError::Unanswered(Failure::new(Reason::Refused, format!("{subject}: {error}")));
+    let mut answer: Value = serde_json::from_slice(&answer.payload).map_err(failed)?;
+    match answer.get_mut("error").map(Value::take) {
+        Some(error) => Err(RequestError::Refused(serde_json::from_value(error).unwrap_or_default())),
+        None => Ok(answer),
+    }
+}
+
+/// Sends a request to a subject. The answer may be an error.
+pub(super) async fn send(connection: &Connection, subject: &str, request: Request) -> Result<Message, RequestError> {
     // Each request has its own inbox, because the library's shared inbox never forgets a request without an answer.
     let inbox = connection.client.new_inbox();
-    let request = Request::new().inbox(inbox.clone()).timeout(Some(TIMEOUT)).payload(payload.into());
+    let request = request.inbox(inbox.clone());
     // The permission may have been granted since the last request.
     connection.denied.send_if_modified(|denied| {
         let before = denied.len();
-        denied.retain(|other| *other != subject);
+        denied.retain(|other| other != subject);
         denied.len() < before
     });
     let mut denied = connection.denied.subscribe();
     let answer = tokio::select! {
-        answer = connection.client.send_request(subject.clone(), request) => answer,
-        _ = denied.wait_for(|denied| denied.contains(&subject) || denied.contains(&inbox)) => {
+        answer = connection.client.send_request(subject.to_owned(), request) => answer,
+        _ = denied.wait_for(|denied| denied.iter().any(|other| other == subject || *other == inbox)) => {
             let why = format!("this user may not publish to {subject}, or may not receive the answer");
             return Err(RequestError::Unanswered(Failure::new(Reason::NotAuthorized, why)));
         }
     };
     let failed =
         |reason, why: &dyn Display| RequestError::Unanswered(Failure::new(reason, format!("{subject}: {why}")));
-    let answer = answer.map_err(|error| match error.kind() {
+    answer.map_err(|error| match error.kind() {
         RequestErrorKind::NoResponders => {
             failed(Reason::Topology, &"JetStream is not enabled for this account, or its leader is being elected")
         }
         RequestErrorKind::TimedOut => failed(Reason::Timeout, &"no answer"),
         _ => failed(Reason::Unreachable, &error),
-    })?;
-    let mut answer: Value = serde_json::from_slice(&answer.payload).map_err(|error| failed(Reason::Refused, &error))?;
-    match answer.get_mut("error").map(Value::take) {
-        Some(error) => Err(RequestError::Refused(serde_json::from_value(error).unwrap_or_default())),
-        None => Ok(answer),
-    }
+    })
 }
 
 /// The names of the streams that take any subject of the pattern.

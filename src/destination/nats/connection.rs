@@ -2,6 +2,7 @@
 //!
 //! Certificates and credential files are read again at each attempt, because they are renewed while the process runs.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
@@ -40,6 +42,8 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Subjects that the server does not allow this user on this connection.
     pub(super) denied: Arc<watch::Sender<Vec<String>>>,
+    /// Subjects that the server has let this user publish to on this connection, when it was asked.
+    pub(super) permitted: Arc<Mutex<HashSet<String>>>,
     /// The largest request to the JetStream API that this client has sent, in bytes.
     pub(super) largest_request: Arc<AtomicUsize>,
 }

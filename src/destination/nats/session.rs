@@ -169,6 +169,7 @@ impl ClientSession<'_> {
                 number: *self.number,
                 client: self.client.clone(),
                 denied: Arc::new(watch::Sender::new(Vec::new())),
+                permitted: Arc::default(),
                 largest_request: Arc::clone(&self.largest_request),
             };
             let info = self.client.server_info();
@@ -242,13 +243,13 @@ impl ClientSession<'_> {
 
     fn deny(&mut self, subject: &str, failure: Failure) {
         if let Some((connection, _)) = &self.current {
+            // The topology task reports it, and asks again until it is allowed.
+            if connection.permitted.lock().remove(subject) || !self.state.wanted.asks_about(subject) {
+                self.state.recheck.notify_one();
+            }
             connection.denied.send_if_modified(|denied| {
                 let new = denied.len() < MAX_DENIED && !denied.iter().any(|known| known == subject);
                 if new {
-                    // The topology task reports a denied API request itself, at each attempt.
-                    if !subject.starts_with("$JS.API.") {
-                        tracing::warn!(destination = %self.state.status.name(), "{failure}");
-                    }
                     denied.push(subject.to_owned());
                 }
                 new

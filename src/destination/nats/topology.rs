@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use crate::destination::Opening;
 use crate::destination::found::Found;
+use crate::destination::permission;
 use crate::destination::settings::Topology;
 use crate::reason::{Failure, Reason};
 use retention::Retention;
 use size::WINDOW;
 
+mod permitted;
 pub(super) mod retention;
 mod size;
 pub(super) mod stream;
@@ -45,6 +47,11 @@ impl Wanted {
             body_limit: opening.body_limit,
             create: settings.topology == Topology::Ensure,
         }
+    }
+
+    /// Whether the check of the permissions asks about this subject on every connection.
+    pub(super) fn asks_about(&self, subject: &str) -> bool {
+        self.topics.iter().any(|topic| permission::sample(topic) == subject)
     }
 
     /// The topics that the stream does not take. `stream` is its description, `None` if it does not exist.

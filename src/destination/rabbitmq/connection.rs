@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::time::{interval, timeout};
 
 use super::address::BrokerAddress;
-use super::outcome::failure;
+use super::outcome::{connect_failure, failure};
 use super::unanswered::UnansweredCalls;
 use crate::reason::{Failure, Reason};
 
@@ -70,7 +70,7 @@ impl AmqpConnection {
             properties,
         );
         let connected = match timeout(address.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| failure(&error)),
+            Ok(connected) => connected.map_err(|error| connect_failure(&error, address.is_tls())),
             Err(_) => Err(Failure::new(Reason::Unreachable, "the broker did not answer while connecting")),
         };
         match connected {

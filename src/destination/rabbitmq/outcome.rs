@@ -1,5 +1,7 @@
 //! What lapin and the broker answer to a publish, and its [`Outcome`].
 
+use std::io;
+
 use lapin::message::BasicReturnMessage;
 use lapin::{Confirmation, ErrorKind};
 
@@ -163,6 +165,25 @@ pub(super) fn failure(error: &lapin::Error) -> Failure {
         ErrorKind::AuthProviderError(_) => Failure::new(Reason::NotAuthorized, error.to_string()),
         _ => Failure::new(Reason::Unreachable, error.to_string()),
     }
+}
+
+/// The failure of an attempt to connect. lapin and rustls do not say that only one side uses TLS. `tls`: we do.
+pub(super) fn connect_failure(error: &lapin::Error, tls: bool) -> Failure {
+    const WITH: &str = "the port may be one with TLS (amqps://)";
+    const WITHOUT: &str = "the port may be one without TLS (amqp://)";
+    let (Failure { reason, detail }, cause) = (failure(error), error.to_string());
+    let text = match error.kind() {
+        ErrorKind::ParsingError(_) if !tls => format!("the answer is not AMQP: {WITH}"),
+        ErrorKind::IOError(_) if tls && cause.contains("InvalidContentType") => {
+            format!("the answer is not TLS: {WITHOUT}")
+        }
+        // A broker may close the connection before its answer is read.
+        ErrorKind::IOError(io) if io.kind() == io::ErrorKind::ConnectionReset => {
+            format!("{cause}: {}", if tls { WITHOUT } else { WITH })
+        }
+        _ => return Failure { reason, detail },
+    };
+    Failure::new(Reason::Unreachable, text)
 }
 
 #[cfg(test)]

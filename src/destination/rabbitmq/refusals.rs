@@ -118,6 +118,23 @@ impl TopicRefusals {
         }
     }
 
+    /// The topics that the broker refuses this user.
+    pub(super) fn denied(&self) -> Vec<Arc<str>> {
+        if self.number.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let topics = self.topics.lock();
+        let denied = topics.iter().filter(|(_, refusal)| refusal.failure.reason == Reason::NotAuthorized);
+        denied.map(|(topic, _)| Arc::clone(topic)).collect()
+    }
+
+    /// The broker permits this user to publish to a topic.
+    pub(super) fn permitted(&self, topic: &str) {
+        if self.number.load(Ordering::Relaxed) > 0 {
+            self.retain(|name, refusal| &**name != topic || refusal.failure.reason != Reason::NotAuthorized);
+        }
+    }
+
     /// A topic's channel, or the whole connection, has ended: no answer is expected any more. A topic that did not answer
     /// is not refused any more with `forgive`, and one publish may try each of the others.
     pub(super) fn answers_lost(&self, concerns: impl Fn(&str) -> bool, forgive: bool) {
@@ -204,6 +221,12 @@ mod tests {
         refusals.answers_lost(|_| true, true);
         assert_eq!((refusals.enter("a", TRIAL), refusals.enter("b", TRIAL)), (Ok(true), Ok(false)));
         assert_eq!(refusals.lines(), ["topic \"a\" is refused: not_authorized: access to topic 'a' refused"]);
+        refusals.refuse(&b, Reason::Timeout.into(), Retry::WithAnswer);
+        assert_eq!(refusals.denied(), [Arc::from("a")]);
+        for topic in ["a", "b"] {
+            refusals.permitted(topic);
+        }
+        assert!(refusals.denied().is_empty() && refusals.lines().len() == 1, "b is refused for another reason");
     }
 
     #[tokio::test]

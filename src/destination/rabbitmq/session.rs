@@ -29,7 +29,7 @@ const ALARM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection as publishers see it. Its lanes finish when the last reference to it is dropped.
 pub(super) struct AmqpSession {
     pub(super) connection: Arc<AmqpConnection>,
-    context: Arc<PublishContext>,
+    pub(super) context: Arc<PublishContext>,
     /// The broker's limit for a frame, in bytes.
     frame_max: usize,
     map: Arc<LaneMap>,

@@ -17,6 +17,7 @@ use super::connection::AmqpConnection;
 use super::context::PublishContext;
 use super::lane_map::refused_channels;
 use super::outcome::failure;
+use super::permitted;
 use super::session::{self, AmqpSession, LaneTasks};
 use super::topology::Wanted;
 use crate::destination::backoff::Backoff;
@@ -107,9 +108,13 @@ impl ConnectionSupervisor {
         let connection = Arc::new(AmqpConnection::open(address, &name).await?);
         let events = Box::pin(connection.lapin.events_listener());
         let setup = async {
-            let found = self.wanted.ensure(&connection).await?;
+            let mut found = self.wanted.ensure(&connection).await?;
             let (session, lanes) = session::start(&connection, &self.publish).await?;
             session::detect_alarm(&connection).await?;
+            // During an alarm, the broker answers no question about permissions.
+            if !connection.is_blocked() {
+                found.problems.extend(permitted::problems(address, &self.publish).await);
+            }
             Ok((found, session, lanes))
         };
         let late = || Failure::new(Reason::Unreachable, "the broker did not answer while opening channels and queues");
@@ -130,7 +135,8 @@ impl ConnectionSupervisor {
     async fn watch(&self, lanes: &mut LaneTasks, mut events: ConnectionEvents, mut found: Found) -> Option<Failure> {
         let connection = Arc::clone(&lanes.connection);
         let (mut alarm, mut reported) = (Failure::from(Reason::Blocked), None);
-        let (mut checked, mut recheck) = (Instant::now(), false);
+        let (mut checked, mut recheck) = (Instant::now(), connection.is_blocked());
+        let mut ask = recheck;
         let mut check: Option<BoxFuture<'static, Result<Found, Failure>>> = None;
         let mut answer: Option<BoxFuture<'static, Result<(), Failure>>> = None;
         let mut poll = interval(POLL);
@@ -158,7 +164,10 @@ impl ConnectionSupervisor {
                 },
                 () = self.publish.unroutable.notified() => recheck = true,
                 () = connection.unanswered.answered.notified() => recheck = true,
-                () = self.publish.refusals.changed.notified() => self.warn(lanes, &found),
+                () = self.publish.refusals.changed.notified() => {
+                    self.warn(lanes, &found);
+                    recheck |= !self.publish.refusals.denied().is_empty();
+                }
                 () = self.publish.unanswered.notified(), if answer.is_none() => {
                     let connection = Arc::clone(&connection);
                     answer = Some(async move { answers(&connection).await }.boxed());
@@ -181,7 +190,20 @@ impl ConnectionSupervisor {
                     };
                     if check.is_none() && checked.elapsed() >= pause && !connection.is_blocked() {
                         let (wanted, connection) = (Arc::clone(&self.wanted), Arc::clone(&connection));
-                        check = Some(async move { wanted.ensure(&connection).await }.boxed());
+                        let publish = Arc::clone(&self.publish);
+                        // While the topology fits, the first refused publish shows that a permission was removed.
+                        let denied = |problem: &Failure| problem.reason == Reason::NotAuthorized;
+                        let ask = std::mem::take(&mut ask)
+                            || found.problems.iter().any(denied)
+                            || !publish.refusals.denied().is_empty();
+                        let ensured = async move {
+                            let mut found = wanted.ensure(&connection).await?;
+                            if ask {
+                                found.problems.extend(permitted::problems(&connection.address, &publish).await);
+                            }
+                            Ok(found)
+                        };
+                        check = Some(ensured.boxed());
                         recheck = false;
                     }
                 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::retention::Retention;
 use super::size::StreamSize;
-use super::{Wanted, subjects, subjects_of};
+use super::{Wanted, permitted, subjects, subjects_of};
 use crate::destination::found::Found;
 use crate::destination::nats::api::{RequestError, request, streams_of};
 use crate::destination::nats::connection::Connection;
@@ -52,7 +52,10 @@ pub(in crate::destination::nats) async fn ensure(
         let done = missing.is_empty() || unfit;
         found.problems.extend(overlapping(&overlaps));
         let changed = match stream {
-            Some(_) if done => return Ok(EnsuredStream { found, retention }),
+            Some(_) if done => {
+                found.problems.extend(permitted::denied(wanted, connection).await);
+                return Ok(EnsuredStream { found, retention });
+            }
             None if done => return Err(found.fits().err().unwrap_or(Reason::Topology.into())),
             None => create(wanted, connection, &missing).await,
             Some(stream) => add(wanted, connection, stream, &missing).await,
@@ -85,6 +88,7 @@ pub(in crate::destination::nats) async fn check(wanted: &Wanted, connection: &Co
     let overlaps = other_streams(connection, &wanted.stream, &missing).await;
     let mut found = wanted.compare(&connection.client.server_info(), stream.as_ref(), true);
     found.problems.splice(..0, overlapping(&overlaps));
+    found.problems.extend(permitted::denied(wanted, connection).await);
     Ok(found)
 }
 

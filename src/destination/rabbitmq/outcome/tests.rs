@@ -1,4 +1,3 @@
-use std::io;
 use std::sync::Arc;
 
 use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
@@ -112,5 +111,23 @@ fn each_protocol_error_has_its_outcome() {
     ] {
         assert!(matches!(other, ChannelFault::Ended(_)), "{other:?}");
         assert_eq!(outcome(&other, true, 5000), lost);
+    }
+}
+
+#[test]
+fn connections_with_tls_on_one_side_only_are_named() {
+    let reset = || ErrorKind::IOError(Arc::new(io::ErrorKind::ConnectionReset.into()));
+    let corrupt =
+        || ErrorKind::IOError(Arc::new(io::Error::other("received corrupt message of type InvalidContentType")));
+    let refused = || ErrorKind::IOError(Arc::new(io::ErrorKind::ConnectionRefused.into()));
+    for (kind, tls, hint) in [
+        (reset(), false, "with TLS (amqps://)"),
+        (reset(), true, "without TLS (amqp://)"),
+        (corrupt(), true, "without TLS (amqp://)"),
+        (refused(), false, "IO error: connection refused"),
+        (refused(), true, "IO error: connection refused"),
+    ] {
+        let failure = connect_failure(&kind.into(), tls);
+        assert!(failure.reason == Reason::Unreachable && failure.detail.ends_with(hint), "{failure}");
     }
 }
