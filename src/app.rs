@@ -77,8 +77,7 @@ impl App {
     /// The secrets that can be replaced while it runs.
     pub fn secrets(&self) -> SecretsInForce {
         let named = self.settings.destinations.iter().cloned();
-        let destinations = named.zip(self.destinations.iter().cloned()).collect();
-        SecretsInForce { keyrings: self.keyrings.clone(), destinations }
+        SecretsInForce::new(self.keyrings.clone(), named.zip(self.destinations.iter().cloned()))
     }
 
     /// What readiness depends on.

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use standardwebhooks::Webhook;
 use support::bridge::Bridge;
+use support::brokers::{Broker, Kind};
+use support::event::scope;
 use support::program::{Program, SECRET};
 use support::sender::{Answer, answer, body, client, now};
 use support::wait::{SOON, until};
@@ -126,7 +128,46 @@ async fn sighup_reads_the_settings_again_and_ends_nothing() {
     let path = bridge.configuration();
     let text = std::fs::read_to_string(&path).expect("the configuration");
     std::fs::write(&path, format!("{text}limits: {{requests: 7}}\n")).expect("written");
-    bridge.program.logged("settings other than secrets have changed: they are used after a restart");
+    bridge
+        .program
+        .logged("settings other than secrets and brokers' addresses have changed: they are used after a restart");
+    assert!(bridge.program.term().success());
+}
+
+/// A broker's password is rotated: whatever comes first, the file or the broker, no delivery is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_password_is_used_once_it_works() {
+    let (mount, broker, user) = (Mount::new(), Broker::shared(Kind::Rabbitmq), scope());
+    broker.tool(&["add_user", &user, "one"]);
+    broker.tool(&["set_permissions", &user, ".*", ".*", ".*"]);
+    mount.put(&[("current", SECRET), ("password", "one")]);
+    let (_, address) = broker.url().split_once('@').expect("a user in the URL");
+    let path = |name: &str| format!("${{file:{}}}", mount.0.path().join("..data").join(name).display());
+    let events = format!("events: {{url: 'amqp://{user}:{}@{address}', exchange: {user}}}", path("password"));
+    let source = format!("sources: {{videogen: {{secrets: [\"{}\"]}}}}\n", path("current"));
+    let route = "routes: [{match: \"**\", to: [{destination: events, topic: \"{type}\"}]}]\n";
+    let mut bridge = Bridge::serve_with(&format!("store: memory\n{source}{route}"), &events, &[]);
+    bridge.program.ready().await;
+    let stop = CancellationToken::new();
+    let sender = accepted_since(&bridge, SECRET, "one", stop.clone());
+
+    mount.put(&[("current", SECRET), ("password", "wrong")]);
+    bridge.program.logged("the new credentials do not work yet");
+    mount.put(&[("current", SECRET), ("password", "two")]);
+    until("reloaded", SOON, async || (reloads(&bridge.program, "done").await >= 2.0).then_some(())).await;
+    broker.tool(&["change_password", &user, "two"]);
+    bridge.program.logged("connected with the new credentials");
+    stop.cancel();
+    assert!(sender.await.expect("every delivery was accepted") > 0);
+
+    // The old password is not used again.
+    broker.tool(&["close_all_user_connections", &user, "test"]);
+    let connects = "hookbridge_destination_connects_total{destination=\"events\"}";
+    until("connected again", SOON, async || (bridge.program.metric(connects).await >= 3.0).then_some(())).await;
+    bridge.program.ready().await;
+    assert_eq!(post(&bridge.url("videogen"), SECRET, "last").await.status, 200);
+    let log = bridge.program.log();
+    assert!(!log.contains("used after a restart"), "{log}");
     assert!(bridge.program.term().success());
 }
 
