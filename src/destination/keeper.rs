@@ -42,6 +42,13 @@ pub(super) fn thread(
     std::thread::Builder::new().name(name.into()).spawn(run).map(drop)
 }
 
+/// Runs a callback on a thread that is not ours. If it panics, `failed` is told why.
+pub(super) fn callback(name: &'static str, work: impl FnOnce(), failed: impl FnOnce(Failure)) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        failed(Failure::new(Reason::Failed, format!("the callback `{name}` panicked")));
+    }
+}
+
 fn report(name: &str, stop: &CancellationToken, panicked: bool, failed: impl FnOnce(Failure)) {
     if panicked || !stop.is_cancelled() {
         let how = if panicked { "panicked" } else { "ended" };
@@ -72,6 +79,9 @@ mod tests {
         assert_eq!(panics.as_deref(), Some("the background task `t` panicked"));
         let ends = reported(|failed| thread("t", &stop, || (), failed).expect("a thread")).await;
         assert_eq!(ends.as_deref(), Some("the background task `t` ended"));
+        let panics = reported(|failed| callback("t", || panic!("on purpose"), failed)).await;
+        assert_eq!(panics.as_deref(), Some("the callback `t` panicked"));
+        assert_eq!(reported(|failed| callback("t", || (), failed)).await, None);
     }
 
     #[tokio::test]

@@ -1,4 +1,6 @@
-//! Callbacks of librdkafka, on the producer's own polling thread: delivery reports, errors, statistics, log lines.
+//! Callbacks of librdkafka, on the producer's own polling thread: delivery reports, errors, statistics, log lines. A callback
+//! that panics would end that thread, and no message would have an outcome any more: the destination ends instead, and is
+//! opened again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 use super::cluster::Cluster;
 use super::outcome::{self, History};
 use super::trouble;
+use crate::destination::keeper;
 use crate::message::Outcome;
 
 /// Largest batch, in bytes. It is small because the broker's limit applies to the batch: a larger message is alone in its
@@ -87,6 +90,16 @@ impl ProducerContext<NoCustomPartitioner> for Context {
     type DeliveryOpaque = Box<PendingReport>;
 
     fn delivery(&self, report: &DeliveryResult<'_>, pending: Box<PendingReport>) {
+        self.callback("delivery report", || self.reported(report, *pending));
+    }
+}
+
+impl Context {
+    fn callback(&self, name: &'static str, work: impl FnOnce()) {
+        keeper::callback(name, work, |failure| self.cluster.end(failure));
+    }
+
+    fn reported(&self, report: &DeliveryResult<'_>, pending: PendingReport) {
         let outcome = match report {
             Ok(message) => {
                 self.cluster.topic_confirmed(message.topic());
@@ -109,6 +122,20 @@ impl ProducerContext<NoCustomPartitioner> for Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.callback("log line", || self.logged(level, facility, line));
+    }
+
+    fn error(&self, error: KafkaError, about: &str) {
+        self.callback("error", || self.failed(&error, about));
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.callback("statistics", || self.counted(json));
+    }
+}
+
+impl Context {
+    fn logged(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // librdkafka raises no error for a connection that the broker closed, nor for a request without an answer. It only
         // logs them, before it reports the messages.
         if matches!(facility, "FAIL" | "REQTMOUT") {
@@ -119,7 +146,7 @@ impl ClientContext for Context {
     }
 
     // rdkafka 0.39 calls this twice for each error (`poll_event`, then `BaseProducer::poll`), so it must be idempotent.
-    fn error(&self, error: KafkaError, about: &str) {
+    fn failed(&self, error: &KafkaError, about: &str) {
         self.disturb();
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         match trouble::of_error(code, about) {
@@ -130,7 +157,7 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats_raw(&self, json: &[u8]) {
+    fn counted(&self, json: &[u8]) {
         let Ok(statistics) = serde_json::from_slice::<Statistics>(json) else { return };
         let brokers = statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
         let round_trip = brokers.clone().filter_map(|broker| broker.rtt.as_ref()).map(|rtt| rtt.p99).max();
