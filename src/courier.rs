@@ -1,5 +1,5 @@
-//! The courier takes a claimed delivery to its targets: it publishes to those that are not settled yet, records what
-//! becomes known, and returns what the ledger says of it (P5).
+//! The courier takes events to their targets. [`Courier::drive`] publishes to one target; [`Courier::deliver`] drives a
+//! claimed delivery to all that are not settled yet, records what becomes known, and returns what the ledger says of it (P5).
 //!
 //! ```text
 //! job ─ publish to every open target ─ outcomes ─┬ confirmed ─────────────────────── fact
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::dead_letter;
 use crate::delivery::Delivery;
-use crate::destination::Handle;
+use crate::destination::{Confirm, Handle};
 use crate::event::Event;
 use crate::ledger::{DeadLetter, Ledger, Record};
 use crate::message::{Message, Outcome};
@@ -69,26 +69,19 @@ pub struct Job {
     pub body_hash: u32,
 }
 
-/// Publishes in progress. Dropping this does not stop them: their outcomes are then lost.
-type OpenPublishes = FuturesUnordered<BoxFuture<'static, (Published, Outcome)>>;
-
-/// What was published.
-enum Published {
-    /// The event, to this target.
-    Event(Target),
-    /// The dead letter of this target, which can never take the event for this reason.
-    Letter(Target, Reason),
-}
-
-/// What the end of a publish means for its target.
-enum Progress {
-    /// The target is settled.
-    Settled(Fact),
-    /// It is settled once its dead letter is confirmed.
-    Letter(BoxFuture<'static, (Published, Outcome)>),
+/// What the publish to one target led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Driven {
+    /// Its broker has confirmed.
+    Confirmed(Target),
+    /// It can never take the event. Its dead letter is published already, or the store has to keep it with the fact.
+    Dead(Target, Failure),
     /// It is still open.
     Open(Reason),
 }
+
+/// A publish in progress. Dropping it does not stop the publish: its outcome is then lost.
+pub type Driving = BoxFuture<'static, Driven>;
 
 impl Courier {
     /// A courier for these destinations.
@@ -111,15 +104,13 @@ impl Courier {
     ///
     /// # Errors
     /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
-    pub async fn deliver(&self, job: Job) -> Result<End, Reason> {
+    pub async fn deliver(self: &Arc<Self>, job: Job) -> Result<End, Reason> {
         let started = Instant::now();
         let Job { delivery, event, planned, known, ticket, body_hash } = job;
         let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
+        let delivered = Arc::new(Delivered { delivery, event: event.map(|event| event.name.clone()) });
         let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
-        let begun = open.map(|planned| self.publish(Published::Event(planned.target.clone()), planned));
-        let mut publishes: OpenPublishes = begun.collect();
-        let event = event.map(|event| event.name.clone());
-        let delivered = Delivered { delivery, event };
+        let mut publishes: FuturesUnordered<Driving> = open.map(|planned| self.drive(&delivered, planned)).collect();
         let mut record = Record { targets, body_hash, ..Record::default() };
         let mut why = Reason::InFlight;
         loop {
@@ -127,13 +118,14 @@ impl Courier {
             let next = if record.facts.is_empty() { Ok(next.await) } else { timeout(PARTIAL, next).await };
             match next {
                 Ok(None) => break,
-                Ok(Some((published, outcome))) => {
-                    match self.progress(&delivered, published, outcome, &mut record.dead) {
-                        Progress::Settled(fact) => record.facts.push(fact),
-                        Progress::Letter(publish) => publishes.push(publish),
-                        Progress::Open(reason) => why = reason,
+                Ok(Some(Driven::Confirmed(target))) => record.facts.push(Fact::Confirmed(target)),
+                Ok(Some(Driven::Dead(target, failure))) => {
+                    record.facts.push(Fact::Dead(target, failure.reason));
+                    if self.ledger.keeps_dead_letters() {
+                        record.dead.get_or_insert_with(|| delivered.letter(failure));
                     }
                 }
+                Ok(Some(Driven::Open(reason))) => why = reason,
                 Err(_) => {
                     // Other targets are slow. What is known now must survive this process.
                     let rest = Record { targets: record.targets.clone(), body_hash, ..Record::default() };
@@ -146,15 +138,24 @@ impl Courier {
         }
         let targets = tracing::enabled!(tracing::Level::DEBUG).then(|| record.targets.clone()).unwrap_or_default();
         let end = self.record(&delivered, ticket, record).await?.ok_or(why)?;
-        delivered.log_end(end, &targets, started.elapsed());
+        for target in &targets {
+            delivered.log_end(end, target, started.elapsed());
+        }
         Ok(end)
     }
 
-    /// Starts a publish; in progress when this returns.
-    fn publish(&self, published: Published, planned: Planned) -> BoxFuture<'static, (Published, Outcome)> {
+    /// Publishes to one target. The publish is in flight when this returns.
+    pub fn drive(self: &Arc<Self>, delivered: &Arc<Delivered>, planned: Planned) -> Driving {
+        let target = planned.target.clone();
+        let publish = self.publish(planned);
+        let (this, delivered) = (Arc::clone(self), Arc::clone(delivered));
+        async move { this.driven(&delivered, target, publish.await).await }.boxed()
+    }
+
+    fn publish(&self, planned: Planned) -> Confirm {
         let Planned { target, message } = planned;
         let handle = target.destination.as_ref().and_then(|destination| self.destinations.get(destination));
-        let outcome = match (message, handle) {
+        match (message, handle) {
             (Err(failure), _) => std::future::ready(Outcome::Never(failure)).boxed(),
             (Ok(message), Some(handle)) => handle.publish(message),
             (Ok(_), None) => {
@@ -162,31 +163,20 @@ impl Courier {
                               the id expires";
                 std::future::ready(Outcome::Again(Failure::new(Reason::Topology, detail))).boxed()
             }
-        };
-        outcome.map(|outcome| (published, outcome)).boxed()
+        }
     }
 
-    /// What an outcome means. The dead letter of a target that can never take the event is published here, or put into
-    /// `letter` for the ledger.
-    fn progress(
-        &self,
-        delivered: &Delivered,
-        published: Published,
-        outcome: Outcome,
-        letter: &mut Option<DeadLetter>,
-    ) -> Progress {
-        let target = match published {
-            Published::Event(target) => target,
-            Published::Letter(target, reason) => return self.letter_progress(delivered, target, reason, &outcome),
-        };
+    /// What the end of a publish means for its target. If it can never take the event and the store keeps no dead letters,
+    /// its dead letter is published.
+    async fn driven(&self, delivered: &Delivered, target: Target, outcome: Outcome) -> Driven {
         let word = outcome.word();
         match outcome {
-            Outcome::Confirmed => Progress::Settled(Fact::Confirmed(target)),
+            Outcome::Confirmed => Driven::Confirmed(target),
             Outcome::Again(failure) | Outcome::Unknown(failure) => {
                 if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
                     delivered.log(&target, word, &failure, suppressed);
                 }
-                Progress::Open(failure.reason)
+                Driven::Open(failure.reason)
             }
             Outcome::Never(failure) => {
                 // What the whole delivery is refused for concerns its source: each has a first line.
@@ -194,30 +184,30 @@ impl Courier {
                 if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
                     delivered.log_dead(&target, &failure, suppressed);
                 }
-                let reason = failure.reason;
                 if self.ledger.keeps_dead_letters() {
-                    letter.get_or_insert_with(|| delivered.letter(failure));
-                    return Progress::Settled(Fact::Dead(target, reason));
+                    return Driven::Dead(target, failure);
                 }
                 // It is never dropped silently (G7).
-                let Some(to) = &self.dead_letters_to else { return Progress::Open(Reason::NoDeadLetters) };
-                let planned = dead_letter::planned(to, &delivered.letter(failure), &target);
-                Progress::Letter(self.publish(Published::Letter(target, reason), planned))
+                let Some(to) = &self.dead_letters_to else { return Driven::Open(Reason::NoDeadLetters) };
+                let letter = self.publish(dead_letter::planned(to, &delivered.letter(failure.clone()), &target));
+                match letter.await.failure() {
+                    None => Driven::Dead(target, failure),
+                    Some(refused) => {
+                        self.log_letter(delivered, to, refused);
+                        Driven::Open(refused.reason)
+                    }
+                }
             }
         }
     }
 
-    /// What the outcome of a dead letter's own publish means.
-    fn letter_progress(&self, delivered: &Delivered, target: Target, reason: Reason, outcome: &Outcome) -> Progress {
-        let Some(failure) = outcome.failure() else { return Progress::Settled(Fact::Dead(target, reason)) };
-        let to = self.dead_letters_to.as_ref();
-        if let Some(suppressed) = self.admit(Line::LetterNotConfirmed, to, failure) {
+    fn log_letter(&self, delivered: &Delivered, to: &Arc<str>, failure: &Failure) {
+        if let Some(suppressed) = self.admit(Line::LetterNotConfirmed, Some(to), failure) {
             tracing::warn!(
-                webhook_id = %delivered.delivery.key.id, destination = to.map(|to| &**to), %failure, suppressed,
+                webhook_id = %delivered.delivery.key.id, destination = %to, %failure, suppressed,
                 "dead letter not confirmed"
             );
         }
-        Progress::Open(failure.reason)
     }
 
     /// Whether a line is logged, and the number suppressed before it.
@@ -240,25 +230,26 @@ impl Courier {
 }
 
 /// A delivery on its way, for log lines and dead letters.
-struct Delivered {
-    delivery: Delivery,
-    /// The event's name.
-    event: Option<String>,
+pub struct Delivered {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The event's name; `None` if the delivery cannot be normalized.
+    pub event: Option<String>,
 }
 
 impl Delivered {
-    fn letter(&self, failure: Failure) -> DeadLetter {
+    /// Its dead letter.
+    pub fn letter(&self, failure: Failure) -> DeadLetter {
         DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
     }
 
-    fn log_end(&self, end: End, targets: &[Target], took: Duration) {
-        for target in targets {
-            tracing::debug!(
-                webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
-                source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
-                topic = target.topic.as_deref(), milliseconds = took.as_secs_f64() * 1e3, end = end.word(), "ended"
-            );
-        }
+    /// Logs how it ended at a target, with the time since its publish began.
+    pub fn log_end(&self, end: End, target: &Target, took: Duration) {
+        tracing::debug!(
+            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
+            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
+            topic = target.topic.as_deref(), milliseconds = took.as_secs_f64() * 1e3, end = end.word(), "ended"
+        );
     }
 
     fn log_dead(&self, target: &Target, failure: &Failure, suppressed: u64) {

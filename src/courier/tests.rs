@@ -90,7 +90,7 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     let ledger = Arc::new(Recorded::default());
     let destinations = [handle("good", true), handle("letters", false)];
     let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
-    let courier = Courier::new(destinations, spied, Some("letters".into()), Arc::default());
+    let courier = Arc::new(Courier::new(destinations, spied, Some("letters".into()), Arc::default()));
     let (good, event) = (Target::new("good", "a"), Arc::new(event()));
     let delivery = Delivery {
         key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
