@@ -28,7 +28,7 @@ fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let ledger = embedded::open(&directory, WINDOW).expect("opens");
+        let ledger = embedded::open(&directory, WINDOW).expect("opens").ledger;
         let existing = ledger.ids();
         let started = Instant::now();
         deliver(&ledger, existing..ids.max(existing), 1024).await;
@@ -42,7 +42,7 @@ fn main() {
             .sum();
         println!("disk: {:.1} MiB, {:.1} bytes per id", bytes as f64 / 1048576.0, bytes as f64 / ids as f64);
         let started = Instant::now();
-        let ledger = embedded::open(&directory, WINDOW).expect("opens");
+        let ledger = embedded::open(&directory, WINDOW).expect("opens").ledger;
         println!("open: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
         for (name, range) in [("new", ids..ids + 50_000), ("known", 0..50_000)] {
             let mut times: Vec<Duration> = Vec::new();
@@ -74,7 +74,7 @@ fn main() {
 
 /// Claims and records, one after the other, for ten seconds.
 async fn record_while_forgetting(directory: &std::path::Path, window: Duration, name: &str) {
-    let ledger = embedded::open(directory, window).expect("opens");
+    let ledger = embedded::open(directory, window).expect("opens").ledger;
     let (before, started, mut times) = (ledger.ids(), Instant::now(), Vec::new());
     let mut number = u64::MAX / 2;
     while started.elapsed() < Duration::from_secs(10) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
-use crate::ledger::LetterCount;
+use crate::letters::LetterCount;
 use crate::telemetry::logs::lines_lost;
 use crate::telemetry::metrics::{DestinationLabel, LetterLabel};
 use crate::vitals::Vitals;

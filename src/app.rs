@@ -54,7 +54,7 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let ledger = match settings.store {
             StoreKind::Memory => ledger::memory::open(settings.dedup_window),
-            StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?,
+            StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?.ledger,
         };
         let destinations = settings.destinations.iter();
         let destinations = destinations.map(|destination| destination::open(opening(&settings, destination, &metrics)));

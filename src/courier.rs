@@ -17,11 +17,11 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::dead_letter;
+use crate::dead_letter::{self, DeadLetter};
 use crate::delivery::Delivery;
 use crate::destination::{Confirm, Handle};
 use crate::event::Event;
-use crate::ledger::{DeadLetter, Ledger, Record};
+use crate::ledger::{Ledger, Record};
 use crate::message::{Message, Outcome};
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};

@@ -1,4 +1,5 @@
-//! A dead letter as an event, for stores that keep none. `dead_letters.to` names its destination.
+//! What is kept of a delivery that cannot be published; and the same as an event, for stores that keep no dead letters
+//! (`dead_letters.to` names its destination).
 
 use std::sync::Arc;
 
@@ -6,10 +7,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::delivery::Delivery;
 use crate::event::{Event, Signed};
-use crate::ledger::DeadLetter;
 use crate::protocol::Target;
+use crate::reason::Failure;
 use crate::route::Planned;
+
+/// What is kept of a delivery that cannot be published.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The delivery. Its credentials are not kept.
+    pub delivery: Delivery,
+    /// The event's name, if it has one.
+    pub event: Option<String>,
+    /// What went wrong, for the operator.
+    pub failure: Failure,
+}
 
 /// The topic that dead letters go to.
 pub const TOPIC: &str = "dead-letters";

@@ -13,7 +13,9 @@
 
 use futures_util::future::BoxFuture;
 
-use crate::delivery::{Delivery, DeliveryKey};
+use crate::dead_letter::DeadLetter;
+use crate::delivery::DeliveryKey;
+use crate::letters::LetterCount;
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 
@@ -52,28 +54,6 @@ pub struct Record {
     pub dead: Option<DeadLetter>,
     /// Hash of the body, to detect another body under the same id.
     pub body_hash: u32,
-}
-
-/// What is kept of a delivery that cannot be published.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// The delivery. Its credentials are not kept.
-    pub delivery: Delivery,
-    /// The event's name, if it has one.
-    pub event: Option<String>,
-    /// What went wrong, for the operator.
-    pub failure: Failure,
-}
-
-/// How many dead letters of a source are kept for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LetterCount {
-    /// The source's name.
-    pub source: String,
-    /// The word of the [`Reason`].
-    pub reason: &'static str,
-    /// How many.
-    pub count: u64,
 }
 
 /// A ledger. All methods can be called from any task; their futures can be dropped at any time without harm.

@@ -18,7 +18,7 @@
 //! shuts it down in order. Dependencies run one way: `tests/structure.rs` fails if two modules import each other.
 //!
 //! What travels: [`delivery`], [`event`] and [`message`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
-//! dead letter. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
+//! dead letter, and [`letters`] keeps them. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
 //! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
 //! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
 //! and [`videogen_api`] manages its endpoints.
@@ -49,6 +49,7 @@ pub mod event;
 pub mod ingress;
 pub mod keyring;
 pub mod ledger;
+pub mod letters;
 pub mod listener;
 pub mod message;
 pub mod naming;

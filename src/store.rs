@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_panics_is_no_failure_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let schema = Schema { file: "s.sqlite", version: 1, tables: "", expiring: &[], tallies: &[], window: 60 };
+        let schema = Schema { file: "s.sqlite", version: 1, tables: &[], expiring: &[], tallies: &[], window: 60 };
         let (store, ()) = Store::open(directory.path(), &schema, |_, _| Ok(())).unwrap();
         store.write(|_| Ok(())).await.unwrap();
         assert!(store.health().is_ok());

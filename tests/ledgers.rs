@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+use hookbridge::dead_letter::DeadLetter;
 use hookbridge::delivery::{Delivery, DeliveryKey};
-use hookbridge::ledger::{Claim, DeadLetter, Ledger, LetterCount, Record, embedded, memory};
+use hookbridge::ledger::{Claim, Ledger, Record, embedded, memory};
+use hookbridge::letters::LetterCount;
 use hookbridge::protocol::{End, Fact, Known, Target, Ticket};
 use hookbridge::reason::{Failure, Reason};
 
@@ -242,7 +244,7 @@ macro_rules! suite {
 suite! {
     in_memory: Case { open: |_, window| memory::open(window), survives_restart: false, keeps_dead_letters: false };
     on_disk: Case {
-        open: |directory, window| embedded::open(directory, window).expect("opens"),
+        open: |directory, window| embedded::open(directory, window).expect("opens").ledger,
         survives_restart: true, keeps_dead_letters: true
     };
 }
@@ -250,7 +252,7 @@ suite! {
 #[tokio::test]
 async fn a_directory_is_locked_by_its_ledger() {
     let directory = tempfile::tempdir().expect("a directory");
-    let first = embedded::open(directory.path(), WEEK).expect("opens");
+    let first = embedded::open(directory.path(), WEEK).expect("opens").ledger;
     let second = embedded::open(directory.path(), WEEK).err().expect("is refused");
     assert!(second.detail.contains("in use"), "{second}");
     first.close().await;

@@ -7,7 +7,8 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use super::*;
 use crate::config::{Flags, load};
 use crate::delivery::DeliveryKey;
-use crate::ledger::{Claim, Ledger, LetterCount, Record};
+use crate::ledger::{Claim, Ledger, Record};
+use crate::letters::LetterCount;
 use crate::protocol::{End, Ticket};
 use crate::reason::Reason;
 

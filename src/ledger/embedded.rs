@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
+use super::Ledger;
 use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
-use super::{Ledger, LetterCount};
+use crate::letters::{self, LetterCount};
 use crate::reason::Failure;
 use crate::store::{self, Schema, Store};
 
@@ -18,11 +19,16 @@ mod tables;
 ///
 /// # Errors
 /// The directory cannot be used, holds another version's store, or another process has it.
-pub fn open(directory: &Path, window: Duration) -> Result<Arc<dyn Ledger>, Failure> {
+pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
     let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
-    let schema = Schema { window, ..tables::SCHEMA };
-    let (store, hash_key) = Store::open(directory, &schema, tables::prepare)?;
-    Ok(Arc::new(LocalLedger::new(Embedded { store, hash_key, window })))
+    let schema = Schema { window, ..SCHEMA };
+    let (store, hash_key) = Store::open(directory, &schema, |transaction, tallies| {
+        letters::count(transaction, tallies)?;
+        tables::hash_key(transaction)
+    })?;
+    let store = Arc::new(store);
+    let ledger = LocalLedger::new(Embedded { store: Arc::clone(&store), hash_key, window });
+    Ok(Opened { ledger: Arc::new(ledger), store })
 }
 
 /// Whether the ledger could be opened in a directory; says how.
@@ -30,11 +36,29 @@ pub fn open(directory: &Path, window: Duration) -> Result<Arc<dyn Ledger>, Failu
 /// # Errors
 /// What [`open`] would report.
 pub fn inspect(directory: &Path) -> Result<&'static str, Failure> {
-    store::inspect(directory, &tables::SCHEMA)
+    store::inspect(directory, &SCHEMA)
+}
+
+/// All but the window.
+const SCHEMA: Schema = Schema {
+    file: "ledger.sqlite",
+    version: 1,
+    tables: &[tables::TABLES, letters::TABLES],
+    tallies: &[tables::IDS],
+    expiring: tables::EXPIRING,
+    window: 0,
+};
+
+/// An open ledger and its store, which has more than the ledger's tables.
+pub struct Opened {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The store. The ledger closes it.
+    pub store: Arc<Store>,
 }
 
 struct Embedded {
-    store: Store,
+    store: Arc<Store>,
     hash_key: [u8; 16],
     /// In seconds.
     window: i64,
@@ -63,7 +87,7 @@ impl FactStore for Embedded {
     }
 
     fn dead_letters(&self) -> Vec<LetterCount> {
-        self.store.tallies(tables::LETTERS).iter().filter_map(tables::letter_count).collect()
+        letters::counts(&self.store)
     }
 
     fn forgotten(&self) -> u64 {

@@ -2,7 +2,8 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{DeadLetter, LetterCount};
+use crate::dead_letter::DeadLetter;
+use crate::letters::LetterCount;
 use crate::protocol::{End, Known, Target};
 use crate::reason::{Failure, Reason};
 

@@ -13,8 +13,9 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::facts::{FactStore, Id, Stored};
 use super::tickets::Tickets;
-use super::{Claim, Ledger, LetterCount, Record};
+use super::{Claim, Ledger, Record};
 use crate::delivery::DeliveryKey;
+use crate::letters::LetterCount;
 use crate::protocol::{End, Permission, Ticket};
 use crate::reason::{Failure, Reason};
 use recording::Recording;

@@ -9,9 +9,10 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::Ledger;
 use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
-use super::{Ledger, LetterCount};
+use crate::letters::LetterCount;
 use crate::reason::{Failure, Reason};
 
 /// Most changes that are remembered, about 300 bytes each. An id has one for each record, mostly one.

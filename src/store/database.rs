@@ -29,7 +29,7 @@ pub struct Schema {
     /// The version of the tables. A store of another version is refused.
     pub version: i64,
     /// `CREATE TABLE IF NOT EXISTS …` for every table.
-    pub tables: &'static str,
+    pub tables: &'static [&'static str],
     /// Counts that are kept across restarts.
     pub tallies: &'static [&'static str],
     /// Tables whose rows expire.
@@ -125,7 +125,9 @@ pub(super) fn open<T>(
         if version != schema.version {
             return Ok(Err(version));
         }
-        transaction.execute_batch(schema.tables)?;
+        for tables in schema.tables {
+            transaction.execute_batch(tables)?;
+        }
         let elapsed = meta(&transaction, "elapsed", || 0)?;
         let mut tallies = Tallies::new();
         for name in schema.tallies {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::slot::{Slots, Turn};
+use crate::dead_letter::DeadLetter;
+use crate::ledger::Record;
 use crate::ledger::facts::{Id, Save, Stored};
-use crate::ledger::{DeadLetter, Record};
 use crate::protocol::{End, Fact, Target, Ticket};
 use crate::reason::Reason;
 

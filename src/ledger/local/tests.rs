@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::ledger::LetterCount;
 use crate::ledger::facts::Save;
+use crate::letters::LetterCount;
 use crate::protocol::{Fact, Known, Target};
 
 #[derive(Default)]
