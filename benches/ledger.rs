@@ -104,7 +104,7 @@ async fn deliver(ledger: &Arc<dyn Ledger>, range: std::ops::Range<u64>, concurre
                 let key = key(id);
                 if let Claim::Mine(ticket, _) = ledger.claim(&key, 0).await.expect("claimed") {
                     let facts = vec![Fact::Confirmed(target.clone())];
-                    let record = Record { targets: vec![target.clone()], facts, dead: None, body_hash: 0 };
+                    let record = Record { targets: vec![target.clone()], facts, body_hash: 0, ..Record::default() };
                     ledger.record(&key, ticket, record).await.expect("recorded");
                 }
             }

@@ -17,7 +17,8 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::dead_letter::{self, DeadLetter};
+use crate::dead_letter;
+use crate::delivered::Delivered;
 use crate::delivery::Delivery;
 use crate::destination::{Confirm, Handle};
 use crate::event::Event;
@@ -174,7 +175,7 @@ impl Courier {
             Outcome::Confirmed => Driven::Confirmed(target),
             Outcome::Again(failure) | Outcome::Unknown(failure) => {
                 if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
-                    delivered.log(&target, word, &failure, suppressed);
+                    delivered.log_unconfirmed(&target, word, &failure, suppressed);
                 }
                 Driven::Open(failure.reason)
             }
@@ -226,48 +227,6 @@ impl Courier {
             }
             failure.reason
         })
-    }
-}
-
-/// A delivery on its way, for log lines and dead letters.
-pub struct Delivered {
-    /// The delivery.
-    pub delivery: Delivery,
-    /// The event's name; `None` if the delivery cannot be normalized.
-    pub event: Option<String>,
-}
-
-impl Delivered {
-    /// Its dead letter.
-    pub fn letter(&self, failure: Failure) -> DeadLetter {
-        DeadLetter { delivery: self.delivery.clone(), event: self.event.clone(), failure }
-    }
-
-    /// Logs how it ended at a target, with the time since its publish began.
-    pub fn log_end(&self, end: End, target: &Target, took: Duration) {
-        tracing::debug!(
-            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
-            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
-            topic = target.topic.as_deref(), milliseconds = took.as_secs_f64() * 1e3, end = end.word(), "ended"
-        );
-    }
-
-    fn log_dead(&self, target: &Target, failure: &Failure, suppressed: u64) {
-        tracing::warn!(
-            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
-            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
-            topic = target.topic.as_deref(), reason = %failure.reason, detail = %failure.detail, suppressed,
-            "dead letter"
-        );
-    }
-
-    fn log(&self, target: &Target, outcome: &str, failure: &Failure, suppressed: u64) {
-        tracing::warn!(
-            webhook_id = %self.delivery.key.id, request_id = self.delivery.request_id(),
-            source = %self.delivery.key.source, event = self.event, destination = target.destination.as_deref(),
-            topic = target.topic.as_deref(), outcome, reason = %failure.reason, detail = %failure.detail, suppressed,
-            "not confirmed"
-        );
     }
 }
 

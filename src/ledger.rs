@@ -11,6 +11,8 @@
 //! | [`embedded`] | facts in the data directory, through [`crate::store`] |
 //! | `tickets` | tickets that are unique forever |
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::dead_letter::DeadLetter;
@@ -18,6 +20,7 @@ use crate::delivery::DeliveryKey;
 use crate::letters::LetterCount;
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
+use crate::spool::Accepted;
 
 pub mod embedded;
 mod facts;
@@ -52,6 +55,8 @@ pub struct Record {
     pub facts: Vec<Fact>,
     /// What the dead letter keeps; present with every [`Fact::Dead`], and stored in the same transaction.
     pub dead: Option<DeadLetter>,
+    /// The event; present with [`Fact::Accepted`], and stored in the same transaction.
+    pub accepted: Option<Arc<Accepted>>,
     /// Hash of the body, to detect another body under the same id.
     pub body_hash: u32,
 }

@@ -47,7 +47,7 @@ pub enum Answer {
 impl From<End> for Answer {
     fn from(end: End) -> Self {
         match end {
-            End::Delivered => Answer::Accepted,
+            End::Delivered | End::Stored => Answer::Accepted,
             End::DeadLettered => Answer::DeadLettered,
             End::Ignored => Answer::Ignored,
         }

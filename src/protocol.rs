@@ -2,12 +2,12 @@
 //!
 //! A ledger stores an [`Entry`] for each delivery and changes it only through [`Entry::claim`], [`Entry::record`] and
 //! [`Entry::release`]; which ledger, and what fails around it, makes no difference here. Facts only grow: a confirm is
-//! merged whoever reports it, also after its ticket was lost. Only [`Fact::Dead`] and `release` need the current ticket.
-//! A delivery is closed when every target of the frozen set is confirmed or dead.
+//! merged whoever reports it, also after its ticket was lost. Only [`Fact::Dead`], [`Fact::Accepted`] and `release` need the
+//! current ticket. A delivery is closed when every target of the frozen set is confirmed or dead, or when the spool has it.
 //!
 //! The rules below were found by exploring all interleavings of senders, replicas, crashes and late confirms: without
-//! them, events are lost or doubled. Code elsewhere refers to them by number. P5, P7, P9, P12 and P14 hold today. The
-//! others concern spools and shared ledgers, which do not exist yet.
+//! them, events are lost or doubled. Code elsewhere refers to them by number. P2 to P4, P10 and P13 concern ledgers that
+//! several processes share, which do not exist yet: a spool and the ledger beside it change in one transaction.
 //!
 //! | | rule |
 //! |---|---|
@@ -94,6 +94,8 @@ pub enum Fact {
     Confirmed(Target),
     /// The target can never take it; its dead letter is kept.
     Dead(Target, Reason),
+    /// The event is in the spool, stored in the same transaction as this fact.
+    Accepted,
 }
 
 /// How a delivery ended.
@@ -105,13 +107,15 @@ pub enum End {
     DeadLettered,
     /// The routes send it nowhere.
     Ignored,
+    /// The event is in the spool, which takes it to its targets.
+    Stored,
 }
 
 impl End {
     /// The word for it in answers and in the log.
     pub fn word(self) -> &'static str {
         match self {
-            End::Delivered => "accepted",
+            End::Delivered | End::Stored => "accepted",
             End::DeadLettered => "dead-lettered",
             End::Ignored => "ignored",
         }
@@ -127,6 +131,8 @@ pub struct Known {
     pub confirmed: BTreeSet<Target>,
     /// Those that can never take it.
     pub dead: BTreeMap<Target, Reason>,
+    /// Whether the spool has the event: it alone publishes it then.
+    pub accepted: bool,
 }
 
 impl Known {
@@ -173,9 +179,9 @@ pub enum Permission {
 }
 
 impl Entry {
-    /// How the delivery ended, if it has.
+    /// How the delivery ended, if it has. For senders, it ends with its acceptance.
     pub fn end(&self) -> Option<End> {
-        self.known.end(self.known.frozen.as_ref()?)
+        self.known.end(self.known.frozen.as_ref()?).or(self.known.accepted.then_some(End::Stored))
     }
 
     /// Asks for the right to publish.
@@ -211,6 +217,13 @@ impl Entry {
                 Fact::Dead(target, reason) => {
                     if current && !self.known.confirmed.contains(target) {
                         self.known.dead.insert(target.clone(), *reason);
+                    }
+                }
+                // The first one wins (P1). What is settled needs no spool.
+                Fact::Accepted => {
+                    if current && self.end().is_none() {
+                        self.known.accepted = true;
+                        self.known.frozen.get_or_insert_with(|| targets.to_vec());
                     }
                 }
             }

@@ -48,6 +48,8 @@ reasons! {
     NotAnObject "not_an_object" "the body is JSON, but not an object",
     NoEventName "no_event_name" "the body has no usable event name",
     Unrouted "unrouted" "no route matches, and the configuration makes such events dead letters",
+    SpoolFull "spool_full" "the spool or its disk has no room for more events",
+    Behind "behind" "earlier events of the same key wait in the spool",
     InFlight "in_flight" "another copy of this delivery is in flight",
     Store "store" "the ledger cannot be written or read",
     NoDeadLetters "no_dead_letters" "the store `memory` keeps no dead letters",

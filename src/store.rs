@@ -21,6 +21,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
 pub use database::{Expiring, Schema, Tallies, inspect, meta};
+pub use upkeep::Volume;
 pub use writer::Batch;
 
 mod database;
@@ -86,6 +87,11 @@ impl Store {
         self.writer.tallies(prefix)
     }
 
+    /// The disk that it is on, as of half a second ago.
+    pub fn volume(&self) -> Volume {
+        self.upkeep.volume()
+    }
+
     /// Whether it can be written and read, as far as the last writes and look-ups told.
     ///
     /// # Errors
@@ -112,7 +118,8 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_panics_is_no_failure_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let schema = Schema { file: "s.sqlite", version: 1, tables: &[], expiring: &[], tallies: &[], window: 60 };
+        let schema =
+            Schema { file: "s.sqlite", version: 1, oldest: 1, tables: &[], expiring: &[], tallies: &[], window: 60 };
         let (store, ()) = Store::open(directory.path(), &schema, |_, _| Ok(())).unwrap();
         store.write(|_| Ok(())).await.unwrap();
         assert!(store.health().is_ok());

@@ -33,7 +33,7 @@ fn targets(names: &[&str]) -> Vec<Target> {
 
 fn confirms(all: &[&str], confirmed: &[&str]) -> Record {
     let facts = targets(confirmed).into_iter().map(Fact::Confirmed).collect();
-    Record { targets: targets(all), facts, dead: None, body_hash: BODY }
+    Record { targets: targets(all), facts, body_hash: BODY, ..Record::default() }
 }
 
 async fn claim(ledger: &dyn Ledger, id: &str) -> Claim {
@@ -196,6 +196,7 @@ async fn dead_letters_are_kept_as_declared(case: Case, directory: &Path) {
         facts: vec![Fact::Dead(Target::whole(), Reason::NotUtf8)],
         dead: Some(letter.clone()),
         body_hash: BODY,
+        ..Record::default()
     };
     let standing = ledger.record(&key("a"), ticket, dead()).await;
     if !case.keeps_dead_letters {

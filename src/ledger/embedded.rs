@@ -11,6 +11,7 @@ use super::facts::{FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
 use crate::letters::{self, LetterCount};
 use crate::reason::Failure;
+use crate::spool;
 use crate::store::{self, Schema, Store};
 
 mod tables;
@@ -24,6 +25,7 @@ pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
     let schema = Schema { window, ..SCHEMA };
     let (store, hash_key) = Store::open(directory, &schema, |transaction, tallies| {
         letters::count(transaction, tallies)?;
+        spool::count(transaction, tallies)?;
         tables::hash_key(transaction)
     })?;
     let store = Arc::new(store);
@@ -42,8 +44,9 @@ pub fn inspect(directory: &Path) -> Result<&'static str, Failure> {
 /// All but the window.
 const SCHEMA: Schema = Schema {
     file: "ledger.sqlite",
-    version: 1,
-    tables: &[tables::TABLES, letters::TABLES],
+    version: 2,
+    oldest: 1,
+    tables: &[tables::TABLES, letters::TABLES, spool::TABLES],
     tallies: &[tables::IDS],
     expiring: tables::EXPIRING,
     window: 0,

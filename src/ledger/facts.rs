@@ -1,11 +1,14 @@
 //! Where a ledger of one process keeps what it knows.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::dead_letter::DeadLetter;
 use crate::letters::LetterCount;
 use crate::protocol::{End, Known, Target};
 use crate::reason::{Failure, Reason};
+use crate::spool::Accepted;
 
 /// A keyed 128-bit hash of source and webhook-id: what is stored instead of the text.
 pub(super) type Id = u128;
@@ -27,6 +30,8 @@ pub(super) struct Save {
     pub dead: Vec<(Target, Reason)>,
     /// Their dead letter.
     pub letter: Option<DeadLetter>,
+    /// The event, if this save accepts it.
+    pub accepted: Option<Arc<Accepted>>,
 }
 
 /// Storage for facts. `save` is durable when it resolves.

@@ -77,6 +77,9 @@ impl FactStore for Memory {
         if save.letter.is_some() {
             return ready(Err(Reason::NoDeadLetters.into())).boxed();
         }
+        if save.accepted.is_some() {
+            return ready(Err(Failure::new(Reason::Failed, "the store `memory` has no spool"))).boxed();
+        }
         let mut kept = self.kept.lock();
         let now = Instant::now();
         kept.stored.insert(save.id, (now, save.stored));
@@ -119,7 +122,7 @@ mod tests {
     async fn the_oldest_ids_are_forgotten_when_there_are_too_many() {
         let memory = Memory::new(Duration::from_secs(3600), 3);
         let stored = || Stored::Closed { end: End::Delivered, body_hash: 0 };
-        let save = |id| memory.save(Save { id, stored: stored(), dead: Vec::new(), letter: None });
+        let save = |id| memory.save(Save { id, stored: stored(), dead: Vec::new(), letter: None, accepted: None });
         for id in [1, 2, 1, 3, 4] {
             save(id).await.expect("saved");
         }

@@ -70,6 +70,7 @@ fn check(before: &Entry, input: &Input, after: &Entry, output: &Output) -> Resul
     if known.frozen.is_some() {
         prop_assert_eq!(&known.frozen, &then.frozen, "targets freeze once");
     }
+    prop_assert!(then.accepted || !known.accepted, "an acceptance was forgotten");
     prop_assert!(before.end().is_none() || after.end().is_some(), "closed stays closed");
     prop_assert!(after.end().is_none() || after.holder.is_none(), "a closed delivery has no holder");
     // The end follows from what is known.
@@ -81,6 +82,7 @@ fn check(before: &Entry, input: &Input, after: &Entry, output: &Output) -> Resul
             End::Delivered => prop_assert!(all_confirmed && !frozen.is_empty()),
             End::DeadLettered => prop_assert!(all_settled && !all_confirmed),
             End::Ignored => prop_assert!(frozen.is_empty()),
+            End::Stored => prop_assert!(then.accepted && !all_settled),
         }
     }
     // A right to publish ends only by its own release or with the delivery.
@@ -111,6 +113,9 @@ fn check(before: &Entry, input: &Input, after: &Entry, output: &Output) -> Resul
                 prop_assert!(current, "a death without the right to report it");
                 prop_assert!(facts.contains(&Fact::Dead(it.clone(), *reason)));
             }
+            if then.accepted && !known.accepted {
+                prop_assert!(current && facts.contains(&Fact::Accepted), "accepted without the right to publish");
+            }
             for it in then.confirmed.difference(&known.confirmed) {
                 prop_assert!(facts.contains(&Fact::Confirmed(it.clone())));
             }
@@ -118,14 +123,15 @@ fn check(before: &Entry, input: &Input, after: &Entry, output: &Output) -> Resul
                 match fact {
                     Fact::Confirmed(it) => prop_assert!(then.confirmed.contains(it), "a confirm was dropped"),
                     Fact::Dead(it, _) if current => prop_assert!(then.skips(it), "a death was dropped"),
-                    Fact::Dead(..) => {}
+                    Fact::Accepted if current => prop_assert!(after.end().is_some(), "an acceptance was dropped"),
+                    Fact::Dead(..) | Fact::Accepted => {}
                 }
             }
             if known.frozen.is_none() && then.frozen.is_some() {
                 prop_assert_eq!(then.frozen.as_ref(), Some(targets));
                 let grew = then.confirmed.len() > known.confirmed.len();
                 let settled = current && targets.iter().all(|it| then.skips(it));
-                prop_assert!(grew || settled, "targets froze without a reason");
+                prop_assert!(grew || settled || then.accepted, "targets froze without a reason");
             }
         }
         _ => prop_assert!(false, "the answer to another question"),
@@ -144,6 +150,8 @@ fn every_step_from_every_state() {
         vec![dead("b")],
         vec![confirmed("a"), dead("b")],
         vec![confirmed("a"), confirmed("b")],
+        vec![Fact::Accepted],
+        vec![confirmed("a"), Fact::Accepted],
     ];
     let mut inputs: Vec<_> =
         [1, 2].into_iter().flat_map(|by| [Input::Claim(ticket(by)), Input::Release(ticket(by))]).collect();
@@ -177,6 +185,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     let fact = prop_oneof![
         2 => name().prop_map(confirmed),
         1 => name().prop_map(dead),
+        1 => Just(Fact::Accepted),
     ];
     prop_oneof![
         (0..4_u64).prop_map(|by| Input::Claim(ticket(by))),
@@ -200,7 +209,7 @@ proptest! {
             match &input {
                 Input::Record(_, _, facts) => reported.extend(facts.iter().filter_map(|fact| match fact {
                     Fact::Confirmed(target) => Some(target.clone()),
-                    Fact::Dead(..) => None,
+                    Fact::Dead(..) | Fact::Accepted => None,
                 })),
                 Input::Release(by) => {
                     publishers.remove(by);
@@ -229,6 +238,19 @@ fn a_retry_publishes_only_what_is_missing() {
     assert!(known.skips(&target("a")) && !known.skips(&target("b")));
     assert!(known.skips(&target("c")), "outside the frozen set");
     assert_eq!(entry.record(ticket(2), &targets(&["a", "c"]), &[confirmed("b")]), Some(End::Delivered));
+}
+
+/// Only the spool publishes what it has; for senders, the delivery has ended.
+#[test]
+fn an_accepted_delivery_is_closed_whatever_its_targets() {
+    let mut entry = Entry::default();
+    entry.claim(ticket(1));
+    assert_eq!(entry.record(ticket(1), &targets(&["a", "b"]), &[Fact::Accepted]), Some(End::Stored));
+    assert_eq!(entry.claim(ticket(2)), Permission::Closed(End::Stored));
+    let mut entry = Entry::default();
+    entry.claim(ticket(1));
+    entry.release(ticket(1));
+    assert_eq!(entry.record(ticket(1), &targets(&["a"]), &[Fact::Accepted]), None, "the ticket was given back");
 }
 
 #[test]

@@ -26,8 +26,10 @@ const CACHE_KIB: i64 = -65_536;
 pub struct Schema {
     /// The database's file name.
     pub file: &'static str,
-    /// The version of the tables. A store of another version is refused.
+    /// The version of the tables. A store of a newer version is refused.
     pub version: i64,
+    /// The oldest version that this one only adds tables to. Older stores are refused.
+    pub oldest: i64,
     /// `CREATE TABLE IF NOT EXISTS …` for every table.
     pub tables: &'static [&'static str],
     /// Counts that are kept across restarts.
@@ -122,12 +124,13 @@ pub(super) fn open<T>(
         let transaction = connection.transaction()?;
         transaction.execute_batch(META)?;
         let version = meta(&transaction, "version", || schema.version)?;
-        if version != schema.version {
+        if !(schema.oldest..=schema.version).contains(&version) {
             return Ok(Err(version));
         }
         for tables in schema.tables {
             transaction.execute_batch(tables)?;
         }
+        set_meta(&transaction, "version", schema.version)?;
         let elapsed = meta(&transaction, "elapsed", || 0)?;
         let mut tallies = Tallies::new();
         for name in schema.tallies {
@@ -140,8 +143,8 @@ pub(super) fn open<T>(
     };
     let opened = create().map_err(|error: rusqlite::Error| named(&error))?;
     opened.map_err(|found| {
-        let expected = schema.version;
-        named(&format_args!("made by another version of hookbridge (schema {found}, not {expected})"))
+        let (which, expected) = (if found > schema.version { "a newer" } else { "an older" }, schema.version);
+        named(&format_args!("made by {which} version of hookbridge (schema {found}, not {expected})"))
     })
 }
 

@@ -25,8 +25,10 @@ use crate::telemetry::throttle::Throttle;
 const STEP: Duration = Duration::from_millis(2);
 /// Time between two checks of the write-ahead log.
 const TICK: Duration = Duration::from_millis(500);
+/// Bytes in a page of the database.
+const PAGE: u64 = 4096;
 /// Bytes in a frame of the log.
-const FRAME: u64 = 4096 + 24;
+const FRAME: u64 = PAGE + 24;
 /// Frames in the log from which it is moved (16 MiB).
 const FRAMES: u64 = 4096;
 /// On a small volume it is moved earlier: at this share of the free space.
@@ -34,11 +36,21 @@ const SHARE: u64 = 4;
 /// Rows read at once in search of expired ones.
 const ROWS: usize = 4096;
 
+/// The disk of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Bytes that can be written: what is free on the disk, and within the database.
+    pub free: u64,
+    /// Bytes in all.
+    pub size: u64,
+}
+
 /// Ends the thread when dropped.
 pub(super) struct Upkeep {
     stop: Mutex<Option<Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     status: ThreadStatus,
+    volume: Arc<Mutex<Volume>>,
 }
 
 impl Upkeep {
@@ -50,8 +62,10 @@ impl Upkeep {
     ) -> Result<Upkeep, Failure> {
         let (stop, stopped) = channel();
         let status = ThreadStatus::default();
+        let volume = Arc::new(Mutex::new(volume(&connection)));
         let mut thread = UpkeepThread {
             connection,
+            volume: Arc::clone(&volume),
             writer,
             clock,
             expiring: schema.expiring,
@@ -65,7 +79,11 @@ impl Upkeep {
             .name("store-upkeep".into())
             .spawn(move || thread.run())
             .map_err(|error| failure("start the upkeep", &error))?;
-        Ok(Upkeep { stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)), status })
+        Ok(Upkeep { stop: Mutex::new(Some(stop)), thread: Mutex::new(Some(thread)), status, volume })
+    }
+
+    pub(super) fn volume(&self) -> Volume {
+        *self.volume.lock()
     }
 
     pub(super) fn health(&self) -> Result<(), Failure> {
@@ -79,8 +97,21 @@ impl Upkeep {
     }
 }
 
+/// What is free on the disk of a database, as far as the system tells.
+fn volume(connection: &Connection) -> Volume {
+    let disk = connection.path().map(Path::new).and_then(Path::parent).and_then(|path| statvfs(path).ok());
+    let Some(disk) = disk else { return Volume { free: u64::MAX, size: u64::MAX } };
+    let pages = connection.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+    let within = pages.unsigned_abs().saturating_mul(PAGE);
+    Volume {
+        free: disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(within),
+        size: disk.f_blocks.saturating_mul(disk.f_frsize),
+    }
+}
+
 struct UpkeepThread {
     connection: Connection,
+    volume: Arc<Mutex<Volume>>,
     writer: Writer,
     clock: Arc<Clock>,
     expiring: &'static [Expiring],
@@ -98,6 +129,7 @@ impl UpkeepThread {
         let every = Duration::from_secs((self.window / 100).clamp(1, 3600).unsigned_abs());
         let mut last = Instant::now();
         while self.rest(TICK) {
+            *self.volume.lock() = volume(&self.connection);
             self.checkpoint();
             if last.elapsed() >= every {
                 if let Err(error) = self.delete_expired() {
@@ -117,7 +149,7 @@ impl UpkeepThread {
     /// the log is written continuously, only the writer can find all of it moved.
     fn checkpoint(&self) {
         let frames = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1));
-        let most = FRAMES.min(self.free_space() / SHARE / FRAME).max(1);
+        let most = FRAMES.min(self.volume.lock().free / SHARE / FRAME).max(1);
         if frames.is_ok_and(|frames| u64::try_from(frames).is_ok_and(|frames| frames < most)) {
             return;
         }
@@ -129,12 +161,6 @@ impl UpkeepThread {
                 }
             }
         }
-    }
-
-    /// Bytes that are free on the volume, as far as the system tells.
-    fn free_space(&self) -> u64 {
-        let volume = self.connection.path().map(Path::new).and_then(Path::parent).and_then(|path| statvfs(path).ok());
-        volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
     fn delete_expired(&mut self) -> rusqlite::Result<()> {

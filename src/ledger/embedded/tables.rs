@@ -6,6 +6,7 @@ use crate::ledger::facts::{Id, Save, Stored};
 use crate::letters;
 use crate::protocol::{End, Known, Target};
 use crate::reason::Reason;
+use crate::spool;
 use crate::store::{Batch, Expiring, meta};
 
 /// The tally of closed ids.
@@ -69,6 +70,9 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
             letters::keep(batch, &id, target, *reason, letter)?;
         }
     }
+    if let Some(accepted) = &save.accepted {
+        spool::insert(batch, &id, accepted)?;
+    }
     match &save.stored {
         Stored::Closed { end, body_hash } => {
             let values = params![id, now, number_of(*end), body_hash];
@@ -106,6 +110,7 @@ fn number_of(end: End) -> i64 {
         End::Delivered => 0,
         End::DeadLettered => 1,
         End::Ignored => 2,
+        End::Stored => 3,
     }
 }
 
@@ -113,6 +118,7 @@ fn end_of(number: i64) -> End {
     match number {
         1 => End::DeadLettered,
         2 => End::Ignored,
+        3 => End::Stored,
         _ => End::Delivered,
     }
 }

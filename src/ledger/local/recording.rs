@@ -1,7 +1,8 @@
 //! A record in progress: keeps the delivery in memory and claims waiting until it is dropped, at whatever point.
 //!
 //! Records of one delivery are saved one after the other, each with all that is known by then. So no record saves a death
-//! whose dead letter belongs to another record and is not kept yet, and no record is overtaken by an older one.
+//! whose dead letter belongs to another record and is not kept yet (nor an acceptance without its event), and no record is
+//! overtaken by an older one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use crate::ledger::Record;
 use crate::ledger::facts::{Id, Save, Stored};
 use crate::protocol::{End, Fact, Target, Ticket};
 use crate::reason::Reason;
+use crate::spool::Accepted;
 
 /// See the module.
 pub(super) struct Recording<'a> {
@@ -19,20 +21,23 @@ pub(super) struct Recording<'a> {
     behind: &'a AtomicBool,
     id: Id,
     ticket: Ticket,
-    /// Deaths, with the targets of their record: merged when it is this record's turn.
-    deaths: Vec<Fact>,
+    /// Deaths and acceptance, with the targets of their record: merged when it is this record's turn.
+    held_back: Vec<Fact>,
     targets: Vec<Target>,
     letter: Option<DeadLetter>,
+    accepted: Option<Arc<Accepted>>,
     body_hash: u32,
     /// Targets whose deaths this record saves.
     dead: Vec<Target>,
+    /// Whether this record saves the acceptance.
+    accepts: bool,
     /// The version of the entry that the store has.
     pub(super) saved: u64,
     pub(super) failed: bool,
 }
 
 impl<'a> Recording<'a> {
-    /// Merges confirms at once, so that they are known whatever happens to this record. Deaths wait for its turn.
+    /// Merges confirms at once, so that they are known whatever happens to this record. The others wait for its turn.
     pub(super) fn begin(
         slots: &'a Slots,
         behind: &'a AtomicBool,
@@ -40,17 +45,30 @@ impl<'a> Recording<'a> {
         ticket: Ticket,
         record: Record,
     ) -> (Self, Arc<Turn>) {
-        let Record { targets, facts, dead: letter, body_hash } = record;
-        let (deaths, confirms): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| matches!(fact, Fact::Dead(..)));
+        let Record { targets, facts, dead: letter, accepted, body_hash } = record;
+        let (confirms, held_back): (Vec<_>, Vec<_>) =
+            facts.into_iter().partition(|fact| matches!(fact, Fact::Confirmed(_)));
         let mut all = slots.lock();
         let slot = all.entry(id).or_default();
         slot.recording += 1;
         slot.add(ticket, &targets, &confirms, body_hash);
         let turn = Arc::clone(&slot.turn);
         drop(all);
-        let (dead, saved, failed) = (Vec::new(), 0, true);
-        let recording =
-            Recording { slots, behind, id, ticket, deaths, targets, letter, body_hash, dead, saved, failed };
+        let recording = Recording {
+            slots,
+            behind,
+            id,
+            ticket,
+            held_back,
+            targets,
+            letter,
+            accepted,
+            body_hash,
+            dead: Vec::new(),
+            accepts: false,
+            saved: 0,
+            failed: true,
+        };
         (recording, turn)
     }
 
@@ -71,18 +89,22 @@ impl<'a> Recording<'a> {
         if let Some(end) = slot.closed {
             return (None, Some(end));
         }
-        if !self.deaths.is_empty() {
-            slot.add(self.ticket, &self.targets, &self.deaths, self.body_hash);
+        let was_accepted = slot.entry.known.accepted;
+        if !self.held_back.is_empty() {
+            slot.add(self.ticket, &self.targets, &self.held_back, self.body_hash);
         }
+        self.accepts = slot.entry.known.accepted && !was_accepted;
         let end = slot.end();
         if slot.is_saved() {
             return (None, end);
         }
-        let dead = self.deaths.drain(..).filter_map(|fact| match fact {
+        let dead = self.held_back.drain(..).filter_map(|fact| match fact {
             Fact::Dead(target, _) => slot.entry.known.dead.get(&target).map(|reason| (target.clone(), *reason)),
-            Fact::Confirmed(_) => None,
+            Fact::Confirmed(_) | Fact::Accepted => None,
         });
-        let save = Save { id: self.id, dead: dead.collect(), stored: slot.stored(), letter: self.letter.take() };
+        let accepted = self.accepted.take().filter(|_| self.accepts);
+        let (id, stored, letter) = (self.id, slot.stored(), self.letter.take());
+        let save = Save { id, dead: dead.collect(), stored, letter, accepted };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), end)
     }
@@ -95,7 +117,7 @@ impl Drop for Recording<'_> {
         slot.recording -= 1;
         slot.saved = slot.saved.max(self.saved);
         if self.failed {
-            slot.forget_deaths(&self.dead);
+            slot.forget(&self.dead, self.accepts);
             self.behind.store(true, Ordering::Relaxed);
         }
         if slot.recording > 0 {

@@ -89,11 +89,15 @@ impl Slot {
         self.closed.is_some() || self.saved == self.version
     }
 
-    /// Takes back deaths whose dead letter could not be kept: the next try reports them again.
-    pub(super) fn forget_deaths(&mut self, dead: &[Target]) {
+    /// Takes back deaths whose dead letter could not be kept, and an acceptance whose event could not be: the next try
+    /// reports them again. The store may have the event nevertheless, so the next try looks there.
+    pub(super) fn forget(&mut self, dead: &[Target], accepted: bool) {
         let known = &mut self.entry.known;
         known.dead.retain(|target, _| !dead.contains(target));
-        if known.confirmed.is_empty() && !dead.is_empty() {
+        if accepted {
+            (known.accepted, self.loaded) = (false, false);
+        }
+        if known.confirmed.is_empty() && (!dead.is_empty() || accepted) {
             known.frozen = None;
         }
     }
