@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
+use crate::lanes::Waiting;
 use crate::letters::LetterCount;
 use crate::telemetry::logs::lines_lost;
 use crate::telemetry::metrics::{DestinationLabel, LetterLabel};
@@ -78,6 +79,14 @@ async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
         // A connection that was replaced may have reported its end after the new one was up.
         let label = DestinationLabel { destination: handle.name().to_string() };
         vitals.metrics.up.get_or_create(&label).set(i64::from(handle.health() == Health::Up));
+    }
+    for Waiting { depth, oldest } in vitals.lanes.iter().flat_map(|lanes| lanes.waiting()) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (metrics, label) = (&vitals.metrics, DestinationLabel { destination: depth.destination });
+        metrics.spool_events.get_or_create(&label).set(gauge(depth.events));
+        metrics.spool_bytes.get_or_create(&label).set(gauge(depth.bytes));
+        let age = oldest.filter(|_| depth.events > 0).map_or(0, |at| jiff::Timestamp::now().as_second() - at);
+        metrics.spool_oldest.get_or_create(&label).set(age.max(0));
     }
     for LetterCount { source, reason, count } in vitals.ledger.dead_letters() {
         let gauge = vitals.metrics.dead_letters.get_or_create_owned(&LetterLabel { source, reason });

@@ -1,7 +1,8 @@
 //! The composition root: settings become a running bridge, which starts and shuts down in order.
 //!
-//! Start: ledger (locks the data directory), destinations (they connect in the background until closed), listeners.
-//! Shutdown: not ready, no new deliveries, wait for those in flight, flush and close destinations, close the ledger.
+//! Start: ledger (locks the data directory), destinations (they connect in the background until closed), the spool's lanes,
+//! listeners. Shutdown: not ready, no new deliveries, wait for the publishes in flight, flush and close destinations, close the
+//! ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +15,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::admission::Limits;
-use crate::config::{Settings, StoreKind};
+use crate::config::{Ack, Settings, StoreKind};
 use crate::courier::Courier;
 use crate::dead_letter;
 use crate::destination::settings::DestinationSettings;
 use crate::destination::{self, Handle, OpenDestination, Opening};
 use crate::ingress::Ingress;
 use crate::keyring::Keyring;
+use crate::lanes::Lanes;
 use crate::ledger;
 use crate::listener::{descriptors, serve};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::reload::SecretsInForce;
+use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 use crate::vitals::Vitals;
@@ -37,6 +40,15 @@ const RECORDING: Duration = Duration::from_secs(1);
 /// Most connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
 
+/// What the operator decides at one start.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// Destinations whose events in the spool are deleted.
+    pub discard_spool: Vec<String>,
+    /// Whether the data directory may be on a disk that does not outlive this machine or container.
+    pub ephemeral: bool,
+}
+
 /// A bridge with an open ledger and open destinations that does not serve yet.
 pub struct App {
     settings: Settings,
@@ -46,16 +58,27 @@ pub struct App {
 }
 
 impl App {
-    /// Opens ledger and destinations. Must be called on a tokio runtime.
+    /// Opens ledger and destinations.
     ///
     /// # Errors
-    /// The data directory cannot be used, or a destination's settings can never work.
-    pub fn open(settings: Settings) -> Result<App, Failure> {
+    /// The data directory cannot be used, it has events for a destination that the configuration does not name, or a
+    /// destination's settings can never work.
+    pub async fn open(settings: Settings, options: &StartOptions) -> Result<App, Failure> {
         let metrics = Arc::new(Metrics::default());
-        let ledger = match settings.store {
-            StoreKind::Memory => ledger::memory::open(settings.dedup_window),
-            StoreKind::Embedded => ledger::embedded::open(&settings.data, settings.dedup_window)?.ledger,
+        if settings.ack == Ack::Stored && !options.ephemeral {
+            spool::check_disk(&settings.data)?;
+        }
+        let (ledger, spool) = match settings.store {
+            StoreKind::Memory => (ledger::memory::open(settings.dedup_window), None),
+            StoreKind::Embedded => {
+                let opened = ledger::embedded::open(&settings.data, settings.dedup_window)?;
+                (opened.ledger, Some(Spool::new(opened.store, settings.spool_max_bytes)))
+            }
         };
+        if let Some(spool) = &spool {
+            let named: Vec<&str> = settings.destinations.iter().map(|destination| &*destination.name).collect();
+            spool.check_destinations(&named, &options.discard_spool).await?;
+        }
         let destinations = settings.destinations.iter();
         let destinations = destinations.map(|destination| destination::open(opening(&settings, destination, &metrics)));
         let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
@@ -70,7 +93,12 @@ impl App {
         let dead_letters_to = settings.dead_letters_to.clone();
         let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
         let keyrings = keyrings(&settings, &metrics);
-        let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
+        let draining = CancellationToken::new();
+        let lanes = spool.map(|spool| Lanes::new(spool, Arc::clone(&courier), Arc::clone(&ledger), draining.clone()));
+        if let Some(lanes) = &lanes {
+            lanes.start().await?;
+        }
+        let vitals = Arc::new(Vitals::new(ledger, courier, lanes, metrics, draining));
         Ok(App { settings, vitals, keyrings, destinations })
     }
 
@@ -101,6 +129,8 @@ impl App {
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),
             courier: Arc::clone(&vitals.courier),
+            lanes: vitals.lanes.clone(),
+            stored: settings.ack == Ack::Stored,
             routes: settings.routes,
             metrics: Arc::clone(&vitals.metrics),
             claim_failures: Throttle::default(),
@@ -160,16 +190,22 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
     work.close();
     let (closing, recording) = (CLOSING.min(within / 2), RECORDING.min(within / 10));
     let recorded = end - recording;
-    if timeout_at(recorded - recording - closing, work.wait()).await.is_err() {
+    let done = async || {
+        work.wait().await;
+        if let Some(lanes) = &vitals.lanes {
+            lanes.stopped().await;
+        }
+    };
+    if timeout_at(recorded - recording - closing, done()).await.is_err() {
         tracing::warn!(
             in_flight = work.len(),
-            "deliveries without an outcome remain; their senders got 503 and will retry"
+            "publishes without an outcome remain: the events are in the spool, or their senders got 503 and will retry"
         );
     }
     stop.cancel();
     join_all(vitals.courier.destinations().map(|handle| handle.close(closing))).await;
     // Closing gave every publish an outcome: record those before the ledger closes.
-    let _ = timeout_at(recorded, work.wait()).await;
+    let _ = timeout_at(recorded, done()).await;
     let _ = timeout_at(end, vitals.ledger.close()).await;
     tracing::info!("drained");
 }

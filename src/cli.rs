@@ -37,7 +37,7 @@ pub struct Cli {
 pub enum Command {
     /// Receives deliveries and publishes them
     #[command(after_help = serve::EXAMPLES)]
-    Serve(args::SettingsArgs),
+    Serve(serve::ServeArgs),
     /// Shows the whole path of a delivery, with nothing else installed
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -67,7 +67,7 @@ pub enum Command {
 /// Runs the command that was given.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Send(args) => send::run(&args),
         Command::Check(args) => check::run(&args),

@@ -11,7 +11,7 @@ pub use layer::Flags;
 pub use load::{Loaded, admin_address, keys_given, load, load_without_secrets, log_filter};
 pub use mistake::{Mistake, Mistakes, Place, nearest, quoted};
 pub use schema::schema;
-pub use settings::{Settings, StoreKind};
+pub use settings::{Ack, Settings, StoreKind};
 pub use substitute::{Environment, environment_of};
 
 mod check;

@@ -65,16 +65,10 @@ pub struct Waiting {
 }
 
 impl Lanes {
-    /// Lanes for a spool. Their tasks are tracked by `tasks`, and end when `stop` is cancelled and nothing is open.
-    pub fn new(
-        spool: Spool,
-        courier: Arc<Courier>,
-        ledger: Arc<dyn Ledger>,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) -> Arc<Lanes> {
+    /// Lanes for a spool. They publish nothing further once `stop` is cancelled.
+    pub fn new(spool: Spool, courier: Arc<Courier>, ledger: Arc<dyn Ledger>, stop: CancellationToken) -> Arc<Lanes> {
         let context = LaneContext { spool, courier, settled: Notify::new(), stop, failures: Throttle::default() };
-        let (lanes, refusals) = (Mutex::default(), Throttle::default());
+        let (lanes, tasks, refusals) = (Mutex::default(), TaskTracker::new(), Throttle::default());
         Arc::new(Lanes { context: Arc::new(context), ledger, lanes, tasks, refusals })
     }
 
@@ -136,18 +130,23 @@ impl Lanes {
             let settled = self.context.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let lanes = self.lanes.lock();
-            let holds = |planned: &Planned| {
-                let lane = lanes.lanes.get(&planned.target);
-                let key = planned.message.as_ref().ok().and_then(|message| message.key());
-                lane.is_some_and(|lane| lane.queue.lock().may_hold(key))
-            };
-            if !planned.iter().any(holds) {
+            if !planned.iter().any(|planned| self.may_hold(planned)) {
                 return;
             }
-            drop(lanes);
             settled.await;
         }
+    }
+
+    fn may_hold(&self, planned: &Planned) -> bool {
+        let lanes = self.lanes.lock();
+        let key = planned.message.as_ref().ok().and_then(|message| message.key());
+        lanes.lanes.get(&planned.target).is_some_and(|lane| lane.queue.lock().may_hold(key))
+    }
+
+    /// Resolves once `stop` is cancelled and every open publish has its outcome, which is recorded.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// What waits for each destination.

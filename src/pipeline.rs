@@ -1,4 +1,5 @@
-//! The life of a verified delivery: claim, normalize, route; the [`Courier`] publishes and settles.
+//! The life of a verified delivery: claim, normalize, route; then the [`Courier`] publishes and settles, or the [`Lanes`] store
+//! the event first.
 //!
 //! It runs in a task of its own: a client that hangs up, or a request that times out, ends only the waiting.
 //!
@@ -7,7 +8,8 @@
 //!      │ Mine(ticket, known)
 //! normalize, route          not usable → a target that can never take it
 //!      │
-//! courier.deliver → the ledger's merged answer (P5)
+//!      ├ published: courier.deliver ─ the ledger's merged answer (P5)
+//!      └ stored: lanes.accept ─ event and id on disk; published afterwards
 //! ```
 
 use std::hash::Hasher as _;
@@ -20,6 +22,7 @@ use crate::admission::Admission;
 use crate::courier::{Courier, Job, reconcile};
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::event::Event;
+use crate::lanes::Lanes;
 use crate::ledger::{Claim, Ledger};
 use crate::normalize::normalize;
 use crate::protocol::{End, Known, Target, Ticket};
@@ -60,6 +63,10 @@ pub struct Pipeline {
     pub ledger: Arc<dyn Ledger>,
     /// Publishes and settles.
     pub courier: Arc<Courier>,
+    /// Takes events from the spool to their brokers; `None` without a store on disk.
+    pub lanes: Option<Arc<Lanes>>,
+    /// Whether the lanes take every event. Otherwise they only drain what an earlier process left.
+    pub stored: bool,
     /// Event to targets.
     pub routes: Routes,
     /// Where it counts.
@@ -120,7 +127,7 @@ impl Pipeline {
                 let key = delivery.key.clone();
                 let mut claim = HeldClaim { ledger: &*self.ledger, key: &key, ticket, why: Reason::Failed };
                 let (event, planned) = self.plan(source, &delivery, &known);
-                match self.courier.deliver(Job { delivery, event, planned, known, ticket, body_hash }).await {
+                match self.make_safe(Job { delivery, event, planned, known, ticket, body_hash }, until).await {
                     Ok(end) => end.into(),
                     Err(why) => {
                         claim.why = why;
@@ -129,6 +136,19 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    /// Publishes the event, or stores it. What cannot be published anywhere is a dead letter in both modes.
+    async fn make_safe(&self, job: Job, until: Instant) -> Result<End, Reason> {
+        let Some(lanes) = &self.lanes else { return self.courier.deliver(job).await };
+        let open = |planned: &Planned| planned.target.destination.is_some() && !job.known.skips(&planned.target);
+        if self.stored && job.event.is_some() && job.planned.iter().any(open) {
+            return lanes.accept(job).await;
+        }
+        if timeout_at(until, lanes.clear(&job.planned)).await.is_err() {
+            return Err(Reason::Behind);
+        }
+        self.courier.deliver(job).await
     }
 
     /// The event and its targets. A delivery that can have none becomes a dead letter: as a whole, or for those frozen

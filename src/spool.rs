@@ -6,10 +6,15 @@
 //!
 //! [`crate::lanes`] takes the events to their brokers.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use rustix::fs::statfs;
 
 use crate::dead_letter::DeadLetter;
 use crate::delivered::Delivered;
+use crate::durable;
 use crate::event::Event;
 use crate::message::Message;
 use crate::protocol::Target;
@@ -20,6 +25,10 @@ pub use rows::{LaneRow, TABLES, count, insert};
 
 mod rows;
 
+/// Kinds of file systems (`statfs(2)`).
+const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58f6;
+const OVERLAY: i64 = 0x794c_7630;
 /// Room that is left on the disk for draining: at least this many bytes …
 const LEAST_FREE: u64 = 256 << 20;
 /// … and this share of the disk.
@@ -167,11 +176,42 @@ impl Spool {
         self.store.write(move |batch| rows::settle(batch, number, &target, &accepted, letter.as_ref())).await
     }
 
-    /// Deletes all that waits for a destination; returns the number of events.
+    /// Deletes what waits for the destinations to discard, and then checks that all others are named by the configuration.
     ///
     /// # Errors
-    /// The store may not have done it.
-    pub async fn discard(&self, destination: String) -> Result<u64, Failure> {
-        self.store.write(move |batch| rows::discard(batch, &destination)).await
+    /// Events wait for a destination that is not; or the store may not have deleted them.
+    pub async fn check_destinations(&self, named: &[&str], discard: &[String]) -> Result<(), Failure> {
+        for destination in discard {
+            let name = destination.clone();
+            let events = self.store.write(move |batch| rows::discard(batch, &name)).await?;
+            tracing::warn!(%destination, events, "the spool's events for this destination were discarded");
+        }
+        let lost = |depth: &Depth| depth.events > 0 && !named.contains(&&*depth.destination);
+        let Some(Depth { destination, events, .. }) = self.depths().into_iter().find(lost) else { return Ok(()) };
+        let why = format!(
+            "the spool has {events} events for the destination `{destination}`, which the configuration does not name: \
+             restore it, or start once with --discard-spool {destination} to delete them"
+        );
+        Err(Failure::new(Reason::Store, why))
     }
+}
+
+/// Whether a directory is on a disk that outlives this machine's power and a container's end.
+///
+/// # Errors
+/// It is not, or the system does not tell.
+pub fn check_disk(directory: &Path) -> Result<(), Failure> {
+    let named =
+        |why: &dyn Display| Failure::new(Reason::Store, format!("data directory {}: {why}", directory.display()));
+    durable::create_dir_all(directory).map_err(|error| named(&error))?;
+    let kind = match statfs(directory).map_err(|error| named(&error))?.f_type {
+        TMPFS | RAMFS => "tmpfs",
+        OVERLAY => "overlay",
+        _ => return Ok(()),
+    };
+    Err(named(&format_args!(
+        "it is on {kind}, which does not outlive the {}: events that were answered 200 would be lost with it. Use a volume, \
+         or accept that with --ephemeral",
+        if kind == "tmpfs" { "machine" } else { "container" }
+    )))
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::courier::Courier;
 use crate::destination::Health;
+use crate::lanes::Lanes;
 use crate::ledger::Ledger;
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
@@ -22,6 +23,8 @@ pub struct Vitals {
     pub ledger: Arc<dyn Ledger>,
     /// The destinations.
     pub courier: Arc<Courier>,
+    /// The spool's lanes; `None` without a store on disk.
+    pub lanes: Option<Arc<Lanes>>,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
     /// Cancelled when shutting down.
@@ -34,10 +37,11 @@ impl Vitals {
     pub fn new(
         ledger: Arc<dyn Ledger>,
         courier: Arc<Courier>,
+        lanes: Option<Arc<Lanes>>,
         metrics: Arc<Metrics>,
         draining: CancellationToken,
     ) -> Self {
-        Vitals { ledger, courier, metrics, draining, started: AtomicBool::new(false) }
+        Vitals { ledger, courier, lanes, metrics, draining, started: AtomicBool::new(false) }
     }
 
     /// Ready: the process has [started](Vitals::started), the store is usable, and the process is not draining. An outage of

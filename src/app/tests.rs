@@ -56,7 +56,7 @@ async fn a_store_that_lost_a_thread_ends_the_process_in_order() {
     let metrics = Arc::new(Metrics::default());
     let ledger: Arc<dyn Ledger> = Arc::new(LostThread);
     let courier = Arc::new(Courier::new(Vec::new(), Arc::clone(&ledger), None, Arc::clone(&metrics)));
-    let vitals = Arc::new(Vitals::new(ledger, courier, metrics, CancellationToken::new()));
+    let vitals = Arc::new(Vitals::new(ledger, courier, None, metrics, CancellationToken::new()));
     let listener = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let app = App { settings, vitals: Arc::clone(&vitals), keyrings: Vec::new(), destinations: Vec::new() };
     let failure = app.run(listener().await, listener().await, pending()).await.expect_err("the store has failed");

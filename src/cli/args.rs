@@ -49,7 +49,8 @@ pub struct SettingsArgs {
     /// Where ids are stored: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub(super) store: Option<Secret>,
-    /// When the sender is answered [env: HOOKBRIDGE_ACK] [default: published]
+    /// When the sender is answered: `published`, when every broker has confirmed, or `stored`, when the event is on
+    /// disk [env: HOOKBRIDGE_ACK] [default: published]
     #[arg(long, value_name = "MODE")]
     pub(super) ack: Option<String>,
     /// Directory of the embedded store [env: HOOKBRIDGE_DATA] [default: hookbridge-data]

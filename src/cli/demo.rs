@@ -15,6 +15,7 @@ use super::exit::{block_on, mistakes};
 use super::inputs::{local, process_environment};
 use super::output::{line, note};
 use super::serve::serve;
+use crate::app::StartOptions;
 use crate::config::{Settings, load};
 use crate::reload::Reloader;
 use crate::samples;
@@ -99,7 +100,7 @@ async fn serve_and_demonstrate(
         std::future::pending()
     };
     tokio::select! {
-        served = serve(settings, reloader, listening) => served,
+        served = serve(settings, StartOptions::default(), reloader, listening) => served,
         demonstrated = demonstration => demonstrated,
     }
 }

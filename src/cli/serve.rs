@@ -12,9 +12,22 @@ use tokio_util::sync::CancellationToken;
 use super::args::SettingsArgs;
 use super::exit::{block_on, mistakes};
 use super::inputs::{process_environment, start_logging, warnings};
-use crate::app::App;
+use crate::app::{App, StartOptions};
 use crate::config::{Settings, load};
 use crate::reload::Reloader;
+
+/// The arguments of `serve`.
+#[derive(clap::Args, Debug)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Deletes the events in the spool for a destination that the configuration does not name any more; repeatable
+    #[arg(long, value_name = "NAME")]
+    discard_spool: Vec<String>,
+    /// Lets `--ack stored` keep events on a disk that does not outlive the container or the machine
+    #[arg(long)]
+    ephemeral: bool,
+}
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -23,17 +36,18 @@ pub(super) const EXAMPLES: &str = "Examples:\n\
     \x20 hookbridge serve --secret-file secret --to file:events --listen 127.0.0.1:8080";
 
 /// Serves until SIGTERM or SIGINT, and finishes what is in flight; a second signal ends it at once.
-pub(super) fn run(args: &SettingsArgs) -> ExitCode {
+pub(super) fn run(args: ServeArgs) -> ExitCode {
     // First, so that mistakes are log lines too.
     let _logs = match start_logging() {
         Ok(logs) => logs,
         Err(code) => return code,
     };
-    let flags = args.flags();
+    let flags = args.settings.flags();
+    let options = StartOptions { discard_spool: args.discard_spool, ephemeral: args.ephemeral };
     match Reloader::load(move || load(&flags, &process_environment)) {
         Ok((loaded, reloader)) => {
             warnings(&loaded);
-            block_on(serve(loaded.settings, reloader, |_| async {}))
+            block_on(serve(loaded.settings, options, reloader, |_| async {}))
         }
         Err(all) => mistakes(&all),
     }
@@ -47,6 +61,7 @@ pub(super) fn run(args: &SettingsArgs) -> ExitCode {
 /// has failed for good, or a second signal ended the shutdown.
 pub(super) async fn serve<L: Future<Output = ()>>(
     settings: Settings,
+    options: StartOptions,
     reloader: Reloader,
     listening: impl FnOnce(SocketAddr) -> L,
 ) -> anyhow::Result<()> {
@@ -54,7 +69,7 @@ pub(super) async fn serve<L: Future<Output = ()>>(
     let mut int = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     let (listen, admin) = (settings.listen, settings.admin);
-    let app = App::open(settings).map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
+    let app = App::open(settings, &options).await.map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
     let admin = bind("admin", admin).await?;
     let webhooks = bind("webhooks", listen).await?;
     let listening = listening(webhooks.local_addr().context("the listener has no address")?);

@@ -9,7 +9,7 @@ use super::mistake::{Place, Report, hint, quoted};
 use super::raw::{Leaf, RawAdmin, RawFile, RawLimits};
 use super::substitute::Environment;
 use super::units::{DAY, HOUR, SECOND};
-use super::{Settings, StoreKind};
+use super::{Ack, Settings, StoreKind};
 use crate::admission::Limits;
 use crate::source::Source;
 use checker::Checker;
@@ -38,7 +38,8 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let place = file.admin.listen.as_ref().or(file.listen.as_ref()).map_or(Place::Nowhere, |leaf| leaf.place.clone());
     checker.distinct(listen, admin, &place);
     let store = checker.store(file.store.as_ref());
-    checker.ack(file.ack.as_ref());
+    let ack = checker.ack(file.ack.as_ref(), &store);
+    let spool_max_bytes = checker.size(&file.spool.max_bytes, 8 << 30, 1 << 20..=1 << 50) as u64;
     let data = checker.value(&file.data, PathBuf::from("hookbridge-data"), |text| match text {
         "" => Err("expected a directory".into()),
         text => Ok(PathBuf::from(text)),
@@ -52,8 +53,10 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
         sources,
         destinations: destinations.into_iter().filter_map(|named| named.settings).collect(),
         routes: routes?,
+        ack,
         store,
         data,
+        spool_max_bytes,
         dedup_window,
         dead_letters_to: dead_letters_to.map(|named| named.name),
         listen,
@@ -141,18 +144,18 @@ impl Checker<'_, '_> {
         StoreKind::Embedded
     }
 
-    fn ack(&mut self, leaf: Option<&Leaf>) {
-        let Some((leaf, text)) = leaf.and_then(|leaf| Some((leaf, self.text(leaf)?))) else { return };
-        match text.as_str() {
-            "published" => {}
-            "stored" => {
-                self.mistake(Some(leaf), "`stored` is not available yet in this version: use `published`");
-            }
-            _ => {
-                let message = format!("{}: expected `published`{}", quoted(&leaf.text), hint(&text, ["published"]));
-                self.mistake(Some(leaf), message);
-            }
+    fn ack(&mut self, leaf: Option<&Leaf>, store: &StoreKind) -> Ack {
+        let Some((leaf, text)) = leaf.and_then(|leaf| Some((leaf, self.text(leaf)?))) else { return Ack::Published };
+        let modes = [Ack::Published, Ack::Stored];
+        let Some(ack) = modes.into_iter().find(|ack| ack.word() == text) else {
+            let near = hint(&text, modes.map(Ack::word));
+            self.mistake(Some(leaf), format!("{}: expected `published` or `stored`{near}", quoted(&leaf.text)));
+            return Ack::Published;
+        };
+        if ack == Ack::Stored && *store == StoreKind::Memory {
+            self.mistake(Some(leaf), "`stored` needs a store on disk: use `store: embedded`");
         }
+        ack
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct RawFile {
     pub ack: Option<Leaf>,
     pub store: Option<Leaf>,
     #[serde(deserialize_with = "section")]
+    pub spool: RawSpool,
+    #[serde(deserialize_with = "section")]
     pub dedup: RawDedup,
     #[serde(deserialize_with = "section")]
     pub dead_letters: RawDeadLetters,
@@ -137,6 +139,12 @@ pub(super) struct RawTo {
 pub(super) struct RawUnrouted {
     pub destination: Leaf,
     pub topic: Option<Leaf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSpool {
+    pub max_bytes: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

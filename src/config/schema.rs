@@ -17,12 +17,25 @@ pub fn schema() -> Value {
                 ),
             ),
             ("unrouted", unrouted()),
-            ("ack", described(choice(&["published"]), "When the sender is answered. Default: published.")),
+            (
+                "ack",
+                described(
+                    choice(&["published", "stored"]),
+                    "When the sender is answered: when every broker has confirmed (`published`), or when the event is on disk (`stored`). Default: published.",
+                ),
+            ),
             (
                 "store",
                 described(
                     choice(&["embedded", "memory"]),
                     "Where ids and dead letters are kept: `embedded` or `memory`. Default: embedded.",
+                ),
+            ),
+            (
+                "spool",
+                mapping(
+                    "Events that were accepted by `ack: stored` and wait for their brokers.",
+                    &[("max_bytes", described(reference("size"), "Most bytes that wait. Default: 8GiB."))],
                 ),
             ),
             (

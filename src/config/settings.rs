@@ -19,10 +19,14 @@ pub struct Settings {
     pub destinations: Vec<DestinationSettings>,
     /// Which event goes to which targets.
     pub routes: Routes,
+    /// When the sender is answered.
+    pub ack: Ack,
     /// Where ids and facts are stored.
     pub store: StoreKind,
     /// The directory of the embedded store.
     pub data: PathBuf,
+    /// Most bytes in the spool. Default 8 GiB.
+    pub spool_max_bytes: u64,
     /// How long an id is remembered, in elapsed time. Default 7 days.
     pub dedup_window: Duration,
     /// The destination for dead letters, if the store keeps none.
@@ -37,6 +41,25 @@ pub struct Settings {
     pub publish_timeout: Duration,
     /// Time limit for shutdown, including the work in flight. Default 25 s.
     pub shutdown_timeout: Duration,
+}
+
+/// When the sender is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// When every broker has confirmed.
+    Published,
+    /// When the event is on this machine's disk.
+    Stored,
+}
+
+impl Ack {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ack::Published => "published",
+            Ack::Stored => "stored",
+        }
+    }
 }
 
 /// Where ids and facts are stored.

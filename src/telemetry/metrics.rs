@@ -160,6 +160,9 @@ metrics! {
     kafka_brokers: Family<DestinationLabel, Gauge> = Family::default(), "kafka_brokers_connected", "Kafka brokers that the producer is connected to";
     kafka_round_trip: Family<DestinationLabel, Gauge<f64, AtomicU64>> = Family::default(), "kafka_round_trip_p99" (Unit::Seconds), "99th percentile of the slowest Kafka broker's round trip";
     kafka_replaced: Labelled<DestinationLabel> = Family::default(), "kafka_producers_replaced", "Kafka producers replaced after a fatal error, a lasting loss of all connections, or a change of TLS files";
+    spool_events: Family<DestinationLabel, Gauge> = Family::default(), "spool_events", "Events that wait in the spool";
+    spool_bytes: Family<DestinationLabel, Gauge> = Family::default(), "spool" (Unit::Bytes), "Bytes of events that wait in the spool";
+    spool_oldest: Family<DestinationLabel, Gauge> = Family::default(), "spool_oldest" (Unit::Seconds), "Age of the oldest event that waits in the spool, 0 without one";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
     dead_letters: Family<LetterLabel, Gauge> = Family::default(), "dead_letters", "Dead letters that the store keeps, by source and reason";
     ledger_forgotten: Counter = Counter::default(), "ledger_forgotten", "Ids that the memory store forgot before the end of their window";
@@ -191,7 +194,8 @@ impl Metrics {
     /// Creates every series of a destination, so that the first count of each is a change that alerts can see.
     pub fn expect_destination(&self, name: &str) {
         let label = DestinationLabel { destination: name.into() };
-        for family in [&self.publishing, &self.up, &self.refusing] {
+        let spool = [&self.spool_events, &self.spool_bytes, &self.spool_oldest];
+        for family in [&self.publishing, &self.up, &self.refusing].into_iter().chain(spool) {
             drop(family.get_or_create(&label));
         }
         drop(self.connects.get_or_create(&label));

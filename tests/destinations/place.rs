@@ -49,6 +49,12 @@ impl<S: Subject> Place<S> {
         self.serve_with(&[])
     }
 
+    /// The same with `--ack stored`.
+    pub fn serve_stored(&self) -> Program {
+        let more = ["--ack", "stored", "--ephemeral"];
+        Program::serve(&[&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()][..], &more].concat())
+    }
+
     /// The same with these environment variables.
     pub fn serve_with(&self, environment: &[(&str, &str)]) -> Program {
         Program::serve_with(&["--to", &self.url(), "--secret", SECRET, "--data", &self.data()], environment)

@@ -123,6 +123,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Rows, and whether there are no more.
+type LookedUp = (Vec<LaneRow>, bool);
+
 /// A lane, its store, and the tasks that offer rows.
 struct Model {
     queue: LaneQueue,
@@ -137,7 +140,7 @@ struct Model {
     answered: BTreeSet<u64>,
     /// What was answered before each row came: only then is there an order.
     before: HashMap<u64, BTreeSet<u64>>,
-    look_up: Option<(u64, Option<(Vec<LaneRow>, bool)>)>,
+    look_up: Option<(u64, Option<LookedUp>)>,
     open: Vec<u64>,
     passed: u64,
 }
