@@ -14,6 +14,7 @@
 
 use std::hash::Hasher as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +32,9 @@ use crate::route::{Plan, Planned, Routes};
 use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, SourceLabel};
 use crate::telemetry::throttle::Throttle;
+
+/// How long before its deadline a request learns that it waited in vain.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What becomes of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +149,7 @@ impl Pipeline {
         if self.stored && job.event.is_some() && job.planned.iter().any(open) {
             return lanes.accept(job).await;
         }
-        if timeout_at(until, lanes.clear(&job.planned)).await.is_err() {
+        if timeout_at(until.checked_sub(ANSWER).unwrap_or(until), lanes.clear(&job.planned)).await.is_err() {
             return Err(Reason::Behind);
         }
         self.courier.deliver(job).await

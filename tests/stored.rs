@@ -152,6 +152,7 @@ async fn kills_under_load_lose_nothing<S: Subject>(place: Place<S>) {
         })
     });
     let senders: Vec<_> = senders.collect();
+    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
     let kills = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 200 } else { 12 };
     for _ in 0..kills {
         let next = accepted.load(Ordering::Relaxed) + rand::random_range(1..80);
