@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use support::brokers::{Broker, Kind, With};
 use support::program::{Program, SECRET};
 use support::sender::{body, client, deliver, post};
 use support::wait::until;
@@ -114,7 +115,7 @@ async fn a_refused_topic_holds_no_other_up() {
         }
     }
     until("the others", SOON, async || (site.ids("file.analysis_completed").len() == 100).then_some(())).await;
-    assert_eq!(waits(&program, "files").await, 100.0);
+    until("all settled", SOON, async || (waits(&program, "files").await == 100.0).then_some(())).await;
     let oldest = "hookbridge_spool_oldest_seconds{destination=\"files\"}";
     until("an age", SOON, async || (program.metric(oldest).await >= 1.0).then_some(())).await;
     std::fs::remove_dir(&blocked).expect("removed");
@@ -183,6 +184,25 @@ async fn dead_letters_and_ignored_events_are_answered_as_ever() {
     assert_eq!(post(&url, "ignored", &body("file.upload.completed", "f")).await.word(), "200 ignored");
     assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.word(), "200 accepted");
     assert_eq!(waits(&program, "d").await, 1.0);
+}
+
+/// The next event of its key does not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_never_takes_is_a_dead_letter() {
+    let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 65536\n", ..With::default() });
+    let site = Site::new(&format!("{{stream: {{url: '{}'}}}}", nats.url()), "");
+    let program = site.serve();
+    program.ready().await;
+    let url = program.url("videogen");
+    let large = format!("{}{}", body("file.playback_ready", "f"), " ".repeat(100 << 10));
+    assert_eq!(post(&url, "large", &large).await.word(), "200 accepted");
+    assert_eq!(post(&url, "small", &body("file.playback_ready", "f")).await.word(), "200 accepted");
+    drained(&program, "stream").await;
+    let letters = "hookbridge_dead_letters{source=\"videogen\",reason=\"too_large\"}";
+    assert_eq!(program.metric(letters).await, 1.0);
+    let confirmed = "hookbridge_publishes_total{destination=\"stream\",outcome=\"confirmed\",reason=\"\"}";
+    assert_eq!(program.metric(confirmed).await, 1.0);
+    assert_eq!(post(&url, "large", &large).await.word(), "200 duplicate");
 }
 
 /// Memory is no disk, whatever it looks like.

@@ -205,27 +205,10 @@ async fn after_a_change_of_the_mode_what_waits_comes_first<S: Subject>(place: Pl
     check(&place, "old", 2, 10).await;
 }
 
-/// The key's next event does not wait for it.
-async fn what_the_broker_never_takes_is_a_dead_letter<S: Subject>(place: Place<S>) {
-    let program = place.serve_stored();
-    program.ready().await;
-    let url = program.url("videogen");
-    let Some(largest) = S::DIFFERENCES.largest else { return };
-    let large = format!("{}{}", body(TOPIC, "f0"), " ".repeat(largest + 1));
-    assert_eq!(post(&url, "large", &large).await.word(), "200 accepted");
-    send(&program, "small", 1, 3).await;
-    drained(&program).await;
-    check(&place, "small", 1, 3).await;
-    assert!(!place.counts(TOPIC).await.contains_key("large"));
-    let letters = "hookbridge_dead_letters{source=\"videogen\",reason=\"too_large\"}";
-    assert_eq!(program.metric(letters).await, 1.0);
-    assert_eq!(post(&url, "large", &large).await.word(), "200 duplicate");
-}
-
 suite::place::whole_program! {
     {
         an_outage_reaches_no_sender a_frozen_broker_reaches_no_sender kills_under_load_lose_nothing
-        after_a_change_of_the_mode_what_waits_comes_first what_the_broker_never_takes_is_a_dead_letter
+        after_a_change_of_the_mode_what_waits_comes_first
     };
     nats: suite::nats::Nats;
     kafka: suite::kafka::Kafka;
