@@ -76,6 +76,7 @@ fn keys_are_those_of_the_parser() {
         ("limits: @", "/properties/limits"),
         ("publish: @", "/properties/publish"),
         ("shutdown: @", "/properties/shutdown"),
+        ("spool: @", "/properties/spool"),
     ];
     for (text, pointer) in mappings {
         let properties = at(pointer)["properties"].as_object().expect("properties");

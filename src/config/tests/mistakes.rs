@@ -25,7 +25,7 @@ fn mistakes_of_structure() {
         &[
             (
                 "lisen: x",
-                "f:1:1: unknown setting `lisen`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`; did you mean `listen`?",
+                "f:1:1: unknown setting `lisen`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`; did you mean `listen`?",
             ),
             (
                 "sources:\n  videogen:\n    secret: x",
@@ -80,7 +80,7 @@ fn mistakes_of_structure() {
             ),
             (
                 "y-a: 1",
-                "f:1:1: unknown setting `y-a`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`",
+                "f:1:1: unknown setting `y-a`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`",
             ),
             ("data: *a", "f:1:7: unknown alias (`*name`); quote a string that begins with `*`"),
             ("data: \"a", "f:1:7: not well-formed YAML: check indentation, quotes and brackets here and just above"),
@@ -304,7 +304,7 @@ fn all_mistakes_of_meaning_are_reported_in_the_order_of_the_file() {
         "",
         &[(
             "ack: x\nlisten: y\nsources: {videogen: {secrets: whsec_}}\ndestinations: {n: {url: z, mode: w}}\ndead_letters: {to: v}",
-            "f:1:6: `x`: expected `published`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: expected `n`",
+            "f:1:6: `x`: expected `published` or `stored`\nf:2:9: `y`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\nf:3:31: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\nf:4:25: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\nf:4:34: `w`: expected `binary` or `structured`\nf:5:20: unknown destination `v`: expected `n`",
         )],
     );
 }

@@ -104,12 +104,12 @@ fn missing_settings_are_named() {
 fn mistakes_name_the_flag_or_variable() {
     let given = Flags { listen: Some("8080".into()), to: Some(Secret::new("htp://h")), ..flags() };
     assert_eq!(
-        only(&[("HOOKBRIDGE_SECRET", ""), ("HOOKBRIDGE_ACK", "stored")], &given).unwrap_err(),
+        only(&[("HOOKBRIDGE_SECRET", ""), ("HOOKBRIDGE_ACK", "store")], &given).unwrap_err(),
         "--to: `htp://`: expected nats://, tls://, kafka://, amqp:// or amqps:// and host:port, or file:DIR\n\
          HOOKBRIDGE_SECRET: the secret is empty, so anyone could sign: set the endpoint's signing secret (whsec_…)\n\
          settings: no destination is configured: give --to, HOOKBRIDGE_TO, or `destinations` in the file (--config)\n\
          --listen: `8080`: expected an IP address and a port, such as 0.0.0.0:8080 or [::]:8080\n\
-         HOOKBRIDGE_ACK: `stored` is not available yet in this version: use `published`"
+         HOOKBRIDGE_ACK: `store`: expected `published` or `stored`; did you mean `stored`?"
     );
 }
 

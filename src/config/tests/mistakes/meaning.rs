@@ -104,8 +104,8 @@ fn mistakes_in_other_settings() {
     expect(
         BOTH,
         &[
-            ("ack: stored", "f:3:6: `stored` is not available yet in this version: use `published`"),
-            ("ack: publishd", "f:3:6: `publishd`: expected `published`; did you mean `published`?"),
+            ("ack: stored\nstore: memory", "f:3:6: `stored` needs a store on disk: use `store: embedded`"),
+            ("ack: publishd", "f:3:6: `publishd`: expected `published` or `stored`; did you mean `published`?"),
             (
                 "store: redis://h",
                 "f:3:8: the store `redis://` is not available yet in this version: use `embedded` or `memory`",
