@@ -108,10 +108,13 @@ fn wrong_usage_exits_2_and_names_what_is_expected() {
         (&["serve", "--to", "redis://h", "--secret", SECRET], "--to: "),
         (&["serve", "--to", "file:x", "--secret", ""], "the secret is empty"),
         (&["serve", "--to", "file:x", "--secret", SECRET, "--store", "redis://h"], "not available yet"),
-        (&["serve", "--to", "file:x", "--secret", SECRET, "--ack", "stored"], "not available yet"),
+        (
+            &["serve", "--to", "file:x", "--secret", SECRET, "--ack", "stored", "--store", "memory"],
+            "`stored` needs a store on disk",
+        ),
         (
             &["serve", "--to", "file:x", "--secret", SECRET, "--ack", "publised"],
-            "--ack: `publised`: expected `published`; did you mean `published`?",
+            "--ack: `publised`: expected `published` or `stored`; did you mean `published`?",
         ),
         (&["serve", "--to", "natz://h", "--secret", SECRET], "--to: `natz://`: expected nats://"),
         (
