@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, Depth, SpooledTarget};
+use super::accepted::{Accepted, Depth, SpooledTarget};
 use crate::dead_letter::DeadLetter;
 use crate::delivered::Delivered;
 use crate::delivery::{Delivery, DeliveryKey};
@@ -29,8 +29,6 @@ pub const TABLES: &str = "
         PRIMARY KEY (destination, topic, number)
     ) WITHOUT ROWID, STRICT;
 ";
-/// What an event takes besides its body, in bytes, about.
-pub(super) const OVERHEAD: usize = 1024;
 /// How the tallies begin.
 const EVENTS: &str = "spool events: ";
 const BYTES: &str = "spool bytes: ";
