@@ -20,13 +20,13 @@ use crate::destination::backoff::Backoff;
 use crate::spool::{Accepted, LaneRow};
 
 /// How many rows are in memory.
-const BOUNDS: Bounds = Bounds { rows: 8192, of_a_key: 1024, few_of_a_key: 16 };
+const BOUNDS: Bounds = Bounds { rows: 4096, of_a_key: 512, few_of_a_key: 16 };
 /// Bytes of events that wait in memory with their bodies; others are loaded when it is their turn.
-const BODIES: usize = 2 << 20;
+const BODIES: usize = 1 << 20;
 /// Most publishes that are open.
 const MOST_OPEN: usize = 512;
 /// Bytes of events that are open. One event may be larger.
-const OPEN_BYTES: usize = 4 << 20;
+const OPEN_BYTES: usize = 2 << 20;
 /// After so many failures in a row, the lane is tried with one event at a time.
 const STREAK: u32 = 8;
 /// The pause before an event, or the lane, is tried again.

@@ -19,8 +19,10 @@ use crate::reason::{Failure, Reason};
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID, STRICT;";
 /// How long a commit waits for look-ups to end, so that the write-ahead log can start anew. Past it, the log grows on.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-/// SQLite's page cache of each connection, in KiB (negative by SQLite's convention).
-const CACHE_KIB: i64 = -65_536;
+/// SQLite's page cache of the writer and of each of the two readers, in KiB (negative by SQLite's convention). A spool fills
+/// them.
+const WRITER_CACHE: i64 = -32_768;
+const READER_CACHE: i64 = -16_384;
 
 /// What the users of a store keep in it.
 pub struct Schema {
@@ -117,7 +119,7 @@ pub(super) fn open<T>(
         // FULL syncs the log at each commit. NORMAL would lose the latest commits with the power.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?; // upkeep does that
-        connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+        connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // What an earlier process left in the log must not keep a full volume full.
         checkpoint(&connection)?;
@@ -182,7 +184,7 @@ pub(super) fn reader(directory: &Path, schema: &Schema) -> Result<Connection, Fa
     let open = || {
         let connection = Connection::open(directory.join(schema.file))?;
         connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+        connection.pragma_update(None, "cache_size", READER_CACHE)?;
         Ok(connection)
     };
     open().map_err(|error: rusqlite::Error| failure("open for reading", &error))
