@@ -25,6 +25,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end -}}
 
+{{- /* Those of pods. Without the chart's version, so that a chart that changes nothing else restarts nothing. */ -}}
+{{- define "hookbridge.podLabels" -}}
+{{ include "hookbridge.selector" . }}
+app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with .root.Values.podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{- define "hookbridge.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{- with .Values.image.digest -}}

@@ -98,10 +98,7 @@ priorityClassName: {{ . }}
 {{- $bridge := dict "root" $root "component" "bridge" -}}
 metadata:
   labels:
-    {{- include "hookbridge.labels" $bridge | nindent 4 }}
-    {{- with $values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "hookbridge.podLabels" $bridge | nindent 4 }}
   annotations:
     # Settings need a restart. Secrets do not: the program takes up changed files, so they have no checksum here.
     checksum/config: {{ include "hookbridge.config" $root | sha256sum }}
@@ -112,7 +109,9 @@ spec:
   serviceAccountName: {{ include "hookbridge.serviceAccount" $root }}
   {{- include "hookbridge.podSecurity" $root | nindent 2 }}
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds | default (add (include "hookbridge.drainSeconds" $root | int) 10) }}
-  {{- include "hookbridge.placement" $root | nindent 2 }}
+  {{- with include "hookbridge.placement" $root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if eq .store "shared" }}
   topologySpreadConstraints:
     {{- range $values.topologySpreadConstraints }}
