@@ -69,7 +69,7 @@ provisioner: kubernetes.io/no-provisioner
 volumeBindingMode: WaitForFirstConsumer
 YAML
   for ((n = 1; n <= NODES; n++)); do
-    for v in 1 2 3 4 5 6 7 8; do
+    for v in {1..16}; do
       mkdir -p "$RUN/volumes/node$n-$v"
       cat <<YAML
 ---

@@ -46,7 +46,7 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{- /* (dict "root" $ "name" NAME), where NAME is that of the ConfigMap, and of the Secret with secrets.values */ -}}
+{{- /* (dict "root" $ "name" NAME), where NAME is that of the ConfigMap, and NAME-secrets that of the Secret with secrets.values */ -}}
 {{- define "hookbridge.volumes" -}}
 {{- $values := .root.Values -}}
 - name: config
@@ -63,7 +63,7 @@ securityContext:
       {{- end }}
       {{- end }}
       {{- if $values.secrets.values }}
-      - secret: {name: {{ .name }}}
+      - secret: {name: {{ .name }}-secrets}
       {{- end }}
 {{- end }}
 {{- with $values.extraVolumes }}

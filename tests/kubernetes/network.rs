@@ -1,0 +1,87 @@
+//! The NetworkPolicy, enforced by kube-router: what it allows works, and what it forbids is refused.
+
+use serde_json::json;
+
+use crate::rig::{self, IMAGE, Namespace, SOON, inside, run, values};
+use crate::support::program::SECRET;
+use crate::support::wait::until;
+
+/// A namespace without rules, whose pods try to reach the bridge.
+struct Elsewhere(&'static str);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = run("kubectl", &["delete", "namespace", self.0, "--wait=false"], "");
+    }
+}
+
+impl Elsewhere {
+    fn new(name: &'static str) -> Elsewhere {
+        run("kubectl", &["create", "namespace", name], "").expect("a namespace");
+        Elsewhere(name)
+    }
+
+    /// Runs the program in a pod, and returns whether it succeeded.
+    async fn runs(&self, arguments: &[&str]) -> bool {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller"}, "spec": {
+            "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "caller", "image": IMAGE, "args": arguments}]}});
+        run("kubectl", &["-n", self.0, "create", "-f", "-"], &pod.to_string()).expect("a pod");
+        let phase = ["-n", self.0, "get", "pod", "caller", "-o", "jsonpath={.status.phase}"];
+        let ended = until("the pod's end", SOON, async || {
+            run("kubectl", &phase, "").ok().filter(|phase| phase == "Succeeded" || phase == "Failed")
+        })
+        .await;
+        run("kubectl", &["-n", self.0, "delete", "pod", "caller"], "").expect("deleted");
+        ended == "Succeeded"
+    }
+
+    /// The network of a new pod is filtered, or let through, a moment after it has started.
+    async fn eventually(&self, arguments: &[&str], expected: bool) {
+        for _ in 0..5 {
+            if self.runs(arguments).await == expected {
+                return;
+            }
+        }
+        panic!("{}: {arguments:?}: expected {expected}", self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_is_enforced() {
+    if !inside() {
+        return;
+    }
+    let (namespace, _nats) = (Namespace::new("policy"), rig::nats());
+    let (friend, stranger, monitoring) =
+        (Elsewhere::new("ingress"), Elsewhere::new("stranger"), Elsewhere::new("scraper"));
+    namespace.broker("nats", 4222);
+    let file = values("minimal");
+    let peer = |name: &str| {
+        format!(
+            r#"{{"from": [{{"namespaceSelector": {{"matchLabels": {{"kubernetes.io/metadata.name": "{name}"}}}}}}]}}"#
+        )
+    };
+    let allowed =
+        [format!("networkPolicy.webhooks={}", peer("ingress")), format!("networkPolicy.metrics={}", peer("scraper"))];
+    let policy = ["--set", "networkPolicy.enabled=true", "--set-json", &allowed[0], "--set-json", &allowed[1]];
+    // The preflight check and the bridge reach DNS and the broker.
+    namespace.install(&file, &policy);
+    let pod = namespace.ready_pod(None).await;
+    let url = "http://hb-hookbridge.policy:8080/webhooks/videogen";
+    let send = ["send", "--url", url, "--secret", SECRET, "-n", "1"];
+    let admin = format!("{}:9464", pod.address);
+    let scrape = ["check", "--live", "--admin", &admin];
+    friend.eventually(&send, true).await;
+    stranger.eventually(&send, false).await;
+    monitoring.eventually(&scrape, true).await;
+    friend.eventually(&scrape, false).await;
+    stranger.eventually(&scrape, false).await;
+    let tested = namespace.helm(&["test", "hb"], &["--logs"]).unwrap_or_else(|out| panic!("{out}"));
+    assert!(tested.contains("200 duplicate"), "{tested}");
+    // Where the policy does not lead to the brokers, the check stops the upgrade.
+    let away = r#"networkPolicy.brokers={"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}"#;
+    let out = namespace.upgrade(&file, &[&policy[..], &["--set-json", away]].concat()).expect_err("it stops");
+    assert!(out.contains("pre-upgrade"), "{out}");
+    assert_eq!(namespace.pod(), pod);
+}
