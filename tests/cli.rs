@@ -36,7 +36,18 @@ async fn send_prints_the_answers() {
     assert_eq!((code, bridge.ids("file.upload.failed").len()), (0, 4));
 
     // An answer that is expected: a copy is a duplicate, a single delivery is none.
-    let copy = ["--event", "file.upload.failed", "-n", "2", "--duplicates", "1", "--connections", "1", "--expect", "duplicate"];
+    let copy = [
+        "--event",
+        "file.upload.failed",
+        "-n",
+        "2",
+        "--duplicates",
+        "1",
+        "--connections",
+        "1",
+        "--expect",
+        "duplicate",
+    ];
     let (code, out, err) = send(&copy, "");
     assert!(code == 0 && out.contains("1  200 duplicate"), "{out}{err}");
     let (code, _, err) = send(&["--event", "file.upload.failed", "--expect", "duplicate"], "");

@@ -169,7 +169,7 @@ fn what_cannot_work_is_refused() {
         (&["config.destinations={}"], "config.destinations: none: name at least one broker"),
         (&[r#"config.listen="0.0.0.0:1""#], "config.listen: the chart sets it"),
         (&[r#"config.admin={"listen": "0.0.0.0:1"}"#], "config.admin.listen: the chart sets it"),
-        (&[r#"config.data="/x""#], "config.data: the chart sets it to /data"),
+        (&[r#"config.data="/x""#], "config.data: the chart sets it"),
         (&["terminationGracePeriodSeconds=30"], "the pod needs more than 30 s"),
         (
             &[r#"config.shutdown={"timeout": "${DRAIN}"}"#],

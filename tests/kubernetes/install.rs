@@ -56,7 +56,8 @@ async fn nats_with_tls() {
     namespace.secret("hookbridge", &[("signing-secret", secret), ("nats-password", "s3cret"), ("nats-ca.pem", &text)]);
     namespace.broker("nats", 4222);
     install_and_use(&namespace, "nats", &[]).await;
-    let options = async_nats::ConnectOptions::new().add_root_certificates(ca.into());
+    let options = async_nats::ConnectOptions::with_user_and_password("hookbridge".into(), "s3cret".into());
+    let options = options.add_root_certificates(ca.into());
     let client = options.connect(nats.url()).await.expect("a connection");
     let mut stream = jetstream::new(client).get_stream("EVENTS").await.expect("the stream");
     assert_eq!(stream.info().await.expect("its state").state.messages, 2);

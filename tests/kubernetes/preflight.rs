@@ -18,20 +18,21 @@ async fn what_is_wrong_stops_the_upgrade() {
     let before = namespace.ready_pod(None).await;
     let wrong_password = r#"config.destinations.rabbit.url="amqp://guest:wrong@rabbitmq:5672/%2f""#;
     let short = r#"secrets={"existing": ["hookbridge", "rabbitmq-default-user"], "values": {"signing-secret": "whsec_c2hvcnQ="}}"#;
-    for (setting, expected) in [
+    let cases = [
         // a configuration that the schema cannot judge
         (r#"config.routes=[{"match": "**", "to": ["rabit"]}]"#, "did you mean `rabbit`?"),
         // a secret that is missing, and one that is too short
         (r#"config.sources.videogen.secrets="${file:/run/secrets/hookbridge/nope}""#, "/run/secrets/hookbridge/nope"),
-        (short, "secrets"),
+        (short, "the secret is shorter than 24 bytes"),
         (wrong_password, "not_authorized"),
         (r#"config.destinations.rabbit.url="amqp://guest:guest@rabbitmq:5673/%2f""#, "unreachable"),
-    ] {
+    ];
+    for (number, (setting, expected)) in cases.into_iter().enumerate() {
         let out = namespace.upgrade(&file, &["--set-json", setting]).expect_err("it stops");
         println!("{setting}\n{out}");
         assert!(out.contains("pre-upgrade") && out.contains(expected), "{setting}\n{out}");
         assert_eq!(namespace.pod(), before, "{setting}");
-        assert_eq!(namespace.post(setting.get(..20).expect("long"), &body(TOPIC, "f1")).await.word(), "200 accepted");
+        assert_eq!(namespace.post(&format!("p{number}"), &body(TOPIC, "f1")).await.word(), "200 accepted");
     }
     // The same as before is still good, and the release is not stuck.
     namespace.upgrade(&file, &[]).unwrap_or_else(|out| panic!("{out}"));

@@ -12,7 +12,7 @@ use crate::suite::rabbitmq::Rabbitmq;
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::program::SECRET;
 use crate::support::sender::{Answer, answer, request};
-use crate::support::wait::until;
+use crate::support::wait::{eventually, until};
 
 /// The image with the program under test. Its tag is the chart's appVersion.
 pub const IMAGE: &str = concat!("hookbridge:", env!("CARGO_PKG_VERSION"));
@@ -69,7 +69,8 @@ impl Namespace {
     pub fn new(name: &str) -> Namespace {
         let label = "pod-security.kubernetes.io/enforce";
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {label: "restricted"}}});
-        run("kubectl", &["create", "-f", "-"], &object.to_string()).expect("a namespace");
+        // One that an earlier run left may still be on its way out.
+        eventually(SOON, || run("kubectl", &["create", "-f", "-"], &object.to_string()).is_ok());
         let namespace = Namespace { name: name.into() };
         namespace.secret("hookbridge", &[("signing-secret", SECRET)]);
         namespace

@@ -7,7 +7,7 @@ fn the_server_accepts_every_object() {
     if !inside() {
         return;
     }
-    let namespace = Namespace::new("strict");
+    let _namespace = Namespace::new("strict");
     let peers = r#"[{"namespaceSelector": {"matchLabels": {"a": "b"}}}]"#;
     let everything = [
         r#"ingress={"enabled": true, "className": "nginx", "hosts": ["a.example"], "annotations": {"a": "b"}, "tls": [{"secretName": "t", "hosts": ["a.example"]}]}"#,

@@ -118,6 +118,8 @@ async fn no_delivery_is_lost_or_doubled() {
             sent.len(),
             gap.as_secs_f64()
         );
+        let memory = namespace.metric("process_resident_memory_bytes").await;
+        println!("resident memory after it: {:.0} MiB", memory / f64::from(1 << 20));
         assert_ne!(namespace.pod().uid, before.uid, "the pod was not replaced");
         // The ids of the next round begin anew, and are duplicates.
         all.extend(sent);

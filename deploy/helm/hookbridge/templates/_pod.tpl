@@ -26,7 +26,8 @@ securityContext:
 - {name: HOOKBRIDGE_CONFIG, value: /etc/hookbridge/hookbridge.yaml}
 - {name: HOOKBRIDGE_LISTEN, value: {{ printf "%s:8080" .Values.bindAddress | quote }}}
 - {name: HOOKBRIDGE_ADMIN, value: {{ printf "%s:9464" .Values.bindAddress | quote }}}
-- {name: HOOKBRIDGE_DATA, value: /data}
+# Below the volume, whose root is open to fsGroup: the program makes its own directory, for itself alone.
+- {name: HOOKBRIDGE_DATA, value: /data/hookbridge}
 {{- with .Values.logLevel }}
 - {name: HOOKBRIDGE_LOG, value: {{ . | quote }}}
 {{- end }}

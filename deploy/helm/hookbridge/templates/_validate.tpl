@@ -11,7 +11,7 @@
 {{- fail "config.admin.listen: the chart sets it to port 9464: remove it" -}}
 {{- end -}}
 {{- if hasKey .Values.config "data" -}}
-{{- fail "config.data: the chart sets it to /data, where the volume is: remove it (persistence.size is its size)" -}}
+{{- fail "config.data: the chart sets it to a directory of the volume: remove it (persistence.size is its size)" -}}
 {{- end -}}
 {{- if ne $store "shared" -}}
 {{- $why := ternary "its ledger belongs to one process and one disk" "it keeps ids in the process" (eq $store "embedded") -}}
