@@ -1,8 +1,11 @@
 //! Each values file as it is: installed, tested, and used.
 
+use std::process::Command;
+
 use async_nats::jetstream;
 
 use crate::rig::{self, Namespace, inside, values};
+use crate::stub::{self, Stub};
 use crate::suite::Subject;
 use crate::support::brokers::Kind;
 use crate::support::sender::body;
@@ -99,4 +102,34 @@ async fn memory_store() {
     namespace.broker("nats", 4222);
     install_and_use(&namespace, "minimal", &["--set", "config.store=memory"]).await;
     assert_stored(stored_ids(&nats).await);
+}
+
+/// The first step of VideoGen's own guide feeds `secrets.existing`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_created_endpoint_is_the_secret_of_the_chart() {
+    if !inside() {
+        return;
+    }
+    let (namespace, _nats, stub) = (Namespace::new("endpoint"), rig::nats(), Stub::start().await);
+    namespace.kubectl(&["delete", "secret", "hookbridge"]).expect("deleted");
+    namespace.broker("nats", 4222);
+    let mut create = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
+    create.args([
+        "endpoints",
+        "create",
+        "--url",
+        "https://hooks.example.com/webhooks/videogen",
+        "--api-url",
+        &stub.url,
+    ]);
+    create.args(["--kubernetes-secret", "hookbridge/signing-secret"]).env("VIDEOGEN_API_KEY", stub::KEY);
+    let created = tokio::task::spawn_blocking(move || create.output().expect("it runs")).await.expect("no panic");
+    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    let manifest = String::from_utf8(created.stdout).expect("UTF-8");
+    rig::run("kubectl", &["-n", &namespace.name, "apply", "-f", "-"], &manifest).expect("applied");
+    namespace.install(&values("minimal"), &[]);
+    let tested = namespace.helm(&["test", "hb"], &["--logs"]).unwrap_or_else(|out| panic!("{out}"));
+    assert!(tested.contains("200 duplicate"), "{tested}");
+    // It is that secret and no other.
+    assert_eq!(namespace.post("another-secret", &body(TOPIC, "f1")).await.status, 401);
 }

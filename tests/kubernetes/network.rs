@@ -1,9 +1,14 @@
 //! The NetworkPolicy, enforced by kube-router: what it allows works, and what it forbids is refused.
 
+use std::time::Duration;
+use tokio::time::Instant;
+
 use serde_json::json;
 
 use crate::rig::{self, IMAGE, Namespace, SOON, inside, run, values};
+use crate::suite::Subject;
 use crate::support::program::SECRET;
+use crate::support::sender::body;
 use crate::support::wait::until;
 
 /// A namespace without rules, whose pods try to reach the bridge.
@@ -48,7 +53,7 @@ async fn the_policy_is_enforced() {
     if !inside() {
         return;
     }
-    let (namespace, _nats) = (Namespace::new("policy"), rig::nats());
+    let (namespace, nats) = (Namespace::new("policy"), rig::nats());
     let (friend, stranger, monitoring) =
         (Elsewhere::new("ingress"), Elsewhere::new("stranger"), Elsewhere::new("scraper"));
     namespace.broker("nats", 4222);
@@ -75,9 +80,19 @@ async fn the_policy_is_enforced() {
     assert!(!stranger.runs(&scrape).await);
     let tested = namespace.helm(&["test", "hb"], &["--logs"]).unwrap_or_else(|out| panic!("{out}"));
     assert!(tested.contains("200 duplicate"), "{tested}");
-    // Where the policy does not lead to the brokers, the check stops the upgrade.
+    // Where the policy does not lead to the broker, the bridge does not connect to it again after a restart of the broker.
     let away = r#"networkPolicy.brokers={"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}"#;
-    let out = namespace.upgrade(&file, &[&policy[..], &["--set-json", away]].concat()).expect_err("it stops");
-    assert!(out.contains("pre-upgrade"), "{out}");
-    assert_eq!(namespace.pod(), pod);
+    let closed = [&policy[..], &["--set-json", away, "--set", "preflight.enabled=false"]].concat();
+    namespace.upgrade(&file, &closed).unwrap_or_else(|out| panic!("{out}"));
+    nats.kill().await;
+    let word = async |id: &str| namespace.post(id, &body("file.playback_ready", "f1")).await.word();
+    until("the outage", SOON, async || (word("a").await != "200 accepted").then_some(())).await;
+    nats.start_again().await;
+    let end = Instant::now() + Duration::from_secs(10); // it reconnects within two seconds where it may: see below
+    while Instant::now() < end {
+        assert_eq!(word("a").await, "503 unreachable");
+    }
+    namespace.upgrade(&file, &policy).unwrap_or_else(|out| panic!("{out}"));
+    until("a connection", SOON, async || (word("a").await == "200 accepted").then_some(())).await;
+    assert_eq!(namespace.pod(), pod, "the policy alone changed");
 }

@@ -11,7 +11,7 @@ use crate::suite::nats::Nats;
 use crate::suite::rabbitmq::Rabbitmq;
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::program::SECRET;
-use crate::support::sender::{Answer, answer, request};
+use crate::support::sender::{self, Answer, answer, request};
 use crate::support::wait::{eventually, until};
 
 /// The image with the program under test. Its tag is the chart's appVersion.
@@ -135,8 +135,7 @@ impl Namespace {
 
     /// Posts a signed delivery through the Service.
     pub async fn post(&self, id: &str, body: &str) -> Answer {
-        let client = client();
-        answer(request(&client, &self.url(), id, body.as_bytes())).await.expect("an answer")
+        answer(request(&sender::client(), &self.url(), id, body.as_bytes())).await.expect("an answer")
     }
 
     /// The pod of the bridge.
