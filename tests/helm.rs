@@ -175,6 +175,8 @@ fn what_cannot_work_is_refused() {
             &[r#"config.shutdown={"timeout": "${DRAIN}"}"#],
             "config.shutdown.timeout: \"${DRAIN}\": write a number and a unit",
         ),
+        (&[r#"config.ack="stored""#, memory], "config.ack: `stored` needs a store on disk"),
+        (&[r#"config.ack="stored""#, "persistence.enabled=false"], "persistence.enabled: false: with `ack: stored`"),
         (&["ingress.enabled=true"], "ingress.hosts: none"),
         (&["httpRoute.enabled=true"], "httpRoute.parentRefs: none"),
         (&[r#"podDisruptionBudget={"enabled": true, "minAvailable": 1, "maxUnavailable": 0}"#], "not both"),

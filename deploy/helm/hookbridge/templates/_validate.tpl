@@ -25,6 +25,14 @@
 {{- if and (eq $store "embedded") .Values.strategy -}}
 {{- fail (printf "strategy: %s: the store `embedded` has a StatefulSet, which always stops the old pod before it starts the new one, since two processes must not share a ledger: remove `strategy`" (.Values.strategy.type | default "RollingUpdate")) -}}
 {{- end -}}
+{{- if eq (.Values.config.ack | default "published" | toString) "stored" -}}
+{{- if ne $store "embedded" -}}
+{{- fail "config.ack: `stored` needs a store on disk: remove config.store, or write `embedded`" -}}
+{{- end -}}
+{{- if not .Values.persistence.enabled -}}
+{{- fail "persistence.enabled: false: with `ack: stored`, events that were answered 200 wait on the volume: without one they are lost with the pod" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.podDisruptionBudget.enabled (not (kindIs "invalid" .Values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" .Values.podDisruptionBudget.maxUnavailable)) -}}
 {{- fail "podDisruptionBudget: set minAvailable or maxUnavailable, not both" -}}
 {{- end -}}
