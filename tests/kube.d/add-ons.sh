@@ -1,4 +1,5 @@
 # What runs beside the cluster: add-ons, and ports of the loopback.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 expose() { # PORT …: forwards by a process, as a rule of iptables would change the address that network policies see
   local port

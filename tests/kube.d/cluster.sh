@@ -1,4 +1,5 @@
 # tests/kube up and down.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 certificates() {
   local key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)

@@ -1,4 +1,5 @@
 # Images, made without an engine.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 load() { # FILE …: loads them on each node
   local file socket

@@ -1,4 +1,5 @@
 # tests/kube install: builds the programs from their Go modules.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 apt() { # PACKAGE …: installs those that are missing, without starting services
   local package missing=() policy=/usr/sbin/policy-rc.d

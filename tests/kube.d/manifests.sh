@@ -1,4 +1,5 @@
 # What the cluster contains from the start.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 manifests() { # DNS is a pod, so that network policies can name it. Volumes are directories, as nothing creates them on demand
   local n v

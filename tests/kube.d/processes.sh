@@ -1,4 +1,5 @@
 # Processes, and the cgroups that hold them: whatever a cluster starts ends with it.
+# shellcheck shell=bash disable=SC2086,SC2129,SC2154
 
 hierarchies() { # prints where cgroups are created: each hierarchy of version 1, or the one of version 2
   if [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]]; then echo /sys/fs/cgroup; else awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts; fi
