@@ -12,6 +12,7 @@ const CHART: &str = "deploy/helm/hookbridge";
 /// The values files that can be installed.
 const VALUES: [&str; 4] = ["minimal", "nats", "kafka", "rabbitmq"];
 
+#[allow(clippy::disallowed_methods, reason = "the environment says whether to write")]
 fn blesses() -> bool {
     std::env::var_os("HOOKBRIDGE_BLESS").is_some()
 }

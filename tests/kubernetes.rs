@@ -34,6 +34,7 @@ use std::process::Command;
 /// Set for the tests inside.
 const INSIDE: &str = "HOOKBRIDGE_KUBE_INSIDE";
 
+#[allow(clippy::disallowed_methods, reason = "the environment says where the test runs")]
 fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
 }
@@ -54,6 +55,7 @@ impl Drop for Cluster {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the environment says what to run")]
 fn the_chart_on_a_cluster() {
     if is_set(INSIDE) || !is_set("HOOKBRIDGE_LONG") {
         return;

@@ -14,7 +14,7 @@ const TOPIC: &str = "file.analysis_completed";
 
 /// Installs, runs `helm test`, and posts a delivery through the Service.
 async fn install_and_use(namespace: &Namespace, file: &str, extra: &[&str]) {
-    let since = std::time::Instant::now();
+    let since = tokio::time::Instant::now();
     namespace.install(&values(file), extra);
     println!("{file}: installed and ready in {:.1} s", since.elapsed().as_secs_f64());
     let tested = namespace.helm(&["test", "hb"], &["--logs"]).unwrap_or_else(|out| panic!("{out}"));

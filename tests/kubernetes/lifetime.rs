@@ -32,7 +32,7 @@ async fn a_changed_secret_is_taken_up_without_a_restart() {
     let before = namespace.ready_pod(None).await;
     assert_eq!(post_with(&namespace, SECRET, "old-1").await, 200);
     assert_eq!(post_with(&namespace, NEXT, "new-1").await, 401);
-    let since = std::time::Instant::now();
+    let since = tokio::time::Instant::now();
     namespace.secret("hookbridge", &[("signing-secret", NEXT)]);
     until("the new secret", SOON, async || {
         tokio::time::sleep(Duration::from_millis(200)).await; // only paces the attempts
@@ -67,7 +67,7 @@ async fn a_killed_program_comes_back_with_its_ledger() {
     namespace.install(&values("rabbitmq"), &[]);
     let before = namespace.ready_pod(None).await;
     assert_eq!(namespace.post("before", &body(TOPIC, "f1")).await.word(), "200 accepted");
-    let since = std::time::Instant::now();
+    let since = tokio::time::Instant::now();
     run("kill", &["-KILL", &process_of(&before).to_string()], "").expect("killed");
     let after = namespace.ready_pod(Some(&before)).await;
     println!("ready again {:.1} s after kill -9", since.elapsed().as_secs_f64());
