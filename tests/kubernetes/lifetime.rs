@@ -1,8 +1,9 @@
-//! The life of the pod: new secrets, `kill -9`, evictions.
+//! The life of the pod: new secrets, `kill -9`, evictions, a spool.
 
 use std::time::Duration;
 
 use crate::rig::{self, Namespace, Pod, SOON, client, inside, run, values};
+use crate::suite::Subject;
 use crate::support::program::SECRET;
 use crate::support::sender::{answer, body, now};
 use crate::support::wait::until;
@@ -88,7 +89,7 @@ async fn a_killed_program_comes_back_with_its_ledger() {
     namespace.kubectl(&["delete", "pod", &after.name]).expect("deleted");
     namespace.ready_pod(Some(&after)).await;
     assert_eq!(namespace.post("before", &body(TOPIC, "f1")).await.word(), "200 duplicate");
-    assert_eq!(crate::suite::Subject::stored(&rabbitmq, "EVENTS", TOPIC).await.len(), 1);
+    assert_eq!(rabbitmq.stored("EVENTS", TOPIC).await.len(), 1);
 }
 
 fn evict(namespace: &Namespace, pod: &Pod) -> Result<String, String> {
@@ -127,4 +128,23 @@ async fn evictions_respect_the_budget() {
     evict(&namespace, &before).expect("evicted");
     let after = namespace.ready_pod(Some(&before)).await;
     assert_ne!(after.uid, before.uid);
+}
+
+/// With `ack: stored`, what was answered 200 during an outage waits on the volume, also for the next pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_events_survive_the_pod() {
+    if !inside() {
+        return;
+    }
+    let (namespace, nats) = (Namespace::new("stored"), rig::nats());
+    namespace.broker("nats", 4222);
+    namespace.install(&values("minimal"), &["--set", "config.ack=stored"]);
+    let before = namespace.ready_pod(None).await;
+    nats.kill().await;
+    assert_eq!(namespace.post("kept", &body(TOPIC, "f1")).await.word(), "200 accepted");
+    namespace.kubectl(&["delete", "pod", &before.name]).expect("deleted");
+    namespace.ready_pod(Some(&before)).await;
+    assert_eq!(namespace.post("kept", &body(TOPIC, "f1")).await.word(), "200 duplicate");
+    nats.start_again().await;
+    until("the event", SOON, async || (nats.stored("EVENTS", TOPIC).await.len() == 1).then_some(())).await;
 }
