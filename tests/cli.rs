@@ -35,6 +35,24 @@ async fn send_prints_the_answers() {
     let (code, _, _) = send(&["--event", "file.upload.failed", "-n", "3"], "");
     assert_eq!((code, bridge.ids("file.upload.failed").len()), (0, 4));
 
+    // An answer that is expected: a copy is a duplicate, a single delivery is none.
+    let copy = [
+        "--event",
+        "file.upload.failed",
+        "-n",
+        "2",
+        "--duplicates",
+        "1",
+        "--connections",
+        "1",
+        "--expect",
+        "duplicate",
+    ];
+    let (code, out, err) = send(&copy, "");
+    assert!(code == 0 && out.contains("1  200 duplicate"), "{out}{err}");
+    let (code, _, err) = send(&["--event", "file.upload.failed", "--expect", "duplicate"], "");
+    assert!(code == 1 && err.contains("no delivery was answered `duplicate`"), "{err}");
+
     // Another secret: the deliveries are refused, and the command fails.
     let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let (code, out, err) = run(&["send", "--url", &url, "--secret", other, "-n", "1"], &[], "");

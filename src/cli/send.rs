@@ -55,6 +55,9 @@ pub struct SendArgs {
     /// The webhook-id of the first delivery; later ones get it with a number appended [default: random]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// Fails unless this answer, such as `duplicate`, was among the answers; repeatable
+    #[arg(long, value_name = "ANSWER")]
+    expect: Vec<String>,
     /// Prints the result as JSON
     #[arg(long)]
     json: bool,
@@ -62,7 +65,7 @@ pub struct SendArgs {
     keys: KeyArgs,
 }
 
-/// Exit 0 if every delivery was answered 200 and none became a dead letter.
+/// Exit 0 if every delivery was answered 200, none became a dead letter, and each expected answer came.
 pub(super) fn run(args: &SendArgs) -> ExitCode {
     // Without a configuration, the names are known before the secret is.
     if !names_file(&args.keys)
@@ -88,6 +91,10 @@ pub(super) fn run(args: &SendArgs) -> ExitCode {
         anyhow::ensure!(failed == 0, "{failed} of {all} deliveries were not answered 200");
         let dead = answers.counts.get("200 dead-lettered").copied().unwrap_or_default();
         anyhow::ensure!(dead == 0, "{dead} of {all} deliveries became dead letters: the log of `serve` says why");
+        let came = |expected: &str| answers.counts.keys().any(|answer| answer.split(' ').nth(1) == Some(expected));
+        if let Some(missing) = args.expect.iter().find(|expected| !came(expected)) {
+            anyhow::bail!("no delivery was answered {}", quoted(missing));
+        }
         Ok(())
     })
 }

@@ -27,6 +27,12 @@ enum Holder {
 static READ: Mutex<BTreeMap<(String, String), Vec<Stored>>> = Mutex::new(BTreeMap::new());
 
 impl Rabbitmq {
+    /// A broker that only this test uses.
+    pub fn of(broker: Broker) -> Self {
+        keep_registry(&broker);
+        Rabbitmq { broker: Holder::Own(broker) }
+    }
+
     fn broker(&self) -> &Broker {
         match &self.broker {
             Holder::Own(broker) => broker,
@@ -63,9 +69,7 @@ impl Subject for Rabbitmq {
     };
 
     async fn own() -> Self {
-        let broker = Broker::start(Kind::Rabbitmq);
-        keep_registry(&broker);
-        Rabbitmq { broker: Holder::Own(broker) }
+        Rabbitmq::of(Broker::start(Kind::Rabbitmq))
     }
 
     async fn shared() -> Self {
