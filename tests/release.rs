@@ -135,6 +135,24 @@ fn files(root: &Path, below: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// The same inputs give the same archive, and its checksum is what `sha256sum` computes.
+fn archives_are_reproducible(binary: &str) {
+    let arch = binary.split(['-', '/']).nth(2).expect("dist/linux-ARCH/hookbridge");
+    let archive = done("deploy/release/archive", &[arch], &[]);
+    let first = std::fs::read(&archive).expect("an archive");
+    assert_eq!(done("deploy/release/archive", &[arch], &[]), archive);
+    assert!(first == std::fs::read(&archive).expect("an archive"), "{archive} differs when it is made again");
+    let list = done("tar", &["--list", "--file", &archive], &[]);
+    let version = env!("CARGO_PKG_VERSION");
+    for file in ["hookbridge", "LICENSE", "hookbridge.1", "completions/hookbridge.bash"] {
+        let path = format!("hookbridge-{version}-linux-{arch}/{file}");
+        assert!(list.lines().any(|line| line == path), "{path}: {list}");
+    }
+    done("deploy/release/checksums", &[], &[]);
+    let checked = done("sh", &["-c", "cd dist && sha256sum --check SHA256SUMS"], &[]);
+    assert!(checked.contains(&format!("linux-{arch}.tar.gz: OK")), "{checked}");
+}
+
 #[test]
 fn the_image_has_the_binary_and_no_shell_and_runs_as_a_plain_user() {
     use std::os::unix::fs::MetadataExt as _;
@@ -142,7 +160,7 @@ fn the_image_has_the_binary_and_no_shell_and_runs_as_a_plain_user() {
         return; // builds the program with optimizations
     }
     let buildah = Buildah::new();
-    done("deploy/release/binary", &[], &[]);
+    archives_are_reproducible(&done("deploy/release/binary", &[], &[]));
     done("tests/tools", &["base-image", "localhost/hookbridge-base:test"], &[("BUILDAH_FLAGS", &buildah.flags)]);
     let flags = "--isolation chroot --pull=never --build-arg RUNTIME=localhost/hookbridge-base:test";
     let environment = [("BUILDAH_FLAGS", buildah.flags.as_str()), ("BUILD_FLAGS", flags)];
