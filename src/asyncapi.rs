@@ -11,15 +11,13 @@ use crate::config::Settings;
 use crate::payloads;
 use channels::{Channel, channels};
 use headers::headers;
+use messages::SCHEMAS;
 
 mod bindings;
 mod channels;
 mod headers;
 mod messages;
 mod servers;
-
-/// Where the document has its schemas.
-const SCHEMAS: &str = "#/components/schemas/";
 
 /// The document.
 pub fn document(settings: &Settings) -> Value {

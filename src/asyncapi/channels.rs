@@ -6,7 +6,7 @@ use crate::config::Settings;
 use crate::dead_letter;
 use crate::destination::settings::DestinationSettings;
 use crate::overview::{OTHER_NAMES, rows};
-use crate::route::Plan;
+use crate::route::{Plan, Unrouted};
 use crate::source::Source;
 use crate::template::Template;
 
@@ -47,14 +47,20 @@ pub(super) fn channels(settings: &Settings) -> Vec<Channel<'_>> {
             }
         }
     }
+    // Names that are new to hookbridge can match a narrower route than `any other name` does in the overview.
     for destination in &settings.destinations {
-        // Names that are new to hookbridge can match a narrower route than `any other name` does in the overview.
-        for topic in settings.topics(&destination.name) {
-            let covered = |it: &Channel<'_>| it.destination.name == destination.name && it.covers(&topic);
-            if !all.iter().any(covered) {
-                for source in &settings.sources {
+        for source in &settings.sources {
+            for topic in settings.topics_of(source, &destination.name) {
+                let here = |it: &Channel<'_>| it.destination.name == destination.name && it.covers(&topic);
+                let channel = all.iter().find(|it| here(it));
+                let described = channel.is_some_and(|it| match &settings.routes.unrouted {
+                    Unrouted::Topic(unrouted) if **unrouted == topic => it.takes_other_names_of(source),
+                    _ => it.takes_events_of(source),
+                });
+                if !described {
+                    let outline = channel.map_or(topic, |it| it.outline.clone());
                     let content = Content::Event { source, event: None, when: None };
-                    add(settings, &mut all, &destination.name, &topic, content);
+                    add(settings, &mut all, &destination.name, &outline, content);
                 }
             }
         }
@@ -87,5 +93,14 @@ impl Channel<'_> {
         // Everything but `{subject}` and `{partition:N}` is already filled in.
         let names = Template::parse(&self.outline).map(|it| it.names("", "", &[], "*")).unwrap_or_default();
         names.iter().any(|name| name == topic)
+    }
+
+    fn takes_events_of(&self, source: &Source) -> bool {
+        self.content.iter().any(|it| matches!(it, Content::Event { source: other, .. } if other.name == source.name))
+    }
+
+    fn takes_other_names_of(&self, source: &Source) -> bool {
+        let of_source = |other: &Source| other.name == source.name;
+        self.content.iter().any(|it| matches!(it, Content::Event { source, event: None, .. } if of_source(source)))
     }
 }

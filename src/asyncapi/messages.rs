@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use super::SCHEMAS;
 use super::bindings;
 use super::channels::{Channel, Content};
 use super::headers::prefix;
@@ -14,6 +13,8 @@ use crate::payloads::{self, type_name};
 use crate::samples::sample_of;
 use crate::source::{Fields, Source, VIDEOGEN_EVENTS};
 
+/// Where the document has its schemas.
+pub(super) const SCHEMAS: &str = "#/components/schemas/";
 /// The time of the examples, 2026-01-01: the document must not depend on when it is made.
 const EXAMPLE_TIME: i64 = 1_767_225_600;
 /// The name of the message for events whose names are new to hookbridge.
@@ -36,9 +37,15 @@ pub(super) fn channel(settings: &Settings, channel: &Channel<'_>) -> Value {
         };
         if let Some(earlier) = messages.get(&name) {
             // The same event by another condition.
-            let conditions = [&earlier["summary"], &message["summary"]].map(|it| it.as_str().unwrap_or_default());
-            let summary = if conditions.contains(&"") { String::new() } else { conditions.join("; or ") };
-            message["summary"] = summary.into();
+            message["summary"] = match (earlier["summary"].as_str(), message["summary"].as_str()) {
+                (Some(earlier), Some(when)) => format!("{earlier} or {when}").into(),
+                _ => Value::Null,
+            };
+        }
+        if message["summary"].is_null()
+            && let Some(members) = message.as_object_mut()
+        {
+            members.remove("summary");
         }
         messages.insert(name, message);
     }
@@ -74,7 +81,7 @@ fn message(destination: &DestinationSettings, source: &Source, event: Option<&st
     };
     let mut message = json!({
         "name": kind.as_deref().unwrap_or(OTHER),
-        "summary": when.map(|when| format!("When {when}")).unwrap_or_default(),
+        "summary": when.map(|when| format!("if {when}")),
         "contentType": content_type(destination),
         "payload": payload(destination, kind.as_deref(), data),
     });

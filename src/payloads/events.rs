@@ -14,7 +14,9 @@ pub(super) fn definition(event: &str) -> Value {
     let (description, more) = match what {
         "tool_execution" => ("The run of a tool ended.", tool_execution(how)),
         "workflow_run" => ("The run of a workflow ended.", workflow_run()),
-        "project_export" => ("An export ended. Its URLs are those of the file, which must be hydrated.", project_export()),
+        "project_export" => {
+            ("An export ended. Its URLs are those of the file, which must be hydrated.", project_export())
+        }
         "assistant_message" => ("A message of the assistant ended.", assistant_message()),
         _ => ("A file that was uploaded through the API, as it is at the time of the event.", file()),
     };

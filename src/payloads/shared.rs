@@ -184,9 +184,6 @@ fn assistant_output_message() -> Value {
 fn assistant_attachment() -> Value {
     object(
         "A file that belongs to a message.",
-        [
-            optional("fileId", nullable(string("The file."))),
-            required("displayName", string("Its name for people.")),
-        ],
+        [optional("fileId", nullable(string("The file."))), required("displayName", string("Its name for people."))],
     )
 }
