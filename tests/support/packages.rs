@@ -25,17 +25,69 @@ pub fn run(command: &mut Command, package: &str) -> String {
     stdout
 }
 
+/// Whether the directory holds what this text describes; if not, `install` puts it there.
+fn once(directory: &Path, description: &str, install: impl FnOnce()) {
+    let mark = directory.join("installed.txt");
+    if !std::fs::read_to_string(&mark).is_ok_and(|text| text == description) {
+        install();
+        std::fs::write(mark, description).expect("written");
+    }
+}
+
 /// Installs npm packages with exact versions, without running their scripts. Returns the directory, from which Node
 /// resolves them.
 pub fn npm(name: &str, packages: &[&str]) -> PathBuf {
     let directory = installed(name);
-    let mark = directory.join("installed");
-    if std::fs::read_to_string(&mark).is_ok_and(|text| text == packages.join(" ")) {
-        return directory;
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory).args(packages);
-    run(&mut npm, "npm");
-    std::fs::write(mark, packages.join(" ")).expect("written");
+    once(&directory, &packages.join(" "), || {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(&directory).args(packages);
+        run(&mut npm, "npm");
+    });
     directory
+}
+
+/// Copies a project of Node, and installs what its lock file names. Returns the copy.
+pub fn npm_project(name: &str, project: &Path) -> PathBuf {
+    let directory = installed(name);
+    let mut lock = String::new();
+    for entry in std::fs::read_dir(project).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            let file = path.file_name().expect("a name");
+            std::fs::copy(&path, directory.join(file)).expect("copied");
+            if file == "package-lock.json" {
+                lock = std::fs::read_to_string(&path).expect("read");
+            }
+        }
+    }
+    once(&directory, &lock, || {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&directory);
+        run(&mut npm, "npm");
+    });
+    directory
+}
+
+/// Node 24 or later: that of this system, or one from npm.
+pub fn node24() -> PathBuf {
+    let version = Command::new("node").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= 24) {
+        return "node".into();
+    }
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let package = format!("node-linux-{architecture}");
+    npm("node24", &[&format!("{package}@24.21.0")]).join("node_modules").join(package).join("bin/node")
+}
+
+/// A virtual environment with these packages. Returns its Python.
+pub fn python(name: &str, packages: &[&str]) -> PathBuf {
+    let directory = installed(name);
+    let python = directory.join("bin/python");
+    once(&directory, &packages.join(" "), || {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&directory), "python3-venv");
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages), "python3-venv");
+    });
+    python
 }

@@ -18,7 +18,8 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: stopping.set())
 
 database = open_database()
-for created in AdminClient(BROKERS).create_topics([NewTopic(DEAD, num_partitions=1)]).values():
+admin = AdminClient(BROKERS)
+for created in admin.create_topics([NewTopic(DEAD, num_partitions=1)]).values():
     try:
         created.result()
     except KafkaException as error:

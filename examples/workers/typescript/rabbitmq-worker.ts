@@ -47,7 +47,8 @@ async function stop(): Promise<void> {
   stopping = true;
   await channel.cancel(consumerTag);
   await last;
-  await connection.close(); // what is not acknowledged goes back to the queue
+  await channel.close(); // the acknowledgements have arrived; what has none goes back to the queue
+  await connection.close();
   process.exit(0);
 }
 
