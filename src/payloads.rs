@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::source::VIDEOGEN_EVENTS;
 pub use attributes::{Attribute, attributes};
 pub use build::type_name;
-use build::{object, reference, required, string};
+use build::{constant, object, reference, required, string};
 
 mod attributes;
 mod build;
@@ -84,9 +84,9 @@ pub fn cloud_event(kind: Option<&str>, data: Value) -> Value {
         attributes.into_iter().map(|it| (it.name, it.always, it.schema)).collect();
     if let Some(kind) = kind {
         members.retain(|(name, ..)| *name != "type");
-        members.push(required("type", json!({"const": kind})));
+        members.push(required("type", constant(kind)));
     }
-    members.push(required("datacontenttype", json!({"const": crate::event::DATA_CONTENT_TYPE})));
+    members.push(required("datacontenttype", constant(crate::event::DATA_CONTENT_TYPE)));
     members.push(required("data", data));
     object("A CloudEvent (1.0) in structured mode, `application/cloudevents+json`.", members)
 }
@@ -96,7 +96,7 @@ pub fn cloud_event(kind: Option<&str>, data: Value) -> Value {
 pub fn plain(field: &str, event: Option<&str>) -> Value {
     let mut members = Vec::new();
     if !field.starts_with('/') {
-        let name = event.map_or_else(|| string("The event's name."), |event| json!({"const": event}));
+        let name = event.map_or_else(|| string("The event's name."), |event| constant(event));
         members.push(required(field, name));
     }
     object("An event of another payload, or with a name that is new to hookbridge.", members)

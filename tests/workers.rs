@@ -1,6 +1,8 @@
 //! The workers in `examples/workers`, as processes behind the real bridge and broker: they share the load, do each event's
 //! work once whatever is killed, keep the order where it is promised, renew links, and end with a dead letter.
 
+#[path = "workers/files.rs"]
+mod files;
 #[path = "workers/stub.rs"]
 mod stub;
 #[path = "destinations/mod.rs"]

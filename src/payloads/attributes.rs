@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::build::{string, url};
+use super::build::{constant, string, url};
 
 /// A CloudEvents attribute.
 pub struct Attribute {
@@ -19,7 +19,7 @@ pub fn attributes() -> Vec<Attribute> {
     let time = |description: &str| json!({"type": "string", "format": "date-time", "description": description});
     let attribute = |name, always, schema| Attribute { name, always, schema };
     vec![
-        attribute("specversion", true, json!({"const": "1.0"})),
+        attribute("specversion", true, constant("1.0")),
         attribute("id", true, string("The `webhook-id`: the same for every copy of the event.")),
         attribute("source", true, url("The sender.")),
         attribute("type", true, string("Prefix and name of the event.")),

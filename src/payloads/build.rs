@@ -46,6 +46,11 @@ pub(super) fn string(description: &str) -> Value {
     json!({"type": "string", "description": description})
 }
 
+/// One text. Generators of types need the type too.
+pub(super) fn constant(text: &str) -> Value {
+    json!({"type": "string", "const": text})
+}
+
 /// A word of a list that VideoGen extends: the known ones are examples.
 pub(super) fn word(description: &str, known: &[&str]) -> Value {
     json!({"type": "string", "description": description, "examples": known})

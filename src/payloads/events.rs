@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::build::{Member, list, nullable, object, optional, reference, required, seconds, string, url, word};
+use super::build::{
+    Member, constant, list, nullable, object, optional, reference, required, seconds, string, url, word,
+};
 
 /// The schema of one of VideoGen's events.
 pub(super) fn definition(event: &str) -> Value {
     let (what, how) = event.split_once('.').unwrap_or((event, ""));
     let mut members = vec![
-        required("event", json!({"const": event})),
+        required("event", constant(event)),
         required("occurredAt", seconds("Unix seconds. The attribute `time` has it as text.")),
     ];
     let (description, more) = match what {

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::build::{list, nullable, number, object, optional, reference, required, seconds, string, url, word};
+use super::build::{
+    constant, list, nullable, number, object, optional, reference, required, seconds, string, url, word,
+};
 
 const FILE_TYPES: [&str; 7] = ["IMAGE", "VIDEO", "AUDIO", "PDF", "SLIDESHOW", "TEXT", "LOTTIE"];
 const STATUSES: [&str; 5] = ["pending", "running", "succeeded", "failed", "cancelled"];
@@ -125,7 +127,7 @@ fn assistant_input_message() -> Value {
         "A message to the assistant.",
         [
             required("messageId", string("The message.")),
-            required("role", json!({"const": "user"})),
+            required("role", constant("user")),
             required("status", word("How far it is.", &STATUSES)),
             required("content", string("Its text.")),
             required("attachments", list(reference("AssistantAttachment"))),
@@ -168,7 +170,7 @@ fn assistant_output_message() -> Value {
         "The assistant's answer.",
         [
             required("messageId", string("The message.")),
-            required("role", json!({"const": "assistant"})),
+            required("role", constant("assistant")),
             required("status", word("How far it is.", &STATUSES)),
             required("content", nullable(string("Its text."))),
             required("attachments", list(reference("AssistantAttachment"))),
