@@ -259,6 +259,25 @@ async fn links_are_renewed_and_failures_end_in_dead_letters<B: Broker>(place: Pl
     }
 }
 
+/// An event that takes each worker with it is not tried for ever. Only where the broker notices at once that a worker is gone.
+async fn event_that_kills_workers_becomes_a_dead_letter<B: Broker>(place: Place<B>, example: Example) {
+    let rig = Rig::new(place, example).await;
+    rig.deliver("deadly", "vg_file_deadly", "/gate/deadly", 3600).await;
+    for name in ["first", "second", "third"] {
+        let mut worker = rig.worker(name);
+        until("work", FAILOVER, async || (rig.stub.waiting() == 1).then_some(())).await;
+        worker.kill();
+        until("the download is gone", FAILOVER, async || (rig.stub.waiting() == 0).then_some(())).await;
+    }
+    let worker = rig.worker("fourth");
+    worker.printed("dead: deadly: 3 attempts did not end");
+    let dead = until("the dead letter", FAILOVER, async || {
+        rig.place.subject.stored(B::DEAD, "analysis.dead").await.into_iter().next()
+    })
+    .await;
+    assert_eq!((dead.id().as_str(), rig.stub.waiting()), ("deadly", 0));
+}
+
 macro_rules! examples {
     ($($name:ident: $broker:ty, $example:ident;)*) => {
         $(mod $name {
@@ -284,4 +303,16 @@ examples! {
     python_kafka: suite::kafka::Kafka, PythonKafka;
     python_rabbitmq: suite::rabbitmq::Rabbitmq, PythonRabbitmq;
     typescript_rabbitmq: suite::rabbitmq::Rabbitmq, TypescriptRabbitmq;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_that_kills_python_workers_becomes_a_dead_letter() {
+    let place = Place::<suite::rabbitmq::Rabbitmq>::new().await;
+    event_that_kills_workers_becomes_a_dead_letter(place, Example::PythonRabbitmq).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn event_that_kills_typescript_workers_becomes_a_dead_letter() {
+    let place = Place::<suite::rabbitmq::Rabbitmq>::new().await;
+    event_that_kills_workers_becomes_a_dead_letter(place, Example::TypescriptRabbitmq).await;
 }
