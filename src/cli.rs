@@ -53,7 +53,7 @@ pub enum Command {
     /// Creates, lists, checks, rotates and deletes VideoGen's webhook endpoints
     #[command(after_help = endpoints::EXAMPLES)]
     Endpoints(endpoints::EndpointsArgs),
-    /// Prints the JSON Schema of the configuration file, for editors
+    /// Prints a schema: of the configuration file, of the events, or of the topics
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::SchemaArgs),
     /// Prints a script that completes the command line in a shell

@@ -21,7 +21,8 @@
 //! dead letter, and [`letters`] keeps them. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
 //! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
 //! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
-//! and [`videogen_api`] manages its endpoints.
+//! [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
+//! describe what workers receive.
 //!
 //! # Where the guarantees are kept
 //!
@@ -38,6 +39,7 @@
 pub mod admin;
 pub mod admission;
 pub mod app;
+pub mod asyncapi;
 pub mod cli;
 pub mod config;
 pub mod courier;
@@ -56,6 +58,8 @@ pub mod listener;
 pub mod message;
 pub mod naming;
 pub mod normalize;
+pub mod overview;
+pub mod payloads;
 pub mod pipeline;
 pub mod protocol;
 pub mod reason;

@@ -16,7 +16,6 @@ use crate::source::Source;
 
 mod connect;
 mod dry_run;
-mod inspected;
 mod table;
 mod urls;
 

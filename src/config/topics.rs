@@ -10,6 +10,11 @@ impl Settings {
     pub fn topics(&self, destination: &str) -> Vec<String> {
         possible_topics(&self.routes, &self.sources, destination, "*")
     }
+
+    /// The same for the events of one source.
+    pub fn topics_of(&self, source: &Source, destination: &str) -> Vec<String> {
+        possible_topics(&self.routes, std::slice::from_ref(source), destination, "*")
+    }
 }
 
 /// See [`Settings::topics`]; `any` is in place of `{subject}`.

@@ -10,6 +10,8 @@ pub mod bridge;
 pub mod brokers;
 pub mod command;
 pub mod event;
+pub mod packages;
 pub mod program;
 pub mod sender;
+pub mod validator;
 pub mod wait;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::inspected::event_of;
 use super::urls::shortened;
 use crate::cli::output::line;
 use crate::config::Settings;
 use crate::destination::cloudevents::structured;
 use crate::event::Event;
+use crate::overview::event_of;
 use crate::route::{Plan, Planned, Routes, Rule, Unrouted};
 use crate::source::Source;
 

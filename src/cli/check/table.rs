@@ -2,24 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::inspected::event_of;
 use crate::cli::output::line;
 use crate::config::Settings;
-use crate::route::{Plan, Planned, Routes, When};
-use crate::samples::sample_of;
+use crate::overview::{Row, rows};
+use crate::reason::Failure;
+use crate::route::{Plan, Planned};
 use crate::source::Source;
-
-/// In the place of an event's name: every name that the source does not list.
-const OTHER_NAMES: &str = "any other name";
-
-/// Where one event goes. A later one of the same event counts if no condition of an earlier one holds.
-struct Row<'a> {
-    event: &'a str,
-    when: Option<&'a When>,
-    /// Whether an earlier row of the event has a condition.
-    otherwise: bool,
-    goes: String,
-}
 
 /// Prints the table of every source.
 pub(super) fn print(settings: &Settings) -> anyhow::Result<()> {
@@ -28,7 +16,8 @@ pub(super) fn print(settings: &Settings) -> anyhow::Result<()> {
         let rows = rows(&settings.routes, source);
         let width = rows.iter().map(|row| row.event.chars().count()).max().unwrap_or_default();
         for row in rows {
-            let Row { event, when, otherwise, goes } = row;
+            let Row { event, when, otherwise, plan } = row;
+            let goes = describe(&plan);
             let event = if otherwise { "" } else { event };
             let condition = match when {
                 Some(when) => format!("  when {when}"),
@@ -46,7 +35,7 @@ pub(super) fn as_json(settings: &Settings) -> Value {
     let source = |source: &Source| {
         let rows = rows(&settings.routes, source);
         let event = |row: &Row<'_>| {
-            let mut event = json!({"event": row.event, "goes": row.goes});
+            let mut event = json!({"event": row.event, "goes": describe(&row.plan)});
             if let Some(when) = row.when {
                 event["when"] = when.to_string().into();
             }
@@ -57,41 +46,12 @@ pub(super) fn as_json(settings: &Settings) -> Value {
     settings.sources.iter().map(source).collect()
 }
 
-fn rows<'a>(routes: &'a Routes, source: &'a Source) -> Vec<Row<'a>> {
-    let now = jiff::Timestamp::now().as_second();
-    let mut rows = Vec::new();
-    for name in source.events.iter().map(String::as_str).chain([OTHER_NAMES]) {
-        let event = match event_of(source, sample_of(source, name, 1, now).body) {
-            Ok(event) => event,
-            Err(failure) => {
-                rows.push(Row { event: name, when: None, otherwise: false, goes: format!("dead letter: {failure}") });
-                continue;
-            }
-        };
-        let mut otherwise = false;
-        let mut row = |rule: Option<usize>, when| {
-            let goes = describe(&routes.outline(rule, &event));
-            rows.push(Row { event: name, when, otherwise, goes });
-            otherwise = true;
-        };
-        let mut candidates = routes.candidates(&event);
-        let unconditional = candidates.by_ref().find(|(index, rule)| match &rule.when {
-            Some(when) => {
-                row(Some(*index), Some(when));
-                false
-            }
-            None => true,
-        });
-        row(unconditional.map(|(index, _)| index), None);
-    }
-    rows
-}
-
-fn describe(plan: &Plan) -> String {
+fn describe(plan: &Result<Plan, Failure>) -> String {
     match plan {
-        Plan::Ignore => "ignored".into(),
-        Plan::DeadLetter(reason) => format!("dead letter: {reason}"),
-        Plan::To(all) => {
+        Err(failure) => format!("dead letter: {failure}"),
+        Ok(Plan::Ignore) => "ignored".into(),
+        Ok(Plan::DeadLetter(reason)) => format!("dead letter: {reason}"),
+        Ok(Plan::To(all)) => {
             let target = |planned: &Planned| match &planned.message {
                 Ok(message) => {
                     let destination = planned.target.destination.as_deref().unwrap_or_default();
