@@ -1,6 +1,6 @@
 //! The AsyncAPI 3.0 document of a configuration: the channels that `serve` publishes to, and the messages in each.
 //!
-//! The channels come from [`overview`], which `check` prints, and from [`Settings::topics`], which destinations create
+//! The channels come from [`crate::overview`], which `check` prints, and from [`Settings::topics`], which destinations create
 //! topology for. What each broker's message looks like is in `headers` and `bindings`.
 
 use std::collections::BTreeMap;

@@ -96,7 +96,7 @@ pub fn cloud_event(kind: Option<&str>, data: Value) -> Value {
 pub fn plain(field: &str, event: Option<&str>) -> Value {
     let mut members = Vec::new();
     if !field.starts_with('/') {
-        let name = event.map_or_else(|| string("The event's name."), |event| constant(event));
+        let name = event.map_or_else(|| string("The event's name."), constant);
         members.push(required(field, name));
     }
     object("An event of another payload, or with a name that is new to hookbridge.", members)

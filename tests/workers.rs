@@ -75,7 +75,9 @@ fn kafka_lag(servers: &str) -> u64 {
     let time = Duration::from_secs(30);
     let metadata = consumer.fetch_metadata(Some(TOPIC), time).expect("metadata");
     let mut all = TopicPartitionList::new();
-    metadata.topics()[0].partitions().iter().for_each(|it| drop(all.add_partition(TOPIC, it.id())));
+    for partition in metadata.topics()[0].partitions() {
+        all.add_partition(TOPIC, partition.id());
+    }
     let committed = consumer.committed_offsets(all, time).expect("offsets");
     let lag = |it: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
         let (low, high) = consumer.fetch_watermarks(TOPIC, it.partition(), time).expect("watermarks");
@@ -245,6 +247,7 @@ async fn links_are_renewed_and_failures_end_in_dead_letters<B: Broker>(place: Pl
     rig.deliver("last", "vg_file_last", "/gate/last", 3600).await;
     until("the last work", FAILOVER, async || (rig.stub.waiting() == 1).then_some(())).await;
     worker.term();
+    assert!(tokio::task::block_in_place(|| worker.goes_on()), "{}", worker.output());
     rig.stub.open();
     assert!(tokio::task::block_in_place(|| worker.wait()).success(), "{}", worker.output());
     let results = worker::results(&rig.database);

@@ -25,6 +25,18 @@ pub fn run(command: &mut Command, package: &str) -> String {
     stdout
 }
 
+/// Puts directories before those of `PATH`.
+pub fn with_path(command: &mut Command, directories: &[PathBuf]) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = directories.iter().cloned().chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(all).expect("a path"));
+}
+
+/// Whether the longer tests run too.
+pub fn long() -> bool {
+    std::env::var_os("HOOKBRIDGE_LONG").is_some()
+}
+
 /// Whether the directory holds what this text describes; if not, `install` puts it there.
 fn once(directory: &Path, description: &str, install: impl FnOnce()) {
     let mark = directory.join("installed.txt");

@@ -28,11 +28,9 @@ fn read(path: impl AsRef<Path>) -> String {
 fn generates(script: &Path, programs: &[PathBuf], committed: &Path, package: &str) {
     let directory = tempfile::tempdir().expect("a directory");
     let output = directory.path().join("types");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = programs.iter().cloned().chain(std::env::split_paths(&path));
     let mut command = Command::new(script);
     command.arg(env!("CARGO_BIN_EXE_hookbridge")).arg(&output);
-    command.env("PATH", std::env::join_paths(path).expect("a path"));
+    packages::with_path(&mut command, programs);
     packages::run(&mut command, package);
     assert_eq!(read(output), read(committed), "the schema has changed: run {}", script.display());
 }
@@ -65,7 +63,7 @@ fn rust_types_are_generated_from_the_schema() {
         let named = types.contains(&format!("rename = \"{member}\"")) || types.contains(&format!("pub {member}: "));
         assert!(named, "{member}: run examples/workers/rust/generate.sh");
     }
-    if std::env::var_os("HOOKBRIDGE_LONG").is_some() {
+    if packages::long() {
         let root = packages::installed("typify");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["install", "--locked", "cargo-typify@0.8.0", "--root"]).arg(&root);

@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::stub::{KEY, Stub};
@@ -103,7 +104,7 @@ impl Worker {
             let output = Arc::clone(&output);
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    *output.lock().expect("no panic") += &(line + "\n");
+                    *output.lock() += &(line + "\n");
                 }
             });
         }
@@ -114,7 +115,7 @@ impl Worker {
 
     /// What it has printed.
     pub fn output(&self) -> String {
-        self.output.lock().expect("no panic").clone()
+        self.output.lock().clone()
     }
 
     /// Waits until it has printed a text.
@@ -132,6 +133,14 @@ impl Worker {
     pub fn term(&self) {
         let status = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
+    }
+
+    /// Whether it goes on for a second.
+    pub fn goes_on(&mut self) -> bool {
+        (0..100).all(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            self.child.try_wait().expect("its state").is_none()
+        })
     }
 
     /// Waits until it ends.
