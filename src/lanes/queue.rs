@@ -107,7 +107,7 @@ struct Reading {
     more: bool,
     /// The next look-up begins after this number.
     cursor: u64,
-    /// Or after this one, although the look-up in progress goes further.
+    /// Or after this one: what the look-up in progress finds does not count.
     restart: Option<u64>,
     /// Look-ups have shown every row up to this number.
     passed: u64,
@@ -200,6 +200,11 @@ impl LaneQueue {
     /// The rows that a look-up found. `all`: there are no more.
     pub(super) fn end_read(&mut self, rows: Vec<LaneRow>, mut all: bool) {
         self.reading.busy = false;
+        if let Some(restart) = self.reading.restart.take() {
+            // Rows before these are looked up first, so that none of the same key is overtaken. These come again.
+            self.reading.cursor = restart.min(self.reading.cursor);
+            return;
+        }
         for row in rows {
             if self.rows.len() >= self.bounds.rows {
                 all = false; // the next look-up goes on from here
@@ -212,11 +217,8 @@ impl LaneQueue {
             self.reading.cursor = self.reading.cursor.max(number);
             self.reading.passed = self.reading.passed.max(number);
         }
-        let reading = &mut self.reading;
-        if let Some(restart) = reading.restart.take() {
-            reading.cursor = restart;
-        } else if all && !reading.more {
-            reading.behind = false;
+        if all && !self.reading.more {
+            self.reading.behind = false;
         }
     }
 

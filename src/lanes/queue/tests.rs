@@ -245,7 +245,7 @@ fn small(doubtful: u64) -> LaneQueue {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     /// Every row is settled once, in the order of its key, whatever comes when.
     #[test]
