@@ -14,14 +14,17 @@
 //! | settle | [`courier`], [`ledger`], [`store`] | what was confirmed becomes durable |
 //! | answer | [`ingress`] | 200, never before the event is safe |
 //!
+//! With `--ack stored`, an event is safe once [`spool`] has it together with its id: the answer comes then, and [`lanes`] take
+//! it to publish and settle, for as long as an outage takes.
+//!
 //! [`pipeline`] connects claim to settle, in a task of its own. [`app`] composes everything from [`config`], starts it and
 //! shuts it down in order. Dependencies run one way: `tests/structure.rs` fails if two modules import each other.
 //!
-//! What travels: [`delivery`], [`event`] and [`message`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
+//! What travels: [`delivery`], [`event`], [`message`] and [`delivered`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
 //! dead letter, and [`letters`] keeps them. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
 //! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
-//! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
-//! [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
+//! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and
+//! [`samples`] play the sender, [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
 //! describe what workers receive.
 //!
 //! # Where the guarantees are kept
