@@ -185,7 +185,8 @@ fn mistakes_and_fatal_errors_are_json_lines() {
         let log = String::from_utf8(out.stderr).expect("UTF-8");
         let lines: Vec<serde_json::Value> =
             log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{log}"))).collect();
-        assert!(lines.last().is_some_and(|line| line["level"] == "ERROR"), "{log}");
+        // A destination may still report meanwhile.
+        assert!(lines.iter().any(|line| line["level"] == "ERROR"), "{log}");
         out.status.code()
     };
     assert_eq!(run("natz://h", &[]), Some(2));

@@ -10,6 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -130,6 +131,17 @@ pub fn read(servers: &str, topic: &str) -> Vec<Stored> {
 
 /// All records of a topic, each with its partition.
 pub fn read_partitions(servers: &str, topic: &str) -> Vec<(i32, Stored)> {
+    let end = Instant::now() + SOON;
+    loop {
+        match try_read(servers, topic, end) {
+            Ok(found) => return found,
+            // A consumer that has seen the broker without the topic keeps to that: the next one asks anew.
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
+}
+
+fn try_read(servers: &str, topic: &str, end: Instant) -> Result<Vec<(i32, Stored)>, KafkaError> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", servers)
         .set("group.id", "reader")
@@ -137,25 +149,14 @@ pub fn read_partitions(servers: &str, topic: &str) -> Vec<(i32, Stored)> {
         .set("fetch.message.max.bytes", "20000000")
         .create()
         .expect("a consumer");
-    let end = Instant::now() + SOON;
-    let all = loop {
-        match consumer.fetch_metadata(Some(topic), Duration::from_secs(5)) {
-            Ok(all) => break all,
-            Err(error) => assert!(Instant::now() < end, "metadata: {error}"),
-        }
-    };
+    let all = consumer.fetch_metadata(Some(topic), Duration::from_secs(5))?;
     let Some(found) = all.topics().iter().find(|found| found.name() == topic && found.error().is_none()) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let mut list = TopicPartitionList::new();
     let mut ends = HashMap::new();
     for partition in found.partitions() {
-        let high = loop {
-            match consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(5)) {
-                Ok((_, high)) => break high,
-                Err(error) => assert!(Instant::now() < end, "watermarks: {error}"),
-            }
-        };
+        let (_, high) = consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(5))?;
         if high > 0 {
             ends.insert(partition.id(), high);
             list.add_partition_offset(topic, partition.id(), Offset::Beginning).expect("an offset");
@@ -172,7 +173,7 @@ pub fn read_partitions(servers: &str, topic: &str) -> Vec<(i32, Stored)> {
         found.push((message.partition(), message.offset(), stored(&message)));
     }
     found.sort_by_key(|(partition, offset, _)| (*partition, *offset));
-    found.into_iter().map(|(partition, _, stored)| (partition, stored)).collect()
+    Ok(found.into_iter().map(|(partition, _, stored)| (partition, stored)).collect())
 }
 
 fn stored(message: &BorrowedMessage<'_>) -> Stored {
