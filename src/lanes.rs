@@ -16,10 +16,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,6 +40,9 @@ use queue::LaneQueue;
 
 mod lane;
 mod queue;
+
+/// The pause before a lane whose task has panicked is started again.
+const RESTART: Duration = Duration::from_secs(1);
 
 /// All lanes of a process.
 pub struct Lanes {
@@ -186,17 +193,33 @@ impl Lanes {
                 change(&mut queue);
                 let lane = Arc::clone(vacant.insert(Arc::new(Lane::new(target.clone(), queue))));
                 let (this, target) = (Arc::clone(self), target.clone());
-                let context = Arc::clone(&self.context);
-                self.tasks.spawn(lane.run(context, move || this.leave(&target)));
+                self.tasks.spawn(async move {
+                    let leave = || this.remove_if(&target, LaneQueue::is_empty);
+                    let run = lane.run(Arc::clone(&this.context), leave);
+                    if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                        this.restart(&target).await;
+                    }
+                });
             }
         }
     }
 
-    /// Removes a lane that is empty.
-    fn leave(&self, target: &Target) -> bool {
+    /// Starts a lane whose task has panicked again: it reads what waits from the store, as nobody else would publish it.
+    async fn restart(self: &Arc<Self>, target: &Target) {
+        tracing::error!(%target, "a background task of the spool panicked: it is started again");
+        tokio::select! {
+            () = sleep(RESTART) => {}
+            () = self.context.stop.cancelled() => return,
+        }
+        self.remove_if(target, |_| true);
+        self.with_lane(target, LaneQueue::read_again);
+    }
+
+    /// Removes a lane if its queue allows it.
+    fn remove_if(&self, target: &Target, allows: impl FnOnce(&LaneQueue) -> bool) -> bool {
         let mut lanes = self.lanes.lock();
         let passed = match lanes.lanes.get(target).map(|lane| lane.queue.lock()) {
-            Some(queue) if !queue.is_empty() => return false,
+            Some(queue) if !allows(&queue) => return false,
             queue => queue.map_or(0, |queue| queue.passed()),
         };
         lanes.passed = lanes.passed.max(passed);
@@ -204,3 +227,6 @@ impl Lanes {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,7 +180,7 @@ fn watched(loaded: &Loaded) -> WatchedFiles {
     files
 }
 
-/// The settings without their keys.
+/// What shows whether a change needs a restart: the settings as printed, without keys.
 fn need_restart(settings: &Settings) -> String {
     let printed = settings.print();
     let is_key = |line: &&str| matches!(line.trim(), "- \"[secret]\"" | "- \"[public key]\"");

@@ -111,8 +111,16 @@ impl Spool {
     /// Deletes what waits for the destinations to discard, and then checks that all others are named by the configuration.
     ///
     /// # Errors
-    /// Events wait for a destination that is not; or the store may not have deleted them.
+    /// A destination to discard is named by the configuration, which publishes its events; events wait for one that is not
+    /// named; or the store may not have deleted them.
     pub async fn check_destinations(&self, named: &[&str], discard: &[String]) -> Result<(), Failure> {
+        if let Some(destination) = discard.iter().find(|destination| named.contains(&destination.as_str())) {
+            let why = format!(
+                "--discard-spool {destination}: the configuration names this destination, so its events are published: \
+                 remove the flag"
+            );
+            return Err(Failure::new(Reason::Store, why));
+        }
         for destination in discard {
             let name = destination.clone();
             let events = self.store.write(move |batch| rows::discard(batch, &name)).await?;
@@ -147,3 +155,6 @@ pub fn check_disk(directory: &Path) -> Result<(), Failure> {
         if kind == "tmpfs" { "machine" } else { "container" }
     )))
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,6 +116,29 @@ mod tests {
     use crate::reason::Reason;
 
     #[tokio::test]
+    async fn older_tables_are_extended_and_newer_ones_refused() {
+        const OLD: Schema =
+            Schema { file: "s.sqlite", version: 1, oldest: 1, tables: &[], expiring: &[], tallies: &[], window: 60 };
+        const NEW: Schema = Schema { version: 2, tables: &["CREATE TABLE IF NOT EXISTS t (a INTEGER)"], ..OLD };
+        const NEXT: Schema = Schema { version: 3, oldest: 3, ..OLD };
+        let directory = tempfile::tempdir().unwrap();
+        let open = |schema| Store::open(directory.path(), schema, |_, _| Ok(())).map(|(store, ())| store);
+        open(&OLD).unwrap().close().await;
+        let store = open(&NEW).unwrap();
+        store.write(|batch| batch.transaction.execute("INSERT INTO t VALUES (7)", [])).await.unwrap();
+        store.close().await;
+        drop(store);
+        let detail = |opened: Result<Store, Failure>| opened.err().map(|failure| failure.detail.into_owned());
+        let (newer, older) = (detail(open(&OLD)).unwrap(), detail(open(&NEXT)).unwrap());
+        assert!(newer.contains("a newer version of hookbridge (schema 2, not 1)"), "{newer}");
+        assert!(older.contains("an older version of hookbridge (schema 2, not 3)"), "{older}");
+        let store = open(&NEW).unwrap();
+        let kept = store.read(|connection, _| connection.query_row("SELECT a FROM t", [], |row| row.get(0))).await;
+        assert_eq!(kept, Ok(7));
+        store.close().await;
+    }
+
+    #[tokio::test]
     async fn a_thread_that_panics_is_no_failure_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
         let schema =

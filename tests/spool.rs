@@ -157,6 +157,10 @@ async fn a_destination_with_events_is_not_forgotten() {
         assert_eq!(post(&program.url("videogen"), &format!("a{number}"), &event).await.word(), "200 accepted");
     }
     assert!(program.term().success());
+    // The flag, left behind, deletes nothing that is published.
+    let refused = site.output(&["--discard-spool", "old"]);
+    let log = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && log.contains("the configuration names this destination"), "{log}");
     site.configure("{files: {url: 'file:EVENTS'}}", "");
     let refused = site.output(&[]);
     let log = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -217,4 +221,9 @@ fn a_disk_that_forgets_is_refused() {
     let log = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{log}");
     assert!(log.contains("tmpfs") && log.contains("--ephemeral"), "{log}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
+    command.args(["check", "--connect", "--config", &site.config(), "--secret", SECRET, "--data", &data]).env_clear();
+    let found = command.output().expect("it runs").stdout;
+    let found = String::from_utf8_lossy(&found);
+    assert!(found.contains("store: warning: ") && found.contains("tmpfs"), "{found}");
 }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use futures_util::future::{pending, ready};
 use parking_lot::Mutex;
 
 use super::*;
 use crate::delivery::DeliveryKey;
+use crate::delivery::fixture::delivery;
 use crate::destination::settings::{BrokerUrl, DestinationSettings};
 use crate::destination::{Confirm, Destination, Health};
 use crate::event::fixture::event;
@@ -93,21 +93,12 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
     let courier = Arc::new(Courier::new(destinations, spied, Some("letters".into()), Arc::default()));
     let (good, event) = (Target::new("good", "a"), Arc::new(event()));
-    let delivery = Delivery {
-        key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
-        timestamp: 0,
-        signature: String::new(),
-        traceparent: None,
-        tracestate: None,
-        headers: HeaderMap::new(),
-        body: "{}".into(),
-    };
     let planned = vec![
         Planned::never(Target::unnamed("bad"), Reason::IllegalName.into()),
         Planned::new(&"good".into(), "a".into(), None, &event),
     ];
     let ticket = Ticket { process: 1, number: 1 };
-    let job = Job { delivery, event: Some(event), planned, known: Known::default(), ticket, body_hash: 0 };
+    let job = Job { delivery: delivery(), event: Some(event), planned, known: Known::default(), ticket, body_hash: 0 };
     assert!(timeout(Duration::from_secs(60), courier.deliver(job)).await.is_err(), "the letter hangs");
     assert_eq!(*ledger.0.lock(), [Fact::Confirmed(good)]);
 }

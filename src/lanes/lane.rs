@@ -58,9 +58,8 @@ impl Lane {
         let mut open: FuturesUnordered<BoxFuture<'static, Tried>> = FuturesUnordered::new();
         let mut reading: Option<BoxFuture<'static, Vec<LaneRow>>> = None;
         loop {
-            let stopping = context.stop.is_cancelled();
+            let (stopping, now) = (context.stop.is_cancelled(), Instant::now());
             if !stopping {
-                let now = Instant::now();
                 let next = || self.queue.lock().next(now);
                 open.extend(std::iter::from_fn(next).map(|next| self.settle(&context, next)));
                 if reading.is_none() {
@@ -71,7 +70,7 @@ impl Lane {
             if open.is_empty() && (stopping || (reading.is_none() && leave())) {
                 return;
             }
-            let wakes_at = self.queue.lock().wakes_at().filter(|_| !stopping);
+            let wakes_at = self.queue.lock().wakes_at(now).filter(|_| !stopping);
             tokio::select! {
                 Some(Tried { number, settled }) = open.next() => {
                     let mut queue = self.queue.lock();

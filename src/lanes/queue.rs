@@ -228,15 +228,19 @@ impl LaneQueue {
         if fails && (self.open > 0 || self.trial.is_some_and(|trial| now < trial)) {
             return None;
         }
-        let rested = || self.resting.first().filter(|(until, _)| fails || *until <= now).map(|(_, number)| *number);
-        let number = self.ready.first().copied().or_else(rested)?;
+        let rested = self.resting.first().copied().filter(|(until, _)| fails || *until <= now);
+        let (number, from_rest) = match self.ready.first() {
+            Some(number) => (*number, None),
+            None => (rested?.1, rested),
+        };
         let bytes = self.rows.get(&number).map_or(0, |row| row.bytes);
         if self.open >= MOST_OPEN || (self.open > 0 && self.open_bytes + bytes > OPEN_BYTES) {
             return None;
         }
-        if !self.ready.remove(&number) {
-            self.resting.retain(|(_, resting)| *resting != number);
-        }
+        match from_rest {
+            Some(rested) => self.resting.remove(&rested),
+            None => self.ready.remove(&number),
+        };
         (self.open, self.open_bytes) = (self.open + 1, self.open_bytes + bytes);
         self.trials += u32::from(fails);
         let row = self.rows.get_mut(&number)?;
@@ -296,13 +300,15 @@ impl LaneQueue {
         (self.open, self.open_bytes) = (self.open.saturating_sub(1), self.open_bytes.saturating_sub(bytes));
     }
 
-    /// When [`next`](LaneQueue::next) may have an event although nothing happens before.
-    pub(super) fn wakes_at(&self) -> Option<Instant> {
-        match self.trial {
-            Some(trial) if self.open == 0 => Some(trial),
-            Some(_) => None,
-            None => self.resting.first().map(|(until, _)| *until),
-        }
+    /// When [`next`](LaneQueue::next), which had none left at `now`, may have an event although nothing happens before. What
+    /// has rested by then waits for room, not for time.
+    pub(super) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        let until = match self.trial {
+            Some(_) if self.open > 0 => None,
+            Some(trial) => Some(trial),
+            None => self.resting.range((now, u64::MAX)..).next().map(|(until, _)| *until),
+        };
+        until.filter(|until| *until > now)
     }
 
     /// Whether nothing is left, in memory or in the store.

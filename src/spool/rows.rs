@@ -17,7 +17,7 @@ use crate::letters;
 use crate::protocol::Target;
 use crate::store::{Batch, Store, Tallies};
 
-/// The tables. Numbers are never given twice: lanes remember how far they have read. `topic` is empty where no legal name can
+/// The tables. No number is given again after its commit, because lanes remember how far they have read. `topic` is empty where no legal name can
 /// be made.
 pub const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS spool (
@@ -148,7 +148,7 @@ pub fn insert(batch: &mut Batch<'_>, id: &[u8; 16], accepted: &Accepted) -> rusq
         batch.add(format!("{EVENTS}{destination}"), 1);
         batch.add(format!("{BYTES}{destination}"), bytes);
     }
-    // A batch that is rolled back gives its numbers to no one else, and its callers an error.
+    // If the batch is rolled back, its callers get an error and do not use the number, which may be given again.
     let _ = accepted.number.set(number.unsigned_abs());
     Ok(())
 }
@@ -160,7 +160,7 @@ pub(super) fn lanes(connection: &Connection) -> rusqlite::Result<Vec<Target>> {
     let mut select = connection.prepare_cached(sql)?;
     let (mut found, mut last) = (Vec::new(), (String::new(), String::new()));
     loop {
-        // The empty topic comes first among those of its destination, and is greater than any other destination's.
+        // Pairs are compared by destination first, so an empty topic is found too.
         let next = select.query_row(params![last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some(next) = next else { return Ok(found) };
         last = next;

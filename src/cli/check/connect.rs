@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::cli::output::line;
-use crate::config::{Settings, StoreKind};
+use crate::config::{Ack, Settings, StoreKind};
 use crate::destination::{self, Destination as _, Opening};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
-use crate::{app, ledger};
+use crate::{app, ledger, spool};
 
 /// Time limit to connect to a broker and create the topics that are missing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,7 +25,15 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<bool> {
     let mut all_usable = true;
     if settings.store == StoreKind::Embedded {
         match ledger::embedded::inspect(&settings.data) {
-            Ok(how) => line(format_args!("store: {} {how}", settings.data.display()))?,
+            Ok(how) => {
+                line(format_args!("store: {} {how}", settings.data.display()))?;
+                // `serve` refuses it without a flag that only `serve` has.
+                if settings.ack == Ack::Stored
+                    && let Err(failure) = spool::check_disk(&settings.data)
+                {
+                    line(format_args!("store: warning: {}", failure.detail))?;
+                }
+            }
             Err(failure) => {
                 line(format_args!("store: failed: {failure}"))?;
                 all_usable = false;

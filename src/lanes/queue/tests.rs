@@ -2,21 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::delivered::Delivered;
-use crate::delivery::{Delivery, DeliveryKey};
+use crate::delivery::fixture::delivery;
 use crate::event::fixture::event;
 
 fn accepted() -> Arc<Accepted> {
-    let event = Arc::new(event());
-    let delivery = Delivery {
-        key: DeliveryKey { source: "videogen".into(), id: "msg_1".into() },
-        timestamp: 1,
-        signature: String::new(),
-        traceparent: None,
-        tracestate: None,
-        headers: http::HeaderMap::new(),
-        body: event.data.clone(),
-    };
-    Arc::new(Accepted::new(Delivered { delivery, event: None }, event, []))
+    Arc::new(Accepted::new(Delivered { delivery: delivery(), event: None }, Arc::new(event()), []))
 }
 
 fn row(number: u64, key: Option<&str>) -> LaneRow {
@@ -38,7 +28,7 @@ fn one_event_of_a_key_is_open_and_keys_do_not_wait_for_each_other() {
     queue.failed(1, now);
     queue.settled(3);
     assert_eq!(all_next(&mut queue, now), [0; 0], "2 waits for 1, which rests");
-    let later = queue.wakes_at().expect("1 is tried again");
+    let later = queue.wakes_at(now).expect("1 is tried again");
     assert_eq!(all_next(&mut queue, later), [1]);
     queue.settled(1);
     assert_eq!(all_next(&mut queue, now), [2]);
@@ -59,14 +49,14 @@ fn a_lane_that_fails_is_tried_with_one_event_at_a_time() {
         queue.failed(number, now);
     }
     for _ in 0..20 {
-        let trial = queue.wakes_at().expect("it is tried again");
+        let trial = queue.wakes_at(now).expect("it is tried again");
         assert!(trial > now && trial <= now + Duration::from_secs(5), "{:?}", trial - now);
         now = trial;
         let tried = all_next(&mut queue, now);
         assert_eq!(tried.len(), 1);
         queue.failed(tried[0], now);
     }
-    now = queue.wakes_at().expect("it is tried again");
+    now = queue.wakes_at(now).expect("it is tried again");
     let tried = all_next(&mut queue, now);
     queue.settled(tried[0]);
     assert_eq!(all_next(&mut queue, now).len(), 99, "it works again: all are tried at once");
@@ -82,6 +72,22 @@ fn open_events_are_bounded_in_bytes() {
         assert_eq!(all_next(&mut queue, now), [number]);
         queue.settled(number);
     }
+}
+
+/// A row whose rest is over may find no room. The lane waits for an open event then, and does not spin.
+#[test]
+fn a_lane_without_room_does_not_wake_for_a_rested_row() {
+    let (mut queue, now, accepted) = (LaneQueue::default(), Instant::now(), accepted());
+    queue.offer(row(1, None), &accepted);
+    assert_eq!(all_next(&mut queue, now), [1]);
+    queue.failed(1, now);
+    queue.offer(LaneRow { bytes: OPEN_BYTES, ..row(2, None) }, &accepted);
+    assert_eq!(all_next(&mut queue, now), [2]);
+    let rested = queue.wakes_at(now).expect("1 is tried again");
+    assert_eq!(all_next(&mut queue, rested), [0; 0], "there is no room");
+    assert_eq!(queue.wakes_at(rested), None);
+    queue.settled(2);
+    assert_eq!(all_next(&mut queue, rested), [1]);
 }
 
 /// What may happen to a lane.

@@ -1,6 +1,7 @@
 //! A shelf that fails, and answers when a test lets it: what a ledger knows must outlive both.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use futures_util::future::{FutureExt as _, pending};
@@ -8,9 +9,13 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::delivered::Delivered;
+use crate::delivery::fixture::delivery;
+use crate::event::fixture::event;
 use crate::ledger::facts::Save;
 use crate::letters::LetterCount;
 use crate::protocol::{Fact, Known, Target};
+use crate::spool::Accepted;
 
 #[derive(Default)]
 struct Fake {
@@ -239,6 +244,31 @@ fn a_dead_letter_that_could_not_be_kept_is_no_fact() {
     ledger.release(&key("x"), ticket, Reason::Store);
     ledger.store.set_broken(false);
     assert_eq!(mine(&ledger, "x").1, Known::default());
+}
+
+/// The store may have the event although it reported a failure: a second acceptance would publish it twice.
+#[test]
+fn an_acceptance_that_failed_is_looked_up_before_the_next() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    let event = Arc::new(event());
+    let accepted = || Arc::new(Accepted::new(Delivered { delivery: delivery(), event: None }, Arc::clone(&event), []));
+    let accept = || Record { facts: vec![Fact::Accepted], accepted: Some(accepted()), ..record(&[]) };
+    ledger.store.set_broken(true);
+    assert!(now(ledger.record(&key("x"), ticket, accept())).is_err());
+    ledger.release(&key("x"), ticket, Reason::Store);
+    ledger.store.set_broken(false);
+    let stored = Stored::Closed { end: End::Stored, body_hash: 7 };
+    ledger.store.kept.lock().insert(ledger.id(&key("x")), stored);
+    assert!(matches!(now(ledger.claim(&key("x"), 7)), Ok(Claim::Closed { end: End::Stored, .. })));
+    let (ticket, _) = mine(&ledger, "y");
+    ledger.store.set_broken(true);
+    assert!(now(ledger.record(&key("y"), ticket, accept())).is_err());
+    ledger.release(&key("y"), ticket, Reason::Store);
+    ledger.store.set_broken(false);
+    let (ticket, known) = mine(&ledger, "y");
+    assert_eq!(known, Known::default(), "it was not stored: it is open");
+    assert_eq!(now(ledger.record(&key("y"), ticket, accept())), Ok(Some(End::Stored)));
 }
 
 /// The letter is refused, and what else is recorded of the delivery meanwhile is saved: the death must not be in it.

@@ -1,0 +1,74 @@
+//! Events as they come back from the store.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::*;
+use crate::delivered::Delivered;
+use crate::delivery::Delivery;
+use crate::delivery::fixture::delivery;
+use crate::event::Event;
+use crate::event::fixture::event;
+use crate::ledger::{Claim, Record, embedded};
+use crate::protocol::Fact;
+use crate::route::Planned;
+
+/// What a worker reads must not depend on whether a process died before.
+#[tokio::test]
+async fn an_event_comes_back_as_it_was_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = embedded::open(directory.path(), Duration::from_secs(3600)).unwrap();
+    let mut delivery = Delivery { signature: "v1,c2ln".into(), timestamp: 1_795_435_200, ..delivery() };
+    delivery.headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+    delivery.headers.insert("authorization", HeaderValue::from_static("secret"));
+    let event = Event {
+        known: false,
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        tracestate: Some("a=1".into()),
+        urlexpiry: Some("2026-11-23T13:00:00Z".into()),
+        attributes: Arc::new([("env".into(), "prod".into())]),
+        ..event()
+    };
+    let delivery = Delivery {
+        traceparent: event.traceparent.clone(),
+        tracestate: event.tracestate.clone(),
+        body: event.data.clone(),
+        ..delivery
+    };
+    let Ok(Claim::Mine(ticket, _)) = opened.ledger.claim(&delivery.key, 0).await else { panic!("not granted") };
+    let (key, event) = (delivery.key.clone(), Arc::new(event));
+    let planned = [
+        Planned::new(&"d".into(), "a.b".into(), Some("route's key".into()), &event),
+        Planned::new(&"d".into(), "c".into(), None, &event),
+        Planned::never(Target::unnamed("e"), Reason::IllegalName.into()),
+    ];
+    let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
+    let delivered = Delivered { delivery, event: Some(event.name.clone()) };
+    let accepted = Arc::new(Accepted::new(delivered, Arc::clone(&event), planned));
+    let facts = vec![Fact::Accepted];
+    let record = Record { targets: targets.clone(), facts, accepted: Some(Arc::clone(&accepted)), ..Record::default() };
+    opened.ledger.record(&key, ticket, record).await.unwrap();
+    let (spool, number) = (Spool::new(opened.store, 1 << 30), *accepted.number.get().unwrap());
+    let back = spool.load(number).await.unwrap().unwrap();
+    let attributes =
+        |event: &Event| event.attributes().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Vec<_>>();
+    assert_eq!(attributes(&back.event), attributes(&event));
+    assert_eq!((&back.event.name, back.event.known), (&event.name, event.known));
+    assert_eq!((&back.event.source_name, &back.event.data), (&event.source_name, &event.data));
+    assert_eq!(back.event.signed.signature, "v1,c2ln");
+    assert_eq!(back.event.signed.timestamp, "1795435200");
+    assert_eq!(back.targets, accepted.targets);
+    let (kept, was) = (&back.delivered.delivery, &accepted.delivered.delivery);
+    assert_eq!((&kept.key, &kept.body, &kept.signature), (&was.key, &was.body, &was.signature));
+    assert_eq!(kept.kept_headers(), [("webhook-id".to_owned(), "msg_1".to_owned())]);
+    assert_eq!(kept.headers.len(), 1, "credentials are not stored");
+    // The event goes with its last target.
+    for (index, target) in targets.into_iter().enumerate() {
+        assert!(spool.load(number).await.unwrap().is_some(), "{index} targets are settled");
+        spool.settle(number, target, Arc::clone(&back), None).await.unwrap();
+    }
+    assert!(spool.load(number).await.unwrap().is_none());
+    assert!(spool.depths().iter().all(|depth| (depth.events, depth.bytes) == (0, 0)), "{:?}", spool.depths());
+    opened.ledger.close().await;
+}
