@@ -1,4 +1,4 @@
-//! The admin listener: `/livez`, `/readyz`, `/metrics`.
+//! The admin listener: `/livez`, `/readyz`, `/metrics`, and the [`api`] for operators.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,24 +13,43 @@ use serde_json::{Value, json};
 use crate::destination::{Handle, Health};
 use crate::ingress::{identify, not_found};
 use crate::lanes::Waiting;
-use crate::letters::LetterCount;
+use crate::letters::{LetterCount, Letters};
 use crate::telemetry::logs::lines_lost;
 use crate::telemetry::metrics::{DestinationLabel, LetterLabel};
 use crate::vitals::Vitals;
 
-/// The routes of the listener.
-pub fn router(vitals: Arc<Vitals>) -> Router {
+pub use access::AdminAccess;
+pub use api::api;
+
+mod access;
+mod api;
+mod ledger_api;
+mod letters_api;
+mod openapi;
+mod problem;
+mod query;
+mod shown;
+
+/// What health and metrics show.
+#[derive(Clone)]
+struct Shown {
+    vitals: Arc<Vitals>,
+    letters: Option<Arc<Letters>>,
+}
+
+/// The routes of the listener that anyone may call.
+pub fn router(vitals: Arc<Vitals>, letters: Option<Arc<Letters>>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .layer(axum::middleware::from_fn(identify))
-        .with_state(vitals)
+        .with_state(Shown { vitals, letters })
 }
 
 /// The status is for Kubernetes. The JSON body also shows outages that do not make the process unready.
-async fn ready(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+async fn ready(State(Shown { vitals, .. }): State<Shown>) -> impl IntoResponse {
     let destinations: serde_json::Map<String, Value> =
         vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle))).collect();
     let store = match vitals.ledger.health() {
@@ -71,7 +90,9 @@ fn shown(handle: &Handle) -> Value {
     shown
 }
 
-async fn metrics(State(vitals): State<Arc<Vitals>>) -> impl IntoResponse {
+async fn metrics(State(Shown { vitals, letters }): State<Shown>) -> impl IntoResponse {
+    let bytes = letters.map_or(0, |letters| letters.bytes());
+    vitals.metrics.dead_letter_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);
     vitals.metrics.ledger_forgotten.inner().store(vitals.ledger.forgotten(), Ordering::Relaxed);
     vitals.metrics.ledger_ids.set(i64::try_from(vitals.ledger.ids()).unwrap_or(i64::MAX));

@@ -4,6 +4,7 @@
 //! listeners. Shutdown: not ready, no new deliveries, wait for the publishes in flight, flush and close destinations, close the
 //! ledger.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin;
+use crate::admin::{self, AdminAccess};
 use crate::admission::Limits;
 use crate::config::{Ack, Settings, StoreKind};
 use crate::courier::Courier;
@@ -23,11 +24,14 @@ use crate::destination::{self, Handle, OpenDestination, Opening};
 use crate::ingress::Ingress;
 use crate::keyring::Keyring;
 use crate::lanes::Lanes;
-use crate::ledger;
+use crate::ledger::{self, Ledger};
+use crate::letters::{Letters, expire};
 use crate::listener::{descriptors, serve};
+use crate::management::Management;
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::reload::SecretsInForce;
+use crate::replay::{Replayer, ReservedLetters};
 use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
@@ -55,6 +59,7 @@ pub struct App {
     vitals: Arc<Vitals>,
     keyrings: Vec<Arc<Keyring>>,
     destinations: Vec<Arc<OpenDestination>>,
+    letters: Option<Arc<Letters>>,
 }
 
 impl App {
@@ -68,30 +73,19 @@ impl App {
         if settings.ack == Ack::Stored && !options.ephemeral {
             spool::check_disk(&settings.data)?;
         }
-        let (ledger, spool) = match settings.store {
-            StoreKind::Memory => (ledger::memory::open(settings.dedup_window), None),
+        let (ledger, spool, letters) = match settings.store {
+            StoreKind::Memory => (ledger::memory::open(settings.dedup_window), None, None),
             StoreKind::Embedded => {
                 let opened = ledger::embedded::open(&settings.data, settings.dedup_window)?;
-                (opened.ledger, Some(Spool::new(opened.store, settings.spool_max_bytes)))
+                let letters = Letters::new(Arc::clone(&opened.store), settings.dead_letters_max_bytes);
+                (opened.ledger, Some(Spool::new(opened.store, settings.spool_max_bytes)), Some(Arc::new(letters)))
             }
         };
         if let Some(spool) = &spool {
             let named: Vec<&str> = settings.destinations.iter().map(|destination| &*destination.name).collect();
             spool.check_destinations(&named, &options.discard_spool).await?;
         }
-        let destinations = settings.destinations.iter();
-        let destinations = destinations.map(|destination| destination::open(opening(&settings, destination, &metrics)));
-        let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
-        let handles: Vec<Handle> = settings
-            .destinations
-            .iter()
-            .zip(&destinations)
-            .map(|(named, opened)| {
-                Handle::new(Arc::clone(opened) as _, named, settings.publish_timeout, Arc::clone(&metrics))
-            })
-            .collect();
-        let dead_letters_to = settings.dead_letters_to.clone();
-        let courier = Arc::new(Courier::new(handles, Arc::clone(&ledger), dead_letters_to, Arc::clone(&metrics)));
+        let (destinations, courier) = publishing(&settings, &ledger, letters.as_ref(), &metrics)?;
         let keyrings = keyrings(&settings, &metrics);
         let draining = CancellationToken::new();
         let lanes = spool.map(|spool| Lanes::new(spool, Arc::clone(&courier), Arc::clone(&ledger), draining.clone()));
@@ -99,7 +93,7 @@ impl App {
             lanes.start().await?;
         }
         let vitals = Arc::new(Vitals::new(ledger, courier, lanes, metrics, draining));
-        Ok(App { settings, vitals, keyrings, destinations })
+        Ok(App { settings, vitals, keyrings, destinations, letters })
     }
 
     /// The secrets that can be replaced while it runs.
@@ -123,9 +117,15 @@ impl App {
         admin: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Failure> {
-        let App { settings, vitals, keyrings, .. } = self;
+        let App { settings, vitals, keyrings, letters, .. } = self;
         let work = TaskTracker::new();
         let stop = CancellationToken::new();
+        let access = AdminAccess::new(settings.admin_token.as_ref(), admin_address(&admin, &settings));
+        let ledger = Arc::clone(&vitals.ledger);
+        let management = management(&settings, ledger, letters.clone(), Arc::clone(&vitals.courier), &work);
+        if let (Some(letters), Some(age)) = (letters.clone(), settings.dead_letters_max_age) {
+            tokio::spawn(vitals.draining.clone().run_until_cancelled_owned(expire(letters, age)));
+        }
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),
             courier: Arc::clone(&vitals.courier),
@@ -151,7 +151,8 @@ impl App {
         let webhooks =
             serve(webhooks, ingress.router(settings.sources.into_iter().zip(keyrings), ready), &limits, stop.clone());
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..settings.limits };
-        let admin = serve(admin, admin::router(Arc::clone(&vitals)), &limits, stop.clone());
+        let api = admin::api(management, access);
+        let admin = serve(admin, admin::router(Arc::clone(&vitals), letters).merge(api), &limits, stop.clone());
         let end = async {
             let ended = tokio::select! {
                 () = shutdown => Ok(()),
@@ -171,6 +172,51 @@ impl App {
         });
         ended
     }
+}
+
+fn admin_address(listener: &TcpListener, settings: &Settings) -> IpAddr {
+    listener.local_addr().unwrap_or(settings.admin).ip()
+}
+
+/// Opens the destinations.
+fn publishing(
+    settings: &Settings,
+    ledger: &Arc<dyn Ledger>,
+    letters: Option<&Arc<Letters>>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Vec<Arc<OpenDestination>>, Arc<Courier>), Failure> {
+    let destinations = settings.destinations.iter();
+    let destinations = destinations.map(|destination| destination::open(opening(settings, destination, metrics)));
+    let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
+    let handles = settings.destinations.iter().zip(&destinations).map(|(named, opened)| {
+        Handle::new(Arc::clone(opened) as _, named, settings.publish_timeout, Arc::clone(metrics))
+    });
+    let dead_letters_to = settings.dead_letters_to.clone();
+    let courier = Courier::new(handles, Arc::clone(ledger), letters.cloned(), dead_letters_to, Arc::clone(metrics));
+    Ok((destinations, Arc::new(courier)))
+}
+
+/// What operators may do with the store. Replays are part of `work`.
+fn management(
+    settings: &Settings,
+    ledger: Arc<dyn Ledger>,
+    letters: Option<Arc<Letters>>,
+    courier: Arc<Courier>,
+    work: &TaskTracker,
+) -> Arc<Management> {
+    let reserved = ReservedLetters::default();
+    let replayer = letters.as_ref().map(|letters| {
+        Arc::new(Replayer {
+            letters: Arc::clone(letters),
+            ledger: Arc::clone(&ledger),
+            courier,
+            sources: settings.sources.iter().map(|source| (Arc::clone(&source.name), source.clone())).collect(),
+            routes: settings.routes.clone(),
+            work: work.clone(),
+            reserved: reserved.clone(),
+        })
+    });
+    Arc::new(Management { ledger, letters, reserved, replayer })
 }
 
 fn keyrings(settings: &Settings, metrics: &Arc<Metrics>) -> Vec<Arc<Keyring>> {
@@ -225,5 +271,6 @@ pub fn opening(settings: &Settings, destination: &DestinationSettings, metrics: 
     }
 }
 
+pub mod offline;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,10 @@
 //! [`crate::cli`] pass `std::env::var_os`; tests pass a table. Files that settings name are read here.
 
 pub use layer::Flags;
-pub use load::{Loaded, admin_address, keys_given, load, load_without_secrets, log_filter};
+pub use load::{Loaded, admin_address, bridge_access, keys_given, load, load_without_secrets, log_filter};
 pub use mistake::{Mistake, Mistakes, Place, nearest, quoted};
 pub use schema::schema;
-pub use settings::{Ack, Settings, StoreKind};
+pub use settings::{Ack, BridgeAccess, Settings, StoreKind};
 pub use substitute::{Environment, environment_of};
 
 mod check;

@@ -23,6 +23,7 @@ use crate::delivery::Delivery;
 use crate::destination::{Confirm, Handle};
 use crate::event::Event;
 use crate::ledger::{Ledger, Record};
+use crate::letters::Letters;
 use crate::message::{Message, Outcome};
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
@@ -38,6 +39,8 @@ const PARTIAL: Duration = Duration::from_millis(200);
 pub struct Courier {
     destinations: HashMap<Arc<str>, Handle>,
     ledger: Arc<dyn Ledger>,
+    /// Where the ledger keeps dead letters, if it does.
+    letters: Option<Arc<Letters>>,
     /// The destination that takes dead letters if the ledger keeps none.
     dead_letters_to: Option<Arc<str>>,
     metrics: Arc<Metrics>,
@@ -51,6 +54,7 @@ enum Line {
     NotConfirmed,
     DeadLetter,
     LetterNotConfirmed,
+    NoRoom,
     NotRecorded,
 }
 
@@ -89,11 +93,12 @@ impl Courier {
     pub fn new(
         destinations: impl IntoIterator<Item = Handle>,
         ledger: Arc<dyn Ledger>,
+        letters: Option<Arc<Letters>>,
         dead_letters_to: Option<Arc<str>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let destinations = destinations.into_iter().map(|handle| (Arc::clone(handle.name()), handle)).collect();
-        Courier { destinations, ledger, dead_letters_to, metrics, lines: Throttle::default() }
+        Courier { destinations, ledger, letters, dead_letters_to, metrics, lines: Throttle::default() }
     }
 
     /// Every destination.
@@ -153,7 +158,8 @@ impl Courier {
         async move { this.driven(&delivered, target, publish.await).await }.boxed()
     }
 
-    fn publish(&self, planned: Planned) -> Confirm {
+    /// Publishes to one target, without a word about it in the log or in a dead letter.
+    pub fn publish(&self, planned: Planned) -> Confirm {
         let Planned { target, message } = planned;
         let handle = target.destination.as_ref().and_then(|destination| self.destinations.get(destination));
         match (message, handle) {
@@ -186,7 +192,7 @@ impl Courier {
                     delivered.log_dead(&target, &failure, suppressed);
                 }
                 if self.ledger.keeps_dead_letters() {
-                    return Driven::Dead(target, failure);
+                    return self.room_for(delivered).map_or_else(Driven::Open, |()| Driven::Dead(target, failure));
                 }
                 // It is never dropped silently (G7).
                 let Some(to) = &self.dead_letters_to else { return Driven::Open(Reason::NoDeadLetters) };
@@ -200,6 +206,17 @@ impl Courier {
                 }
             }
         }
+    }
+
+    /// Whether another dead letter may be kept.
+    fn room_for(&self, delivered: &Delivered) -> Result<(), Reason> {
+        let Some(letters) = &self.letters else { return Ok(()) };
+        letters.room(delivered.delivery.body.len()).map_err(|failure| {
+            if let Some(suppressed) = self.admit(Line::NoRoom, None, &failure) {
+                tracing::error!(webhook_id = %delivered.delivery.key.id, %failure, suppressed, "dead letter not kept");
+            }
+            failure.reason
+        })
     }
 
     fn log_letter(&self, delivered: &Delivered, to: &Arc<str>, failure: &Failure) {

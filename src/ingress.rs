@@ -28,15 +28,14 @@ use crate::signature::{self, Head};
 use crate::source::Source;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+use crate::trace_context::trace_context;
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
 use report::{RequestFacts, SourceReport};
-use trace_context::trace_context;
 
 mod answer;
 mod body;
 mod report;
-mod trace_context;
 
 /// From this size in bytes, a body is hashed on a thread of its own.
 const LARGE_BODY: usize = 256 << 10;

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 
 use crate::dead_letter::DeadLetter;
 use crate::delivery::DeliveryKey;
-use crate::letters::LetterCount;
+use crate::letters::{LetterCount, LetterSummary};
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::spool::Accepted;
@@ -61,6 +61,36 @@ pub struct Record {
     pub body_hash: u32,
 }
 
+/// What is known of a delivery, for operators.
+#[derive(Default)]
+pub struct Remembered {
+    /// How it ended, if it has.
+    pub end: Option<End>,
+    /// What is known of its targets while it is open. Of a delivery that has ended, only the end is kept.
+    pub known: Known,
+    /// Whether a task publishes it now.
+    pub in_flight: bool,
+    /// Hash of its body.
+    pub body_hash: Option<u32>,
+    /// Seconds since its last change, as far as the store was in use.
+    pub age: Option<i64>,
+    /// Its dead letters.
+    pub letters: Vec<LetterSummary>,
+    /// The targets for which it waits in the spool.
+    pub waiting: Vec<Target>,
+}
+
+/// Whether an id was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It was: the next delivery with this id is published.
+    Done,
+    /// It was not known.
+    Unknown,
+    /// It was not: a task publishes it now, or it waits in the spool.
+    InFlight,
+}
+
 /// A ledger. All methods can be called from any task; their futures can be dropped at any time without harm.
 pub trait Ledger: Send + Sync {
     /// Asks for the right to publish.
@@ -83,6 +113,18 @@ pub trait Ledger: Send + Sync {
 
     /// Gives the right back, if the ticket is the current one. Waiting tasks receive the reason. Does not block.
     fn release(&self, key: &DeliveryKey, ticket: Ticket, why: Reason);
+
+    /// What is known of a delivery; `None`: nothing.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn look_up<'a>(&'a self, key: &'a DeliveryKey) -> BoxFuture<'a, Result<Option<Remembered>, Failure>>;
+
+    /// Forgets a delivery, so that the next one with its id is published. Its dead letters stay.
+    ///
+    /// # Errors
+    /// The store may not have forgotten it.
+    fn forget<'a>(&'a self, key: &'a DeliveryKey) -> BoxFuture<'a, Result<Forgotten, Failure>>;
 
     /// Whether dead letters can be kept.
     fn keeps_dead_letters(&self) -> bool;

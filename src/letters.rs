@@ -1,100 +1,155 @@
-//! Dead letters in the store of the data directory.
+//! Dead letters in the store of the data directory: what could never be published, until it is replayed or discarded.
+//!
+//! | module | job |
+//! |---|---|
+//! | `rows` | the table |
+//! | `kept` | a dead letter that was read, and the delivery that it came from |
+//! | `filter` | which dead letters a list contains |
+//! | `expiry` | deletes old ones |
+//!
+//! A dead letter is kept in the transaction that records the fact, so [`keep`] is called by the ledger and the spool. Whether
+//! there is room is checked before, by the courier.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use std::sync::Arc;
 
-use crate::dead_letter::DeadLetter;
 use crate::protocol::Target;
-use crate::reason::Reason;
-use crate::store::{Batch, Store, Tallies};
+use crate::reason::{Failure, Reason};
+use crate::store::{Batch, Store};
+pub use expiry::expire;
+pub use filter::LetterFilter;
+pub use kept::{KeptLetter, LetterSummary};
+pub use rows::{LetterCount, TABLES, count, counts, keep, of_id, rules};
 
-/// The table.
-pub const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS dead_letters (
-        number INTEGER PRIMARY KEY, id BLOB NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
-        webhook_id TEXT NOT NULL, event TEXT, reason TEXT NOT NULL, detail TEXT NOT NULL, time INTEGER NOT NULL,
-        headers TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (id, target)
-    ) STRICT;
-";
-/// How the tallies begin.
-const TALLIES: &str = "dead letters: ";
+mod expiry;
+mod filter;
+mod kept;
+mod rows;
 
-/// How many dead letters of a source are kept for one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LetterCount {
-    /// The source's name.
-    pub source: String,
-    /// The word of the [`Reason`].
-    pub reason: &'static str,
-    /// How many.
-    pub count: u64,
+/// Most rows that one look-up reads: claims wait for it.
+const SCAN: usize = 2000;
+/// Most dead letters that one write deletes.
+const DELETIONS: usize = 200;
+
+/// The dead letters of a data directory.
+pub struct Letters {
+    store: Arc<Store>,
+    max_bytes: u64,
 }
 
-/// Counts the dead letters when a store is opened.
-///
-/// # Errors
-/// What SQLite reports.
-pub fn count(transaction: &Transaction<'_>, tallies: &mut Tallies) -> rusqlite::Result<()> {
-    let mut select =
-        transaction.prepare("SELECT source, reason, count(*) FROM dead_letters GROUP BY source, reason")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let (source, reason): (String, String) = (row.get(0)?, row.get(1)?);
-        tallies.insert(tally(&source, &reason).into(), row.get::<_, u32>(2)?.into());
+/// Dead letters in the order of their numbers.
+pub struct LetterPage {
+    /// Those that match.
+    pub letters: Vec<LetterSummary>,
+    /// The last number that was read, if there may be more behind it.
+    pub next: Option<u64>,
+}
+
+impl Letters {
+    /// The dead letters in a store. It takes `max_bytes` at most.
+    pub fn new(store: Arc<Store>, max_bytes: u64) -> Self {
+        Letters { store, max_bytes }
     }
-    Ok(())
-}
 
-/// The tally of the dead letters of a source for a reason. Reasons are single words.
-fn tally(source: &str, reason: &str) -> String {
-    format!("{TALLIES}{reason} {source}")
-}
-
-/// How many dead letters are kept.
-pub fn counts(store: &Store) -> Vec<LetterCount> {
-    let counted = |(name, count): (String, u64)| {
-        let (reason, source) = name.strip_prefix(TALLIES)?.split_once(' ')?;
-        Some(LetterCount { source: source.to_owned(), reason: Reason::from_word(reason)?.word(), count })
-    };
-    store.tallies(TALLIES).into_iter().filter_map(counted).collect()
-}
-
-/// Keeps a dead letter of a target, in the place of an earlier one of the same delivery and target.
-///
-/// # Errors
-/// What SQLite reports.
-pub fn keep(
-    batch: &mut Batch<'_>,
-    id: &[u8; 16],
-    target: &Target,
-    reason: Reason,
-    letter: &DeadLetter,
-) -> rusqlite::Result<()> {
-    let delivery = &letter.delivery;
-    let headers = serde_json::to_string(&delivery.kept_headers()).unwrap_or_default();
-    let time = jiff::Timestamp::now().as_second(); // for people; nothing is decided by it
-    let sql = "DELETE FROM dead_letters WHERE id = ? AND target = ? RETURNING source, reason";
-    let tally_of = |row: &Row<'_>| Ok(tally(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?));
-    let mut replace = batch.transaction.prepare_cached(sql)?;
-    if let Some(replaced) = replace.query_row(params![id, target.to_string()], tally_of).optional()? {
-        batch.add(replaced, -1);
+    /// Whether there is room for a dead letter with a body of this size.
+    ///
+    /// # Errors
+    /// As many bytes are kept as may be.
+    pub fn room(&self, bytes: usize) -> Result<(), Failure> {
+        let kept = self.bytes();
+        if kept.saturating_add(bytes as u64) <= self.max_bytes {
+            return Ok(());
+        }
+        let detail = format!(
+            "{kept} bytes of dead letters are kept; `dead_letters.max_bytes` is {}: replay or discard some",
+            self.max_bytes
+        );
+        Err(Failure::new(Reason::DeadLettersFull, detail))
     }
-    batch.add(tally(&delivery.key.source, reason.word()), 1);
-    let mut insert = batch.transaction.prepare_cached(
-        "INSERT INTO dead_letters
-         (id, target, source, webhook_id, event, reason, detail, time, headers, body)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    insert.execute(params![
-        id,
-        target.to_string(),
-        &*delivery.key.source,
-        &*delivery.key.id,
-        letter.event,
-        reason.word(),
-        letter.failure.detail,
-        time,
-        headers,
-        &delivery.body[..],
-    ])?;
-    Ok(())
+
+    /// Bytes of all bodies and headers, as of the last commit.
+    pub fn bytes(&self) -> u64 {
+        rows::bytes(&self.store)
+    }
+
+    /// Up to `most` dead letters that match, with numbers after `after`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn page(&self, filter: &LetterFilter, after: u64, most: usize) -> Result<LetterPage, Failure> {
+        let (mut letters, mut after) = (Vec::new(), after);
+        loop {
+            let rows = self.store.read(move |connection, _| rows::page(connection, after, SCAN)).await?;
+            let all = rows.len() < SCAN;
+            for summary in rows {
+                after = summary.number;
+                if filter.matches(&summary) {
+                    if letters.len() == most {
+                        let next = letters.last().map(|last: &LetterSummary| last.number);
+                        return Ok(LetterPage { letters, next });
+                    }
+                    letters.push(summary);
+                }
+            }
+            if all {
+                return Ok(LetterPage { letters, next: None });
+            }
+        }
+    }
+
+    /// A dead letter; `None` if there is none of this number.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn load(&self, number: u64) -> Result<Option<KeptLetter>, Failure> {
+        self.store.read(move |connection, _| rows::load(connection, number)).await
+    }
+
+    /// Deletes a dead letter; false if there is none of this number.
+    ///
+    /// # Errors
+    /// The store may not have done it.
+    pub async fn delete(&self, number: u64) -> Result<bool, Failure> {
+        self.store.write(move |batch| rows::delete(batch, number)).await
+    }
+
+    /// Replaces a dead letter by one for each of these targets. Returns their numbers, in the same order.
+    ///
+    /// # Errors
+    /// The store may not have done it.
+    pub async fn split(&self, number: u64, targets: Vec<Target>) -> Result<Vec<u64>, Failure> {
+        self.store.write(move |batch| rows::split(batch, number, &targets)).await
+    }
+
+    /// Gives a dead letter the reason for which a replay failed.
+    ///
+    /// # Errors
+    /// The store may not have done it.
+    pub async fn set_failure(&self, number: u64, failure: Failure) -> Result<(), Failure> {
+        self.store.write(move |batch| rows::set_failure(batch, number, &failure)).await
+    }
+
+    /// Deletes dead letters that were kept before a unix second. Returns how many.
+    ///
+    /// # Errors
+    /// The store may not have deleted all of them.
+    pub async fn delete_before(&self, before: i64) -> Result<u64, Failure> {
+        let (mut after, mut expired) = (0, 0);
+        loop {
+            let old = self.store.read(move |connection, _| rows::older(connection, before, after, SCAN)).await?;
+            for numbers in old.numbers.chunks(DELETIONS).map(<[u64]>::to_vec) {
+                let delete = move |batch: &mut Batch<'_>| {
+                    let mut deleted = 0;
+                    for number in numbers {
+                        deleted += u64::from(rows::delete(batch, number)?);
+                    }
+                    Ok(deleted)
+                };
+                expired += self.store.write(delete).await?;
+            }
+            match old.last {
+                Some(last) => after = last,
+                None => return Ok(expired),
+            }
+        }
+    }
 }

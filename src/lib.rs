@@ -20,11 +20,12 @@
 //! [`pipeline`] connects claim to settle, in a task of its own. [`app`] composes everything from [`config`], starts it and
 //! shuts it down in order. Dependencies run one way: `tests/structure.rs` fails if two modules import each other.
 //!
-//! What travels: [`delivery`], [`event`], [`message`] and [`delivered`]; [`reason`] has the words for failures, [`dead_letter`] the form of a
-//! dead letter, and [`letters`] keeps them. For operators: [`admin`], [`vitals`], [`telemetry`]. [`reload`] takes up new
-//! secrets ([`keyring`]) while the process runs. For several modules: [`source`] (the settings of a
-//! source), [`secret`], [`tls`], [`durable`], [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and
-//! [`samples`] play the sender, [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
+//! What travels: [`delivery`], [`event`], [`message`] and [`delivered`]; [`reason`] has the words for failures, [`dead_letter`]
+//! the form of a dead letter, [`letters`] keeps them, and [`replay`] publishes them again. For operators: [`admin`],
+//! [`management`], [`vitals`], [`telemetry`]. [`reload`] takes up new secrets ([`keyring`]) while the process runs. For several
+//! modules: [`source`] (the settings of a source), [`secret`], [`tls`], [`trace_context`], [`urls`], [`durable`],
+//! [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
+//! [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
 //! describe what workers receive.
 //!
 //! # Where the guarantees are kept
@@ -58,6 +59,7 @@ pub mod lanes;
 pub mod ledger;
 pub mod letters;
 pub mod listener;
+pub mod management;
 pub mod message;
 pub mod naming;
 pub mod normalize;
@@ -67,6 +69,7 @@ pub mod pipeline;
 pub mod protocol;
 pub mod reason;
 pub mod reload;
+pub mod replay;
 pub mod route;
 pub mod samples;
 pub mod secret;
@@ -79,6 +82,8 @@ pub mod store;
 pub mod telemetry;
 pub mod template;
 pub mod tls;
+pub mod trace_context;
+pub mod urls;
 pub mod videogen_api;
 pub mod vitals;
 pub mod watched_files;

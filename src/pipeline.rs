@@ -176,7 +176,7 @@ impl Pipeline {
 }
 
 /// Detects another body under the same id; nothing else depends on it.
-fn hash(body: &[u8]) -> u32 {
+pub fn hash(body: &[u8]) -> u32 {
     let mut hasher = SipHasher13::new();
     hasher.write(body);
     hasher.finish() as u32

@@ -53,6 +53,7 @@ reasons! {
     InFlight "in_flight" "another copy of this delivery is in flight",
     Store "store" "the ledger cannot be written or read",
     NoDeadLetters "no_dead_letters" "the store `memory` keeps no dead letters",
+    DeadLettersFull "dead_letters_full" "there is no room for another dead letter",
     Failed "failed" "the work on this delivery ended unexpectedly",
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::signature::Key;
 
 /// A sender of webhooks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// The name in the configuration.
     pub name: Arc<str>,

@@ -9,6 +9,8 @@
 //! | `writer` | the one thread that writes: takes all waiting writes, commits once, answers all |
 //! | `reader` | the thread that looks rows up |
 //! | `upkeep` | the thread that deletes expired rows and moves the write-ahead log into the database |
+//! | `disk` | which disk it needs, and what to do about an error |
+//! | `integrity` | whether a database is whole, and copies of it |
 //! | `elapsed` | the clock that rows expire by |
 //! | `thread_status` | whether a thread can do its work |
 
@@ -21,11 +23,14 @@ use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
 pub use database::{Expiring, Schema, Tallies, inspect, meta};
+pub use integrity::{IntegrityRule, back_up, check, exists};
 pub use upkeep::Volume;
 pub use writer::Batch;
 
 mod database;
+mod disk;
 mod elapsed;
+mod integrity;
 mod reader;
 mod thread_status;
 mod upkeep;

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use super::*;
 use crate::config::{Flags, load};
 use crate::delivery::DeliveryKey;
-use crate::ledger::{Claim, Ledger, Record};
+use crate::ledger::{Claim, Forgotten, Ledger, Record, Remembered};
 use crate::letters::LetterCount;
 use crate::protocol::{End, Ticket};
 use crate::reason::Reason;
@@ -23,6 +23,12 @@ impl Ledger for LostThread {
         ready(Err(Reason::Failed.into())).boxed()
     }
     fn release(&self, _: &DeliveryKey, _: Ticket, _: Reason) {}
+    fn look_up<'a>(&'a self, _: &'a DeliveryKey) -> BoxFuture<'a, Result<Option<Remembered>, Failure>> {
+        ready(Ok(None)).boxed()
+    }
+    fn forget<'a>(&'a self, _: &'a DeliveryKey) -> BoxFuture<'a, Result<Forgotten, Failure>> {
+        ready(Ok(Forgotten::Unknown)).boxed()
+    }
     fn keeps_dead_letters(&self) -> bool {
         true
     }
@@ -55,10 +61,11 @@ async fn a_store_that_lost_a_thread_ends_the_process_in_order() {
     let settings = load(&Flags::default(), &variables).expect("valid settings").settings;
     let metrics = Arc::new(Metrics::default());
     let ledger: Arc<dyn Ledger> = Arc::new(LostThread);
-    let courier = Arc::new(Courier::new(Vec::new(), Arc::clone(&ledger), None, Arc::clone(&metrics)));
+    let courier = Arc::new(Courier::new(Vec::new(), Arc::clone(&ledger), None, None, Arc::clone(&metrics)));
     let vitals = Arc::new(Vitals::new(ledger, courier, None, metrics, CancellationToken::new()));
     let listener = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let app = App { settings, vitals: Arc::clone(&vitals), keyrings: Vec::new(), destinations: Vec::new() };
+    let vitals_of_app = Arc::clone(&vitals);
+    let app = App { settings, vitals: vitals_of_app, keyrings: Vec::new(), destinations: Vec::new(), letters: None };
     let failure = app.run(listener().await, listener().await, pending()).await.expect_err("the store has failed");
     assert!(failure.reason == Reason::Failed && failure.detail.contains("`writer`"), "{failure}");
     assert!(vitals.draining.is_cancelled());

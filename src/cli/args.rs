@@ -43,9 +43,13 @@ pub struct SettingsArgs {
     /// Address for webhooks [env: HOOKBRIDGE_LISTEN] [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Option<String>,
-    /// Address for health and metrics [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
+    /// Address for health, metrics and the API [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     pub(super) admin: Option<String>,
+    /// File that contains the token of the API; off loopback, the API needs one [env: HOOKBRIDGE_ADMIN_TOKEN,
+    /// HOOKBRIDGE_ADMIN_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) admin_token_file: Option<PathBuf>,
     /// Where ids are stored: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
     #[arg(long, value_name = "URL", value_parser = secret)]
     pub(super) store: Option<Secret>,
@@ -61,8 +65,8 @@ pub struct SettingsArgs {
 impl SettingsArgs {
     /// The flags in the form that [`crate::config`] takes.
     pub(super) fn flags(&self) -> Flags {
-        let SettingsArgs { keys, to, listen, admin, store, ack, data } = self.clone();
-        Flags { to, listen, admin, store, ack, data, ..keys.flags() }
+        let SettingsArgs { keys, to, listen, admin, admin_token_file, store, ack, data } = self.clone();
+        Flags { to, listen, admin, admin_token_file, store, ack, data, ..keys.flags() }
     }
 }
 

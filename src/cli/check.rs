@@ -17,7 +17,6 @@ use crate::source::Source;
 mod connect;
 mod dry_run;
 mod table;
-mod urls;
 
 /// Time limit to connect to a running program, and for each read of its answer.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,8 +9,9 @@ use super::mistake::{Place, Report, hint, quoted};
 use super::raw::{Leaf, RawAdmin, RawFile, RawLimits};
 use super::substitute::Environment;
 use super::units::{DAY, HOUR, SECOND};
-use super::{Ack, Settings, StoreKind};
+use super::{Ack, BridgeAccess, Settings, StoreKind};
 use crate::admission::Limits;
+use crate::secret::Secret;
 use crate::source::Source;
 use checker::Checker;
 
@@ -31,19 +32,19 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let publish_timeout = checker.duration(&file.publish.timeout, 120 * SECOND, SECOND..=HOUR);
     let destinations = checker.destinations(file.destinations, limits.body, publish_timeout);
     let routes = checker.routes(file.routes, file.unrouted, &sources, &destinations);
+    let dead_letters_max_bytes = checker.size(&file.dead_letters.max_bytes, 1 << 30, 1 << 20..=1 << 50) as u64;
+    let dead_letters_max_age = checker.age(&file.dead_letters.max_age);
     let dead_letters_to = file.dead_letters.to.and_then(|to| checker.find_destination(&to, &destinations));
     let dedup_window = checker.window(file.dedup.window, &sources);
     let listen = checker.address(&file.listen, SocketAddr::from(([0, 0, 0, 0], 8080)));
     let admin = checker.admin_address(&file.admin);
+    let admin_token = checker.admin_token(&file.admin);
     let place = file.admin.listen.as_ref().or(file.listen.as_ref()).map_or(Place::Nowhere, |leaf| leaf.place.clone());
     checker.distinct(listen, admin, &place);
     let store = checker.store(file.store.as_ref());
     let ack = checker.ack(file.ack.as_ref(), &store);
     let spool_max_bytes = checker.size(&file.spool.max_bytes, 8 << 30, 1 << 20..=1 << 50) as u64;
-    let data = checker.value(&file.data, PathBuf::from("hookbridge-data"), |text| match text {
-        "" => Err("expected a directory".into()),
-        text => Ok(PathBuf::from(text)),
-    });
+    let data = checker.data(&file.data);
     let shutdown_timeout = checker.duration(&file.shutdown.timeout, 25 * SECOND, SECOND..=HOUR);
     if publish_timeout < limits.request_timeout {
         let given = file.publish.timeout.as_ref().or(file.limits.request_timeout.as_ref());
@@ -59,8 +60,11 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
         spool_max_bytes,
         dedup_window,
         dead_letters_to: dead_letters_to.map(|named| named.name),
+        dead_letters_max_bytes,
+        dead_letters_max_age,
         listen,
         admin,
+        admin_token,
         limits,
         publish_timeout,
         shutdown_timeout,
@@ -72,7 +76,50 @@ pub(super) fn admin_address(file: &RawFile, environment: &Environment<'_>, repor
     Checker::new(environment, report).admin_address(&file.admin)
 }
 
+/// How a command reaches a bridge or its store, regardless of mistakes elsewhere.
+pub(super) fn bridge_access(file: &RawFile, environment: &Environment<'_>, report: &mut Report) -> BridgeAccess {
+    let mut checker = Checker::new(environment, report);
+    BridgeAccess {
+        admin: checker.admin_address(&file.admin),
+        admin_token: checker.admin_token(&file.admin),
+        store: checker.store(file.store.as_ref()),
+        data: checker.data(&file.data),
+        dedup_window: checker.duration(&file.dedup.window, 7 * DAY, SECOND..=3650 * DAY),
+    }
+}
+
 impl Checker<'_, '_> {
+    fn data(&mut self, leaf: &Option<Leaf>) -> PathBuf {
+        self.value(leaf, PathBuf::from("hookbridge-data"), |text| match text {
+            "" => Err("expected a directory".into()),
+            text => Ok(PathBuf::from(text)),
+        })
+    }
+
+    fn age(&mut self, leaf: &Option<Leaf>) -> Option<Duration> {
+        leaf.as_ref()?;
+        Some(self.duration(leaf, DAY, SECOND..=36_500 * DAY))
+    }
+
+    fn admin_token(&mut self, admin: &RawAdmin) -> Option<Secret> {
+        let leaf = admin.token.as_ref()?;
+        let token = self.text(leaf)?.trim().to_owned();
+        let why = match token.as_str() {
+            "" => "the admin token is empty: anyone could use it",
+            token if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                "the admin token must be visible ASCII without spaces, as a header carries it"
+            }
+            token => {
+                if token.len() < 16 {
+                    self.report.warning(&leaf.place, "the admin token is short: use 16 random characters or more");
+                }
+                return Some(Secret::new(token));
+            }
+        };
+        self.mistake(Some(leaf), why);
+        None
+    }
+
     fn limits(&mut self, raw: &RawLimits) -> Limits {
         const KIB: usize = 1 << 10;
         const MIB: usize = 1 << 20;

@@ -24,6 +24,8 @@ pub struct Flags {
     pub listen: Option<String>,
     /// `--admin`.
     pub admin: Option<String>,
+    /// `--admin-token-file`: the file with the token of the admin API.
+    pub admin_token_file: Option<PathBuf>,
     /// `--store`. May contain a password.
     pub store: Option<Secret>,
     /// `--ack`.
@@ -40,6 +42,8 @@ pub(super) struct Layer {
     secret_files: Vec<Leaf>,
     listen: Option<Leaf>,
     admin: Option<Leaf>,
+    admin_token: Option<Leaf>,
+    admin_token_file: Option<Leaf>,
     store: Option<Leaf>,
     ack: Option<Leaf>,
     data: Option<Leaf>,
@@ -62,6 +66,8 @@ impl Layer {
             secret_files: variable("HOOKBRIDGE_SECRET_FILE").into_iter().collect(),
             listen: variable("HOOKBRIDGE_LISTEN"),
             admin: variable("HOOKBRIDGE_ADMIN"),
+            admin_token: variable("HOOKBRIDGE_ADMIN_TOKEN"),
+            admin_token_file: variable("HOOKBRIDGE_ADMIN_TOKEN_FILE"),
             store: variable("HOOKBRIDGE_STORE"),
             ack: variable("HOOKBRIDGE_ACK"),
             data: variable("HOOKBRIDGE_DATA"),
@@ -78,6 +84,8 @@ impl Layer {
             secret_files: flags.secret_file.iter().map(|file| path("--secret-file", file)).collect(),
             listen: text("--listen", &flags.listen),
             admin: text("--admin", &flags.admin),
+            admin_token: None,
+            admin_token_file: flags.admin_token_file.as_ref().map(|file| path("--admin-token-file", file)),
             store: secret("--store", &flags.store),
             ack: text("--ack", &flags.ack),
             data: flags.data.as_ref().map(|data| path("--data", data)),
@@ -94,12 +102,17 @@ impl Layer {
         let keys = !self.secrets.is_empty() || !self.secret_files.is_empty();
         let (secrets, secret_files) =
             if keys { (self.secrets, self.secret_files) } else { (below.secrets, below.secret_files) };
+        let token = self.admin_token.is_some() || self.admin_token_file.is_some();
+        let (admin_token, admin_token_file) =
+            if token { (self.admin_token, self.admin_token_file) } else { (below.admin_token, below.admin_token_file) };
         Layer {
             to: self.to.or(below.to),
             secrets,
             secret_files,
             listen: self.listen.or(below.listen),
             admin: self.admin.or(below.admin),
+            admin_token,
+            admin_token_file,
             store: self.store.or(below.store),
             ack: self.ack.or(below.ack),
             data: self.data.or(below.data),
@@ -115,7 +128,17 @@ impl Layer {
                 self.secrets.push(Leaf { text, place: path.place });
             }
         }
+        if let Some(path) = self.admin_token_file {
+            report.files.push(PathBuf::from(&path.text));
+            let text = read_file(&path.text).map_err(|fault| format!("the file {} {fault}", quoted(&path.text)));
+            if self.admin_token.is_some() {
+                report.mistake(&path.place, "give the admin token or its file, not both");
+            } else if let Some(text) = report.ok(&path.place, text) {
+                self.admin_token = Some(Leaf { text, place: path.place });
+            }
+        }
         for (given, setting) in [
+            (self.admin_token, &mut file.admin.token),
             (self.listen, &mut file.listen),
             (self.admin, &mut file.admin.listen),
             (self.store, &mut file.store),

@@ -7,7 +7,7 @@ use super::layer::{Flags, Layer, variable};
 use super::mistake::{Mistake, Mistakes, Place, Report};
 use super::raw::{Leaf, OneOrMany, RawFile, RawSource, read};
 use super::substitute::{Environment, text_of};
-use super::{Settings, check};
+use super::{BridgeAccess, Settings, check};
 use crate::secret::Secret;
 use crate::settings_file::{read_text, why};
 use crate::source::VIDEOGEN;
@@ -74,6 +74,21 @@ pub fn admin_address(flags: &Flags, environment: &Environment<'_>) -> Result<Soc
     let (file, mut report) = merged(&only, &admin)?;
     let address = check::admin_address(&file, environment, &mut report);
     report.finish().map(|_| address)
+}
+
+/// Loads only how a command reaches a bridge or its store. That needs no destinations and secrets, so their absence is no
+/// mistake here.
+///
+/// # Errors
+/// The file cannot be read, or one of these settings is mistaken.
+pub fn bridge_access(flags: &Flags, environment: &Environment<'_>) -> Result<BridgeAccess, Mistakes> {
+    let flags = Flags { to: None, secret: Vec::new(), secret_file: Vec::new(), ..flags.clone() };
+    let others = |name: &str| {
+        environment(name).filter(|_| !matches!(name, "HOOKBRIDGE_TO" | "HOOKBRIDGE_SECRET" | "HOOKBRIDGE_SECRET_FILE"))
+    };
+    let (file, mut report) = merged(&flags, &others)?;
+    let access = check::bridge_access(&file, environment, &mut report);
+    report.finish().map(|_| access)
 }
 
 /// The keys that flags give, or else those that the environment gives, for `verify` and `send`.

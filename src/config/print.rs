@@ -38,9 +38,12 @@ impl Settings {
             "data": self.data.display().to_string(),
             "spool": {"max_bytes": units::write_size(usize::try_from(self.spool_max_bytes).unwrap_or(usize::MAX))},
             "dedup": {"window": duration(self.dedup_window)},
-            "dead_letters": self.dead_letters_to.as_ref().map_or_else(|| json!({}), |to| json!({"to": &**to})),
+            "dead_letters": self.dead_letters_tree(),
             "listen": self.listen.to_string(),
-            "admin": {"listen": self.admin.to_string()},
+            "admin": match &self.admin_token {
+                Some(token) => json!({"listen": self.admin.to_string(), "token": token.to_string()}),
+                None => json!({"listen": self.admin.to_string()}),
+            },
             "limits": {
                 "body": units::write_size(self.limits.body),
                 "header_bytes": units::write_size(self.limits.header_bytes),
@@ -54,6 +57,20 @@ impl Settings {
             "publish": {"timeout": duration(self.publish_timeout)},
             "shutdown": {"timeout": duration(self.shutdown_timeout)},
         })
+    }
+}
+
+impl Settings {
+    fn dead_letters_tree(&self) -> Value {
+        let bytes = usize::try_from(self.dead_letters_max_bytes).unwrap_or(usize::MAX);
+        let mut tree = json!({"max_bytes": units::write_size(bytes)});
+        if let Some(age) = self.dead_letters_max_age {
+            tree["max_age"] = units::write_duration(age).into();
+        }
+        if let Some(to) = &self.dead_letters_to {
+            tree["to"] = (**to).into();
+        }
+        tree
     }
 }
 

@@ -157,12 +157,15 @@ pub(super) struct RawDedup {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawDeadLetters {
     pub to: Option<Leaf>,
+    pub max_bytes: Option<Leaf>,
+    pub max_age: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawAdmin {
     pub listen: Option<Leaf>,
+    pub token: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

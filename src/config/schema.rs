@@ -48,21 +48,45 @@ pub fn schema() -> Value {
             (
                 "dead_letters",
                 mapping(
-                    "Dead letters of a store that keeps none.",
-                    &[(
-                        "to",
-                        text(
-                            "The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none.",
+                    "Deliveries that can never be published.",
+                    &[
+                        (
+                            "max_age",
+                            described(
+                                reference("duration"),
+                                "How long the store keeps one; older ones are deleted, and counted in the log. Default: no limit.",
+                            ),
                         ),
-                    )],
+                        (
+                            "max_bytes",
+                            described(
+                                reference("size"),
+                                "Most bytes in the store; further ones are answered 503. Default: 1GiB.",
+                            ),
+                        ),
+                        (
+                            "to",
+                            text(
+                                "The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none.",
+                            ),
+                        ),
+                    ],
                 ),
             ),
             ("listen", text("The address for webhooks. Default: 0.0.0.0:8080.")),
             (
                 "admin",
                 mapping(
-                    "The listener for health and metrics.",
-                    &[("listen", text("The address for health and metrics. Default: 127.0.0.1:9464."))],
+                    "The listener for health, metrics and the API.",
+                    &[
+                        ("listen", text("The address for health, metrics and the API. Default: 127.0.0.1:9464.")),
+                        (
+                            "token",
+                            text(
+                                "What callers of the API send as `Authorization: Bearer`; without one, the API is only for this machine.",
+                            ),
+                        ),
+                    ],
                 ),
             ),
             ("data", text("The directory of the embedded store. Default: hookbridge-data.")),

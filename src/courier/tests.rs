@@ -9,7 +9,7 @@ use crate::delivery::fixture::delivery;
 use crate::destination::settings::{BrokerUrl, DestinationSettings};
 use crate::destination::{Confirm, Destination, Health};
 use crate::event::fixture::event;
-use crate::ledger::Claim;
+use crate::ledger::{Claim, Forgotten, Remembered};
 use crate::letters::LetterCount;
 use crate::naming::Kind;
 use crate::route::{Pattern, Rule, To, Unrouted};
@@ -60,6 +60,12 @@ impl Ledger for Recorded {
         ready(Ok(None)).boxed()
     }
     fn release(&self, _: &DeliveryKey, _: Ticket, _: Reason) {}
+    fn look_up<'a>(&'a self, _: &'a DeliveryKey) -> BoxFuture<'a, Result<Option<Remembered>, Failure>> {
+        ready(Ok(None)).boxed()
+    }
+    fn forget<'a>(&'a self, _: &'a DeliveryKey) -> BoxFuture<'a, Result<Forgotten, Failure>> {
+        ready(Ok(Forgotten::Unknown)).boxed()
+    }
     fn keeps_dead_letters(&self) -> bool {
         false
     }
@@ -91,7 +97,7 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     let ledger = Arc::new(Recorded::default());
     let destinations = [handle("good", true), handle("letters", false)];
     let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
-    let courier = Arc::new(Courier::new(destinations, spied, Some("letters".into()), Arc::default()));
+    let courier = Arc::new(Courier::new(destinations, spied, None, Some("letters".into()), Arc::default()));
     let (good, event) = (Target::new("good", "a"), Arc::new(event()));
     let planned = vec![
         Planned::never(Target::unnamed("bad"), Reason::IllegalName.into()),

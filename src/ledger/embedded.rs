@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
-use super::Ledger;
-use super::facts::{FactStore, Id, Save, Stored};
+use super::facts::{Background, FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
+use super::{Forgotten, Ledger};
 use crate::letters::{self, LetterCount};
 use crate::reason::Failure;
 use crate::spool;
-use crate::store::{self, Schema, Store};
+use crate::store::{self, IntegrityRule, Schema, Store};
 
 mod tables;
 
@@ -39,6 +39,34 @@ pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
 /// What [`open`] would report.
 pub fn inspect(directory: &Path) -> Result<&'static str, Failure> {
     store::inspect(directory, &SCHEMA)
+}
+
+/// Whether the store of a directory that no process has open is whole. Changes nothing; returns what is wrong.
+///
+/// # Errors
+/// There is no store, it is in use, or it cannot be read at all.
+pub fn check(directory: &Path) -> Result<Vec<String>, Failure> {
+    store::check(directory, &SCHEMA, &rules())
+}
+
+/// Copies the store of a directory to a new file, also while a process uses it. Returns the bytes of the copy.
+///
+/// # Errors
+/// There is no store, the file exists or cannot be written, or the copy is not whole.
+pub fn back_up(directory: &Path, file: &Path) -> Result<u64, Failure> {
+    store::back_up(directory, file, &SCHEMA, &rules())
+}
+
+/// Whether there is a store in a directory.
+///
+/// # Errors
+/// There is none.
+pub fn exists(directory: &Path) -> Result<(), Failure> {
+    store::exists(directory, &SCHEMA)
+}
+
+fn rules() -> Vec<IntegrityRule> {
+    [tables::rules(), letters::rules(), spool::rules()].into_iter().flatten().collect()
 }
 
 /// All but the window.
@@ -79,6 +107,15 @@ impl FactStore for Embedded {
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>> {
         self.store.write(move |batch| tables::save(batch, &save))
+    }
+
+    fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
+        let window = self.window;
+        self.store.read(move |connection, now| tables::background(connection, id, now, window))
+    }
+
+    fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {
+        self.store.write(move |batch| tables::forget(batch, id))
     }
 
     fn keeps_dead_letters(&self) -> bool {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use super::Forgotten;
 use crate::dead_letter::DeadLetter;
-use crate::letters::LetterCount;
+use crate::letters::{LetterCount, LetterSummary};
 use crate::protocol::{End, Known, Target};
 use crate::reason::{Failure, Reason};
 use crate::spool::Accepted;
@@ -34,12 +35,26 @@ pub(super) struct Save {
     pub accepted: Option<Arc<Accepted>>,
 }
 
+/// What else is kept of a delivery, for operators.
+#[derive(Default)]
+pub(super) struct Background {
+    pub stored: Option<Stored>,
+    /// Seconds since the last change.
+    pub age: Option<i64>,
+    pub letters: Vec<LetterSummary>,
+    /// The targets for which it waits in the spool.
+    pub waiting: Vec<Target>,
+}
+
 /// Storage for facts. `save` is durable when it resolves.
 pub(super) trait FactStore: Send + Sync {
     /// The key of the hash that makes an [`Id`].
     fn hash_key(&self) -> [u8; 16];
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>>;
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
+    fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>>;
+    /// Forgets a delivery, unless the spool has it.
+    fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>>;
     fn keeps_dead_letters(&self) -> bool;
     fn ids(&self) -> u64;
     fn dead_letters(&self) -> Vec<LetterCount>;

@@ -13,7 +13,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::facts::{FactStore, Id, Stored};
 use super::tickets::Tickets;
-use super::{Claim, Ledger, Record};
+use super::{Claim, Forgotten, Ledger, Record, Remembered};
 use crate::delivery::DeliveryKey;
 use crate::letters::LetterCount;
 use crate::protocol::{End, Permission, Ticket};
@@ -21,6 +21,7 @@ use crate::reason::{Failure, Reason};
 use recording::Recording;
 use slot::{ClaimGuard, Slot, Slots, release};
 
+mod inspection;
 mod recording;
 mod slot;
 
@@ -177,6 +178,14 @@ impl<S: FactStore> Ledger for LocalLedger<S> {
 
     fn release(&self, key: &DeliveryKey, ticket: Ticket, why: Reason) {
         release(&self.slots, self.id(key), ticket, why);
+    }
+
+    fn look_up<'a>(&'a self, key: &'a DeliveryKey) -> BoxFuture<'a, Result<Option<Remembered>, Failure>> {
+        inspection::look_up(&self.slots, &self.store, self.id(key)).boxed()
+    }
+
+    fn forget<'a>(&'a self, key: &'a DeliveryKey) -> BoxFuture<'a, Result<Forgotten, Failure>> {
+        inspection::forget(&self.slots, &self.store, self.id(key), self.tickets.draw()).boxed()
     }
 
     fn keeps_dead_letters(&self) -> bool {

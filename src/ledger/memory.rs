@@ -9,9 +9,9 @@ use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Ledger;
-use super::facts::{FactStore, Id, Save, Stored};
+use super::facts::{Background, FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
+use super::{Forgotten, Ledger};
 use crate::letters::LetterCount;
 use crate::reason::{Failure, Reason};
 
@@ -86,6 +86,19 @@ impl FactStore for Memory {
         kept.order.push_back((now, save.id));
         self.expire(&mut kept);
         ready(Ok(())).boxed()
+    }
+
+    fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
+        let kept = self.kept.lock();
+        let found = kept.stored.get(&id).filter(|(since, _)| since.elapsed() <= self.window);
+        let age = found.and_then(|(since, _)| i64::try_from(since.elapsed().as_secs()).ok());
+        let stored = found.map(|(_, stored)| stored.clone());
+        ready(Ok(Background { stored, age, ..Background::default() })).boxed()
+    }
+
+    fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {
+        let forgotten = self.kept.lock().stored.remove(&id);
+        ready(Ok(forgotten.map_or(Forgotten::Unknown, |_| Forgotten::Done))).boxed()
     }
 
     fn keeps_dead_letters(&self) -> bool {

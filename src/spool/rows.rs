@@ -15,7 +15,7 @@ use crate::delivery::{Delivery, DeliveryKey};
 use crate::event::{Event, Signed};
 use crate::letters;
 use crate::protocol::Target;
-use crate::store::{Batch, Store, Tallies};
+use crate::store::{Batch, IntegrityRule, Store, Tallies};
 
 /// The tables. No number is given again after its commit, because lanes remember how far they have read. `topic` is empty where no legal name can
 /// be made.
@@ -275,6 +275,37 @@ pub(super) fn settle(
         }
     }
     batch.transaction.prepare_cached("DELETE FROM spool WHERE number = ?")?.execute([number]).map(drop)
+}
+
+/// The targets for which the event of an id waits.
+///
+/// # Errors
+/// What SQLite reports.
+pub fn waiting(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Vec<Target>> {
+    let mut select = connection.prepare_cached("SELECT number FROM spool WHERE id = ?")?;
+    let Some(number) = select.query_row([id], |row| row.get::<_, i64>(0)).optional()? else { return Ok(Vec::new()) };
+    let Some(accepted) = load(connection, number.unsigned_abs())? else { return Ok(Vec::new()) };
+    let sql = "SELECT EXISTS (SELECT 1 FROM lanes WHERE destination = ? AND topic = ? AND number = ?)";
+    let mut exists = connection.prepare_cached(sql)?;
+    let mut waiting = Vec::new();
+    for spooled in &accepted.targets {
+        let (destination, topic) = names(&spooled.target);
+        if exists.query_row(params![destination, topic, number], |row| row.get(0))? {
+            waiting.push(spooled.target.clone());
+        }
+    }
+    Ok(waiting)
+}
+
+/// What every row satisfies.
+pub fn rules() -> Vec<IntegrityRule> {
+    vec![
+        IntegrityRule::rows("spool", "have an id that is no hash", "length(id) != 16"),
+        IntegrityRule::rows("spool", "have attributes that are no JSON object", "NOT json_valid(attributes)"),
+        IntegrityRule::rows("spool", "wait for no target", "number NOT IN (SELECT number FROM lanes)"),
+        IntegrityRule::rows("lanes", "have no event", "number NOT IN (SELECT number FROM spool)"),
+        IntegrityRule::rows("lanes", "have no size", "bytes <= 0"),
+    ]
 }
 
 pub(super) fn discard(batch: &mut Batch<'_>, destination: &str) -> rusqlite::Result<u64> {

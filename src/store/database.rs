@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, ToSql};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use super::disk::{check_local, explained};
 use crate::durable::{self, Identity, PRIVATE_FILE};
 use crate::reason::{Failure, Reason};
 
@@ -55,7 +56,7 @@ pub struct Expiring {
 }
 
 /// The name of the file that is locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Whether the data directory still leads to the files that were opened: whatever is written to a file without a path is
 /// lost with the process.
@@ -93,7 +94,8 @@ pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
         durable::warn_if_public(directory);
         durable::lock(&directory.join(LOCK))
     });
-    locked.map_err(|error| named(&error))
+    let lock = locked.map_err(|error| named(&error))?;
+    check_local(directory).map(|()| lock).map_err(|why| named(&why))
 }
 
 /// Opens the database for writing.
@@ -143,11 +145,22 @@ pub(super) fn open<T>(
         transaction.commit()?;
         Ok(Ok((connection, Opened { presence, elapsed, tallies, prepared })))
     };
-    let opened = create().map_err(|error: rusqlite::Error| named(&error))?;
-    opened.map_err(|found| {
-        let (which, expected) = (if found > schema.version { "a newer" } else { "an older" }, schema.version);
-        named(&format_args!("made by {which} version of hookbridge (schema {found}, not {expected})"))
-    })
+    let opened = create().map_err(|error: rusqlite::Error| named(&explained(&error)))?;
+    opened.map_err(|found| named(&refused_version(schema, found).unwrap_or_default()))
+}
+
+/// Why a store of a version is refused, if it is.
+pub(super) fn refused_version(schema: &Schema, found: i64) -> Option<String> {
+    let which = match () {
+        () if found > schema.version => "a newer",
+        () if found < schema.oldest => "an older",
+        () => return None,
+    };
+    Some(format!(
+        "made by {which} version of hookbridge (schema {found}, not {}), and left unchanged: use that version, or another \
+         directory",
+        schema.version
+    ))
 }
 
 /// Whether the store could be opened in a directory, and how; changes nothing but an absent directory, which is created.

@@ -165,6 +165,7 @@ metrics! {
     spool_oldest: Family<DestinationLabel, Gauge> = Family::default(), "spool_oldest" (Unit::Seconds), "Age of the oldest event that waits in the spool, 0 without one";
     ledger_ids: Gauge = Gauge::default(), "ledger_ids", "Ids the ledger remembers, roughly";
     dead_letters: Family<LetterLabel, Gauge> = Family::default(), "dead_letters", "Dead letters that the store keeps, by source and reason";
+    dead_letter_bytes: Gauge = Gauge::default(), "dead_letters" (Unit::Bytes), "Bytes of dead letters that the store keeps";
     ledger_forgotten: Counter = Counter::default(), "ledger_forgotten", "Ids that the memory store forgot before the end of their window";
     last_delivery: Family<SourceLabel, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
     log_lines_lost: Counter = Counter::default(), "log_lines_lost", "Log lines that standard error did not take in time";

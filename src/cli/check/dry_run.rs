@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::urls::shortened;
 use crate::cli::output::line;
 use crate::config::Settings;
 use crate::destination::cloudevents::structured;
@@ -13,6 +12,7 @@ use crate::event::Event;
 use crate::overview::event_of;
 use crate::route::{Plan, Planned, Routes, Rule, Unrouted};
 use crate::source::Source;
+use crate::urls::shortened;
 
 /// Prints what would become of a delivery with this body. Returns whether nothing of it would be a dead letter.
 pub(super) fn print(settings: &Settings, source: &Source, body: Vec<u8>, as_json: bool) -> anyhow::Result<bool> {

@@ -2,12 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use crate::ledger::facts::{Id, Save, Stored};
+use crate::ledger::Forgotten;
+use crate::ledger::facts::{Background, Id, Save, Stored};
 use crate::letters;
 use crate::protocol::{End, Known, Target};
 use crate::reason::Reason;
 use crate::spool;
-use crate::store::{Batch, Expiring, meta};
+use crate::store::{Batch, Expiring, IntegrityRule, meta};
 
 /// The tally of closed ids.
 pub(super) const IDS: &str = "ids";
@@ -88,6 +89,41 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
         }
         Stored::Open(known) => keep_facts(transaction, &id, known, now),
     }
+}
+
+/// All that is kept of an id.
+pub(super) fn background(connection: &Connection, id: Id, now: i64, window: i64) -> rusqlite::Result<Background> {
+    let key = id.to_be_bytes();
+    let changed = "SELECT max(at) FROM (SELECT at FROM ids WHERE id = ?1 AND at >= ?2 UNION ALL SELECT at FROM facts WHERE id = ?1)";
+    let at: Option<i64> = connection.query_row(changed, params![key, now - window], |row| row.get(0))?;
+    Ok(Background {
+        stored: load(connection, id, now - window)?,
+        age: at.map(|at| now - at),
+        letters: letters::of_id(connection, &key)?,
+        waiting: spool::waiting(connection, &key)?,
+    })
+}
+
+/// Forgets an id, unless the spool has its event.
+pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotten> {
+    let (transaction, id) = (batch.transaction, id.to_be_bytes());
+    if !spool::waiting(transaction, &id)?.is_empty() {
+        return Ok(Forgotten::InFlight);
+    }
+    let closed = transaction.execute("DELETE FROM ids WHERE id = ?", [id])?;
+    let open = transaction.execute("DELETE FROM facts WHERE id = ?", [id])?;
+    batch.add(IDS, -i64::try_from(closed).unwrap_or(0));
+    Ok(if closed + open > 0 { Forgotten::Done } else { Forgotten::Unknown })
+}
+
+/// What every row satisfies.
+pub(super) fn rules() -> Vec<IntegrityRule> {
+    vec![
+        IntegrityRule::rows("ids", "have an id that is no hash", "length(id) != 16"),
+        IntegrityRule::rows("ids", "have no known end", "end NOT BETWEEN 0 AND 3"),
+        IntegrityRule::rows("facts", "have an id that is no hash", "length(id) != 16"),
+        IntegrityRule::rows("facts", "have no known kind", "kind NOT BETWEEN 0 AND 2 OR frozen NOT BETWEEN 0 AND 1"),
+    ]
 }
 
 fn keep_facts(transaction: &Transaction<'_>, id: &[u8; 16], known: &Known, now: i64) -> rusqlite::Result<()> {

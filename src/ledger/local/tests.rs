@@ -12,7 +12,7 @@ use super::*;
 use crate::delivered::Delivered;
 use crate::delivery::fixture::delivery;
 use crate::event::fixture::event;
-use crate::ledger::facts::Save;
+use crate::ledger::facts::{Background, Save};
 use crate::letters::LetterCount;
 use crate::protocol::{Fact, Known, Target};
 use crate::spool::Accepted;
@@ -72,6 +72,21 @@ impl FactStore for Fake {
             self.fault()?;
             self.kept.lock().insert(save.id, save.stored);
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
+        let stored = self.kept.lock().get(&id).cloned();
+        std::future::ready(self.fault().map(|()| Background { stored, ..Background::default() })).boxed()
+    }
+
+    fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {
+        let gate = self.gate();
+        async move {
+            gate.await;
+            self.fault()?;
+            Ok(self.kept.lock().remove(&id).map_or(Forgotten::Unknown, |_| Forgotten::Done))
         }
         .boxed()
     }

@@ -1,10 +1,10 @@
 //! The trace that a delivery belongs to (W3C Trace Context, level 1).
 
-use axum::http::HeaderMap;
+use http::HeaderMap;
 
 /// `traceparent` and `tracestate`, as they are passed on. Without exactly one valid `traceparent` there is neither
 /// (section 4.3); several `tracestate` lines are one list (section 3.3.1).
-pub(super) fn trace_context(headers: &HeaderMap) -> (Option<String>, Option<String>) {
+pub fn trace_context(headers: &HeaderMap) -> (Option<String>, Option<String>) {
     let lines = |name| -> Option<Vec<&str>> { headers.get_all(name).iter().map(|line| line.to_str().ok()).collect() };
     let parent = match lines("traceparent").as_deref() {
         Some([one]) if is_valid(one.trim()) => one.trim().to_owned(),
@@ -29,7 +29,7 @@ fn is_valid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::{HeaderName, HeaderValue};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Shortens the URLs in a JSON text: a signed URL lets anyone download the file, and the text ends up in terminals and logs.
 
 /// The text with each `http://` and `https://` URL in its strings cut at the query, where signatures are.
-pub(super) fn shortened(json: &str) -> String {
+pub fn shortened(json: &str) -> String {
     let mut short = String::with_capacity(json.len());
     let mut rest = json;
     while let Some(start) = rest.find("http") {
@@ -24,6 +24,19 @@ pub(super) fn shortened(json: &str) -> String {
     short
 }
 
+/// The same for bytes that need not be text.
+pub fn shortened_bytes(bytes: &[u8]) -> Vec<u8> {
+    let one_character_a_byte: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+    let mut short = Vec::with_capacity(bytes.len());
+    for character in shortened(&one_character_a_byte).chars() {
+        match u8::try_from(character) {
+            Ok(byte) => short.push(byte),
+            Err(_) => short.extend(character.to_string().bytes()),
+        }
+    }
+    short
+}
+
 /// Where a URL ends in a JSON string: at its end, at a space, or at an escaped quote or line end.
 fn end(text: &str) -> usize {
     let mut characters = text.char_indices();
@@ -40,6 +53,11 @@ fn end(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_stay_as_they_are_elsewhere() {
+        assert_eq!(shortened_bytes(b"\xff https://h/a?s=1 \xc3"), b"\xff https://h/a?\xe2\x80\xa6 \xc3");
+    }
 
     #[test]
     fn queries_are_cut() {

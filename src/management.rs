@@ -1,0 +1,19 @@
+//! What operators do with a store: its ledger and its dead letters, in a running bridge or without one.
+
+use std::sync::Arc;
+
+use crate::ledger::Ledger;
+use crate::letters::Letters;
+use crate::replay::{Replayer, ReservedLetters};
+
+/// What the admin API works on.
+pub struct Management {
+    /// What is known of each delivery.
+    pub ledger: Arc<dyn Ledger>,
+    /// Dead letters, if the store keeps any.
+    pub letters: Option<Arc<Letters>>,
+    /// Deliveries whose dead letters are being replayed or discarded.
+    pub reserved: ReservedLetters,
+    /// Publishes dead letters again; `None` without destinations.
+    pub replayer: Option<Arc<Replayer>>,
+}
