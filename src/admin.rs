@@ -32,7 +32,7 @@ mod shown;
 
 /// What health and metrics show.
 #[derive(Clone)]
-struct Shown {
+struct HealthState {
     vitals: Arc<Vitals>,
     letters: Option<Arc<Letters>>,
 }
@@ -45,11 +45,11 @@ pub fn router(vitals: Arc<Vitals>, letters: Option<Arc<Letters>>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .layer(axum::middleware::from_fn(identify))
-        .with_state(Shown { vitals, letters })
+        .with_state(HealthState { vitals, letters })
 }
 
 /// The status is for Kubernetes. The JSON body also shows outages that do not make the process unready.
-async fn ready(State(Shown { vitals, .. }): State<Shown>) -> impl IntoResponse {
+async fn ready(State(HealthState { vitals, .. }): State<HealthState>) -> impl IntoResponse {
     let destinations: serde_json::Map<String, Value> =
         vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle))).collect();
     let store = match vitals.ledger.health() {
@@ -90,7 +90,7 @@ fn shown(handle: &Handle) -> Value {
     shown
 }
 
-async fn metrics(State(Shown { vitals, letters }): State<Shown>) -> impl IntoResponse {
+async fn metrics(State(HealthState { vitals, letters }): State<HealthState>) -> impl IntoResponse {
     let bytes = letters.map_or(0, |letters| letters.bytes());
     vitals.metrics.dead_letter_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     vitals.metrics.log_lines_lost.inner().store(lines_lost(), Ordering::Relaxed);

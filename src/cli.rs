@@ -10,17 +10,21 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 pub use exit::wrong_usage;
 
 mod args;
+mod bridge_api;
 mod check;
+mod dead_letters;
 mod demo;
 mod endpoints;
 mod exit;
 mod generate;
 mod inputs;
+mod ledger;
 mod output;
 mod progress;
 mod schema;
 mod send;
 mod serve;
+mod store;
 mod verify;
 
 /// Verifies signed webhooks and publishes each to NATS JetStream, Kafka or RabbitMQ before it answers.
@@ -53,6 +57,15 @@ pub enum Command {
     /// Creates, lists, checks, rotates and deletes VideoGen's webhook endpoints
     #[command(after_help = endpoints::EXAMPLES)]
     Endpoints(endpoints::EndpointsArgs),
+    /// Lists, shows, replays and discards deliveries that could not be published
+    #[command(after_help = dead_letters::EXAMPLES)]
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Shows and forgets what is known of a webhook-id
+    #[command(after_help = ledger::EXAMPLES)]
+    Ledger(ledger::LedgerArgs),
+    /// Checks and backs up the embedded store
+    #[command(after_help = store::EXAMPLES)]
+    Store(store::StoreCommandArgs),
     /// Prints a schema: of the configuration file, of the events, or of the topics
     #[command(after_help = schema::EXAMPLES)]
     Schema(schema::SchemaArgs),
@@ -73,6 +86,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Endpoints(args) => endpoints::run(&args),
+        Command::DeadLetters(args) => dead_letters::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => generate::completions(&args, Cli::command()),
         Command::Man(args) => generate::man(&args, Cli::command()),

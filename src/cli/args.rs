@@ -70,6 +70,53 @@ impl SettingsArgs {
     }
 }
 
+/// How a command reaches a running bridge, or its store where none runs.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct AccessArgs {
+    /// Configuration file, YAML [env: HOOKBRIDGE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the bridge's admin listener [env: HOOKBRIDGE_ADMIN] [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// File that contains the token of the bridge's API [env: HOOKBRIDGE_ADMIN_TOKEN, HOOKBRIDGE_ADMIN_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// The bridge's store: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    store: Option<Secret>,
+    /// Directory of the embedded store, which is opened if no bridge runs [env: HOOKBRIDGE_DATA] [default: hookbridge-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// The flags in the form that [`crate::config`] takes.
+    pub(super) fn flags(&self) -> Flags {
+        let AccessArgs { config, admin, admin_token_file, store, data } = self.clone();
+        Flags { config, admin, admin_token_file, store, data, ..Flags::default() }
+    }
+}
+
+/// Where the embedded store is.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct StoreArgs {
+    /// Configuration file, YAML [env: HOOKBRIDGE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the embedded store [env: HOOKBRIDGE_DATA] [default: hookbridge-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The flags in the form that [`crate::config`] takes.
+    pub(super) fn flags(&self) -> Flags {
+        let StoreArgs { config, data } = self.clone();
+        Flags { config, data, ..Flags::default() }
+    }
+}
+
 /// Accepts any value, so that clap never quotes a secret in an error.
 fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))

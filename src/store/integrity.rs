@@ -53,6 +53,12 @@ pub fn exists(directory: &Path, schema: &Schema) -> Result<(), Failure> {
     }
 }
 
+/// Whether a process has the store of a directory open, as far as the lock tells.
+pub fn is_in_use(directory: &Path) -> bool {
+    let lock = File::open(directory.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Copies the store of a directory to a new file, whether a process has it open or not, and checks the copy.
 ///
 /// # Errors

@@ -1,0 +1,72 @@
+//! `hookbridge dead-letters show`.
+
+use std::process::ExitCode;
+
+use axum::http::Method;
+use serde_json::Value;
+
+use super::list::{MOST_CHARACTERS, shown};
+use super::selection::PATH;
+use crate::cli::args::AccessArgs;
+use crate::cli::bridge_api::BridgeApi;
+use crate::cli::exit::{block_on, mistakes};
+use crate::cli::inputs::process_environment;
+use crate::cli::output::line;
+use crate::config::bridge_access;
+use crate::videogen_api::printable;
+
+/// The end of the help.
+pub(super) const EXAMPLES: &str = "Examples:\n\
+    \x20 hookbridge dead-letters show 7\n\
+    \x20 hookbridge dead-letters show 7 --urls --json | jq -r .body > body.json";
+
+/// Arguments of `dead-letters show`.
+#[derive(clap::Args, Debug)]
+pub(super) struct ShowLetterArgs {
+    /// The id, as `list` shows it
+    id: u64,
+    /// Leaves the signatures in the URLs of the body: who sees them can download the files
+    #[arg(long)]
+    urls: bool,
+    /// Prints a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// Exit 1 if there is no such dead letter.
+pub(super) fn run(args: &ShowLetterArgs) -> ExitCode {
+    let flags = args.access.flags();
+    let access = match bridge_access(&flags, &process_environment) {
+        Ok(access) => access,
+        Err(all) => return mistakes(&all),
+    };
+    block_on(async {
+        let api = BridgeApi::open(&flags, &access, None).await?;
+        let found = api.call(Method::GET, &format!("{PATH}/{}?urls={}", args.id, args.urls)).await;
+        api.close().await;
+        let letter = found?;
+        if args.json {
+            return line(letter);
+        }
+        line(shown(&letter))?;
+        line(printable(letter["detail"].as_str().unwrap_or_default(), 10 * MOST_CHARACTERS))?;
+        for header in letter["headers"].as_array().into_iter().flatten() {
+            let text = |index: usize| printable(header[index].as_str().unwrap_or_default(), 10 * MOST_CHARACTERS);
+            line(format_args!("{}: {}", text(0), text(1)))?;
+        }
+        line("")?;
+        match (letter["body"].as_str(), &letter["body_base64"]) {
+            (Some(body), _) => line(harmless(body)),
+            (None, Value::String(encoded)) => line(format_args!("(base64) {encoded}")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// The body without characters that a terminal acts on.
+fn harmless(body: &str) -> String {
+    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+    body.chars().map(shown).collect()
+}
