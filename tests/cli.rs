@@ -250,6 +250,9 @@ fn help_is_about_its_command_and_ends_with_examples() {
         ("check", &["--url"]),
         ("endpoints", &["--to", "--secret"]),
         ("verify", &["--to", "--store", "--data", "--ack", "--listen", "--admin"]),
+        ("dead-letters", &["--to", "--secret"]),
+        ("ledger", &["--to", "--secret"]),
+        ("store", &["--to", "--secret", "--admin"]),
         ("schema", &["--config"]),
         ("completions", &["--config"]),
         ("man", &["--config"]),
@@ -264,10 +267,17 @@ fn help_is_about_its_command_and_ends_with_examples() {
         let (code, page, _) = run(&["man", command], &[], "");
         assert!(code == 0 && page.contains(".SH NAME") && page.contains(command), "{page}");
     }
-    for command in ["create", "list", "check", "rotate", "delete"] {
-        let (code, out, _) = run(&["endpoints", command, "--help"], &[], "");
-        let (_, examples) = out.split_once("\nExamples").unwrap_or_else(|| panic!("{command}: no examples\n{out}"));
-        assert!(code == 0 && examples.contains(&format!("hookbridge endpoints {command}")), "{out}");
+    for (group, commands) in [
+        ("endpoints", &["create", "list", "check", "rotate", "delete"][..]),
+        ("dead-letters", &["list", "show", "replay", "discard"]),
+        ("ledger", &["show", "forget"]),
+        ("store", &["check", "backup"]),
+    ] {
+        for command in commands {
+            let (code, out, _) = run(&[group, command, "--help"], &[], "");
+            let (_, examples) = out.split_once("\nExamples").unwrap_or_else(|| panic!("{command}: no examples\n{out}"));
+            assert!(code == 0 && examples.contains(&format!("hookbridge {group} {command}")), "{out}");
+        }
     }
     for shell in ["bash", "zsh", "fish"] {
         let (code, out, _) = run(&["completions", shell], &[], "");

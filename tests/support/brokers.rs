@@ -135,6 +135,13 @@ impl Broker {
         self.control("restart");
     }
 
+    /// Shuts it down and starts it again with other text appended to its configuration.
+    pub fn restart_with(&self, conf: &str) {
+        let path = self.own().dir.path().join("brokers").join(self.kind.name()).join("appended.conf");
+        std::fs::write(path, conf).expect("written");
+        self.restart();
+    }
+
     /// Sends SIGSTOP: connections stay open, but nothing answers.
     pub fn pause(&self) {
         self.control("pause");

@@ -13,5 +13,6 @@ pub mod event;
 pub mod packages;
 pub mod program;
 pub mod sender;
+pub mod site;
 pub mod validator;
 pub mod wait;
