@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::brokers::{Broker, Kind};
+use support::program::Program;
 use support::sender::{answer, body, client, post, request};
 use support::site::Site;
 use support::wait::until;
@@ -21,7 +22,7 @@ async fn state_and_targets_of_an_id_are_shown() {
     assert_eq!(post(&url, "good", &body("file.playback_ready", "f")).await.word(), "200 accepted");
     assert_eq!(post(&url, "none", &body("file.upload.failed", "f")).await.word(), "200 ignored");
     assert_eq!(post(&url, "bad", "not json").await.word(), "200 dead-lettered");
-    let check = |program| {
+    let check = |program: Option<&Program>| {
         for (id, state) in [("good", "delivered"), ("none", "ignored"), ("bad", "dead-lettered")] {
             let shown = site.json(program, &["ledger", "show", id]);
             assert_eq!((&shown["state"], &shown["webhook_id"]), (&state.into(), &id.into()), "{shown}");

@@ -1,6 +1,7 @@
 //! The admin API of a bridge: over HTTP while the bridge runs, otherwise on the store in its data directory.
 
 use std::fmt;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,7 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use super::exit::block_on;
 use super::inputs::{local, start_logging};
 use super::output::note;
 use crate::app::offline::Offline;
@@ -25,8 +27,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// The API of a bridge.
 pub(super) enum BridgeApi {
     Running(RunningBridge),
-    /// The store in the data directory. Its log is written as long as the value is kept.
-    Directory(Offline, #[expect(dead_code, reason = "kept for its drop")] Logs),
+    /// The store in the data directory.
+    Directory(Offline),
 }
 
 /// A bridge that answers.
@@ -47,20 +49,39 @@ impl fmt::Display for CallRefused {
 
 impl std::error::Error for CallRefused {}
 
+/// Runs a command's work on the API, and prints its error with the causes. Exit 1 if there is no API.
+pub(super) fn with_api(
+    flags: &Flags,
+    access: &BridgeAccess,
+    settings: Option<&Settings>,
+    work: impl AsyncFnOnce(&BridgeApi) -> anyhow::Result<()>,
+) -> ExitCode {
+    let mut logs = None; // until the error was logged
+    block_on(async {
+        let api = BridgeApi::open(flags, access, settings, &mut logs).await?;
+        let done = work(&api).await;
+        if let BridgeApi::Directory(offline) = api {
+            offline.close().await;
+        }
+        done
+    })
+}
+
 impl BridgeApi {
     /// Finds the bridge. Without one, opens the store; and its destinations, if there are settings. A directory that a flag
     /// names, and no address, is preferred while no process uses it.
     ///
     /// # Errors
     /// Neither can be used.
-    pub(super) async fn open(
+    async fn open(
         flags: &Flags,
         access: &BridgeAccess,
         settings: Option<&Settings>,
+        logs: &mut Option<Logs>,
     ) -> anyhow::Result<BridgeApi> {
         let named = flags.data.is_some() && flags.admin.is_none();
         if named && access.store == StoreKind::Embedded && !store::is_in_use(&access.data) {
-            return BridgeApi::directory(access, settings).await;
+            return BridgeApi::directory(access, settings, logs).await;
         }
         let why = match RunningBridge::connect(access).await? {
             Ok(bridge) => return Ok(BridgeApi::Running(bridge)),
@@ -76,16 +97,20 @@ impl BridgeApi {
             let data = access.data.display();
             anyhow::bail!("{nobody}, and another process uses {data}: give the --admin of that bridge");
         }
-        let opened = BridgeApi::directory(access, settings).await;
+        let opened = BridgeApi::directory(access, settings, logs).await;
         let opened = opened.with_context(|| format!("{nobody}, and its store cannot be used"))?;
         note(format_args!("{nobody}: using {}", access.data.display()));
         Ok(opened)
     }
 
-    async fn directory(access: &BridgeAccess, settings: Option<&Settings>) -> anyhow::Result<BridgeApi> {
-        let logs = start_logging().map_err(|_| anyhow::anyhow!("the log cannot be written"))?;
+    async fn directory(
+        access: &BridgeAccess,
+        settings: Option<&Settings>,
+        logs: &mut Option<Logs>,
+    ) -> anyhow::Result<BridgeApi> {
+        *logs = Some(start_logging().map_err(|_| anyhow::anyhow!("the log cannot be started"))?);
         let offline = Offline::open(access, settings).await.map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
-        Ok(BridgeApi::Directory(offline, logs))
+        Ok(BridgeApi::Directory(offline))
     }
 
     /// Calls. `path` includes the query.
@@ -95,7 +120,7 @@ impl BridgeApi {
     pub(super) async fn call(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let (status, body) = match self {
             BridgeApi::Running(bridge) => bridge.call(method, path).await?,
-            BridgeApi::Directory(offline, _) => call_router(offline.api.clone(), method, path).await?,
+            BridgeApi::Directory(offline) => call_router(offline.api.clone(), method, path).await?,
         };
         let value: Option<Value> = serde_json::from_slice(&body).ok();
         match (status, value) {
@@ -110,13 +135,6 @@ impl BridgeApi {
                 Err(CallRefused(detail.to_owned()).into())
             }
             _ => anyhow::bail!("the answer is not that of a bridge (status {status}): check --admin"),
-        }
-    }
-
-    /// Ends.
-    pub(super) async fn close(self) {
-        if let BridgeApi::Directory(offline, _) = self {
-            offline.close().await;
         }
     }
 }

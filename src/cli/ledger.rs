@@ -8,8 +8,8 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::args::AccessArgs;
-use super::bridge_api::BridgeApi;
-use super::exit::{block_on, mistakes};
+use super::bridge_api::with_api;
+use super::exit::mistakes;
 use super::inputs::process_environment;
 use super::output::line;
 use crate::config::bridge_access;
@@ -70,14 +70,11 @@ pub(super) fn run(args: &LedgerArgs) -> ExitCode {
         Ok(access) => access,
         Err(all) => return mistakes(&all),
     };
-    block_on(async {
+    with_api(&flags, &access, None, async |api| {
         let mut url = Url::parse("http://h/api/v1/ledger")?;
         url.query_pairs_mut().append_pair("id", &args.id).append_pair("source", &args.source);
         let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
-        let api = BridgeApi::open(&flags, &access, None).await?;
-        let called = api.call(method.clone(), &path).await;
-        api.close().await;
-        let answer = called?;
+        let answer = api.call(method.clone(), &path).await?;
         match (args.json, method == Method::GET) {
             (true, _) => line(answer),
             (false, true) => print(&answer),

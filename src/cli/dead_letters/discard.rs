@@ -7,8 +7,8 @@ use axum::http::Method;
 
 use super::selection::{PATH, SelectionArgs};
 use crate::cli::args::AccessArgs;
-use crate::cli::bridge_api::{BridgeApi, CallRefused};
-use crate::cli::exit::{block_on, mistakes};
+use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
+use crate::cli::exit::mistakes;
 use crate::cli::inputs::{process_environment, wrong};
 use crate::cli::output::{line, note};
 use crate::config::bridge_access;
@@ -43,11 +43,8 @@ pub(super) fn run(args: &DiscardArgs) -> ExitCode {
         Ok(access) => access,
         Err(all) => return mistakes(&all),
     };
-    block_on(async {
-        let api = BridgeApi::open(&flags, &access, None).await?;
-        let done = discard(&api, args).await;
-        api.close().await;
-        let failed = done?;
+    with_api(&flags, &access, None, async |api| {
+        let failed = discard(api, args).await?;
         anyhow::ensure!(failed == 0, "{failed} not discarded");
         Ok(())
     })

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::selection::LetterFilterArgs;
 use crate::cli::args::AccessArgs;
-use crate::cli::bridge_api::BridgeApi;
-use crate::cli::exit::{block_on, mistakes};
+use crate::cli::bridge_api::with_api;
+use crate::cli::exit::mistakes;
 use crate::cli::inputs::process_environment;
 use crate::cli::output::{line, note};
 use crate::config::bridge_access;
@@ -47,11 +47,8 @@ pub(super) fn run(args: &ListLettersArgs) -> ExitCode {
         Ok(access) => access,
         Err(all) => return mistakes(&all),
     };
-    block_on(async {
-        let api = BridgeApi::open(&flags, &access, None).await?;
-        let found = args.filter.list(&api, args.after, args.limit).await;
-        api.close().await;
-        let (letters, next) = found?;
+    with_api(&flags, &access, None, async |api| {
+        let (letters, next) = args.filter.list(api, args.after, args.limit).await?;
         match args.json {
             true => line(Value::Array(letters))?,
             false if letters.is_empty() => line("there are no dead letters")?,

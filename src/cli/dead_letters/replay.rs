@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::list::MOST_CHARACTERS;
 use super::selection::{PATH, SelectionArgs};
 use crate::cli::args::SettingsArgs;
-use crate::cli::bridge_api::{BridgeApi, CallRefused};
-use crate::cli::exit::{block_on, mistakes};
+use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
+use crate::cli::exit::mistakes;
 use crate::cli::inputs::{process_environment, wrong};
 use crate::cli::output::line;
 use crate::config::{bridge_access, load_without_secrets};
@@ -45,15 +45,12 @@ pub(super) fn run(args: &ReplayArgs) -> ExitCode {
     };
     // Only the directory's own replays need them: the bridge has its own.
     let loaded = load_without_secrets(&flags, &process_environment);
-    block_on(async {
-        let settings = loaded.as_ref().ok().map(|loaded| &loaded.settings);
-        let api = BridgeApi::open(&flags, &access, settings).await?;
-        if let (BridgeApi::Directory(..), Err(mistakes)) = (&api, &loaded) {
+    let settings = loaded.as_ref().ok().map(|loaded| &loaded.settings);
+    with_api(&flags, &access, settings, async |api| {
+        if let (BridgeApi::Directory(_), Err(mistakes)) = (api, &loaded) {
             anyhow::bail!("a replay without a running bridge needs the configuration of `serve`: {mistakes}");
         }
-        let done = replay(&api, args).await;
-        api.close().await;
-        let failed = done?;
+        let failed = replay(api, args).await?;
         anyhow::ensure!(failed == 0, "{failed} not replayed: see the reasons above");
         Ok(())
     })

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::list::{MOST_CHARACTERS, shown};
 use super::selection::PATH;
 use crate::cli::args::AccessArgs;
-use crate::cli::bridge_api::BridgeApi;
-use crate::cli::exit::{block_on, mistakes};
+use crate::cli::bridge_api::with_api;
+use crate::cli::exit::mistakes;
 use crate::cli::inputs::process_environment;
 use crate::cli::output::line;
 use crate::config::bridge_access;
@@ -42,11 +42,8 @@ pub(super) fn run(args: &ShowLetterArgs) -> ExitCode {
         Ok(access) => access,
         Err(all) => return mistakes(&all),
     };
-    block_on(async {
-        let api = BridgeApi::open(&flags, &access, None).await?;
-        let found = api.call(Method::GET, &format!("{PATH}/{}?urls={}", args.id, args.urls)).await;
-        api.close().await;
-        let letter = found?;
+    with_api(&flags, &access, None, async |api| {
+        let letter = api.call(Method::GET, &format!("{PATH}/{}?urls={}", args.id, args.urls)).await?;
         if args.json {
             return line(letter);
         }
