@@ -488,3 +488,52 @@ async fn dead_letters_of_the_spool_are_replayed() {
     let stream = async_nats::jetstream::new(client).get_stream("EVENTS").await.expect("the stream");
     assert_eq!(stream.get_info().await.expect("its state").state.messages, 1);
 }
+
+/// With full dead letters, the event stays where it is safe.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_room_for_its_dead_letter_an_event_waits_in_the_spool() {
+    let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 65536\n", ..With::default() });
+    let more = "ack: stored\ndead_letters: {max_bytes: 2MiB}";
+    let site = Site::new(&format!("destinations: {{stream: {{url: '{}'}}}}\n{more}", nats.url()));
+    let program = site.serve_with(&["--ephemeral"]);
+    let waiting = "hookbridge_spool_events{destination=\"stream\"}";
+    for (id, left) in [("first", 0.0), ("second", 1.0)] {
+        deliver(&client(), &program.url("videogen"), id, &large()).await;
+        if left == 1.0 {
+            program.logged("dead letter not kept");
+        }
+        until("settled", SOON, async || (program.metric(waiting).await == left).then_some(())).await;
+    }
+    assert_eq!(ids(&site.json(Some(&program), &["dead-letters", "list"])), ["first"]);
+    let (code, _, err) = site.command(Some(&program), &["dead-letters", "discard", "--all", "--yes"]);
+    assert_eq!(code, 0, "{err}");
+    until("settled", SOON, async || (program.metric(waiting).await == 0.0).then_some(())).await;
+    assert_eq!(ids(&site.json(Some(&program), &["dead-letters", "list"])), ["second"]);
+}
+
+/// A caller that gives up does not make the outcome unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_outlives_its_caller() {
+    let nats = Broker::start_with(Kind::Nats, With { conf: "max_payload: 1MB\n", ..With::default() });
+    let site = Site::new(&format!("destinations: {{stream: {{url: '{}'}}}}", nats.url()));
+    let program = site.serve();
+    program.ready().await;
+    assert_eq!(post(&program.url("videogen"), "speech", &large()).await.word(), "200 dead-lettered");
+    nats.restart_with("max_payload: 8MB\n");
+    until("connected again", SOON, async || {
+        (program.metric("hookbridge_destination_connects_total{destination=\"stream\"}").await >= 2.0).then_some(())
+    })
+    .await;
+    nats.pause();
+    let url = format!("http://{}/api/v1/dead-letters/1/replay", program.admin);
+    let replaying = tokio::spawn(client().post(&url).header("content-type", "application/json").send());
+    let in_flight = "hookbridge_publishes_in_flight{destination=\"stream\"}";
+    until("in flight", SOON, async || (program.metric(in_flight).await == 1.0).then_some(())).await;
+    replaying.abort();
+    assert!(replaying.await.is_err());
+    let (code, out, _) = site.command(Some(&program), &["dead-letters", "replay", "1"]);
+    assert!(code == 1 && out.contains("it is being replayed"), "{out}");
+    nats.resume();
+    program.logged("dead letter replayed");
+    assert_eq!(site.json(Some(&program), &["dead-letters", "list"]), Value::Array(Vec::new()));
+}
