@@ -43,6 +43,7 @@ pub(super) fn explained(error: &rusqlite::Error) -> String {
              remembers"
         }
         Some(ErrorCode::DiskFull) => "make room on the disk",
+        Some(ErrorCode::SystemIoFailure) => "the disk is full or failing: make room, or replace it",
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "the directory and its files must be writable for this user"
         }

@@ -4,10 +4,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database::{LOCK, Schema, failure, refused_version};
+use super::disk::explained;
 use crate::durable::{self, PRIVATE_FILE};
 use crate::reason::Failure;
 
@@ -78,7 +80,7 @@ pub fn back_up(directory: &Path, file: &Path, schema: &Schema, rules: &[Integrit
         created.map_err(|error| named(&error))?;
         let source = read_only(&directory.join(schema.file))?;
         let text = partial.to_str().ok_or_else(|| named(&"the path is not UTF-8"))?;
-        source.execute("VACUUM INTO ?", [text]).map_err(|error| named(&error))?;
+        source.execute("VACUUM INTO ?", [text]).map_err(|error| named(&explained(&error)))?;
         let found = check_file(&partial, schema, rules)?;
         if let Some(first) = found.first() {
             return Err(named(&format_args!("the copy is not whole, as the store is not: {first}")));
@@ -113,11 +115,37 @@ fn lock_unchanged(directory: &Path) -> Result<Option<File>, Failure> {
 }
 
 fn read_only(path: &Path) -> Result<Connection, Failure> {
-    let named = |error: rusqlite::Error| failure(&format!("open {}", path.display()), &error);
+    let named = |error: rusqlite::Error| failure(&format!("open {}", path.display()), &explained(&error));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(named)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(named)?;
-    Ok(connection)
+    let open = |path: &Path, flags| -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        // The first read opens the log, too.
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    match open(path, flags) {
+        // On a disk that cannot be written, SQLite cannot create the index of the log. Without a log, none is needed.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && has_no_log(path) => {
+            let encode = |byte: &u8| match byte {
+                b'%' | b'?' | b'#' => format!("%{byte:02x}"),
+                byte => char::from(*byte).to_string(),
+            };
+            let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let Some(text) = absolute.to_str().filter(|text| text.is_ascii()) else { return Err(named(error)) };
+            let uri: String = text.as_bytes().iter().map(encode).collect();
+            let uri = format!("file:{uri}?immutable=1");
+            open(Path::new(&uri), flags | OpenFlags::SQLITE_OPEN_URI).map_err(named)
+        }
+        opened => opened.map_err(named),
+    }
+}
+
+/// Whether the database file has everything.
+fn has_no_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).map_or_else(|error| error.kind() == ErrorKind::NotFound, |log| log.len() == 0)
 }
 
 fn check_file(path: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<Vec<String>, Failure> {
@@ -125,7 +153,7 @@ fn check_file(path: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<V
         return Err(failure(&path.display().to_string(), &"there is no store here: check --data"));
     }
     let connection = read_only(path)?;
-    let named = |error: rusqlite::Error| failure(&path.display().to_string(), &error);
+    let named = |error: rusqlite::Error| failure(&path.display().to_string(), &explained(&error));
     let mut findings = pragma(&connection).map_err(named)?;
     if !findings.is_empty() {
         return Ok(findings);
