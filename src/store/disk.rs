@@ -22,7 +22,7 @@ const SHARED: [(i64, &str); 6] = [
 /// It is on one.
 pub(super) fn check_local(directory: &Path) -> Result<(), String> {
     let Ok(found) = statfs(directory) else { return Ok(()) };
-    let Some(kind) = shared(i64::from(found.f_type)) else { return Ok(()) };
+    let Some(kind) = shared(found.f_type) else { return Ok(()) };
     Err(format!(
         "it is on {kind}, a network file system, on which SQLite can lose what it has stored: use a local disk or a block \
          volume"
