@@ -127,6 +127,7 @@ async fn whole_deliveries_are_replayed_by_the_routes_of_today() {
     assert_eq!(site.ids("second", "workflow_run.cancelled"), ["run"]);
     assert_eq!(site.ids("events", "workflow_run.cancelled"), ["run"], "it had confirmed before");
     assert_eq!(site.json(Some(&program), &["dead-letters", "list"]), Value::Array(Vec::new()));
+    assert_eq!(site.json(Some(&program), &["ledger", "show", "run"])["state"], "resolved");
     assert_eq!(post(&program.url("videogen"), "run", &event).await.word(), "200 duplicate");
     assert_eq!(program.metric("hookbridge_dead_letters_bytes").await, 0.0);
 }
@@ -353,6 +354,7 @@ async fn status(request: reqwest::RequestBuilder) -> (u16, String) {
     let authenticate = answer.headers().contains_key("www-authenticate");
     let status = answer.status().as_u16();
     assert!(status == 200 || kind == "application/problem+json", "{status} {kind}");
+    assert!(answer.headers().contains_key("x-request-id"));
     assert_eq!(authenticate, status == 401);
     (status, answer.text().await.expect("a body"))
 }

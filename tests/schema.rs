@@ -211,8 +211,8 @@ fn right_files_pass_both() {
     let with = |more: &str| format!("{BEGIN}{more}");
     for text in [
         BEGIN.to_owned(),
-        with("listen: '127.0.0.1:1'\nadmin: {listen: '${ADMIN:-127.0.0.1:2}'}\ndata: 7\nack: published\nstore: memory"),
-        with("dedup: {window: 2d}\ndead_letters: {to: a}\npublish: {timeout: 1 h}\nshutdown: {timeout: '9s'}\nx-anything: [1]"),
+        with("listen: '127.0.0.1:1'\nadmin: {listen: '${ADMIN:-127.0.0.1:2}', token: 0123456789abcdef}\ndata: 7\nack: published\nstore: memory"),
+        with("dedup: {window: 2d}\ndead_letters: {to: a, max_bytes: 2GiB, max_age: 30d}\npublish: {timeout: 1 h}\nshutdown: {timeout: '9s'}\nx-anything: [1]"),
         with("limits: {body: 1048576, header_bytes: 64KiB, headers: '90', read_timeout: 500ms, request_timeout: 1s, connections: 9, requests: '${N:-7}', bytes: 1GiB, x-a: 1}"),
         with("unrouted: dead-letter"),
         with("unrouted: {destination: b, topic: rest}"),
@@ -236,6 +236,9 @@ fn wrong_files_fail_both() {
         with("ack: publised"),
         with("store: mongodb://x"),
         with("dedup: {window: 7}"),
+        with("dead_letters: {max_age: 7}"),
+        with("dead_letters: {max_bytes: much}"),
+        with("admin: {tokens: [x]}"),
         with("limits: {body: 8mb}"),
         with("limits: {connections: 0}"),
         with("limits: 7"),

@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::access::{AdminAccess, guard};
 use super::problem::ApiProblem;
 use super::{ledger_api, letters_api, openapi};
+use crate::ingress::identify;
 use crate::management::Management;
 
 /// Every call: its method, its path, and what it does.
@@ -44,6 +45,7 @@ pub fn api(management: Arc<Management>, access: AdminAccess) -> Router {
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(Arc::new(access), guard))
+        .layer(from_fn(identify))
         .with_state(management)
 }
 

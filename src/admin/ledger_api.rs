@@ -68,6 +68,8 @@ fn state(remembered: &Remembered) -> &'static str {
         Some(End::Stored) if !remembered.waiting.is_empty() => "stored",
         Some(End::Stored | End::Delivered) if !remembered.letters.is_empty() => "dead-lettered",
         Some(End::Stored | End::Delivered) => "delivered",
+        // They were replayed or discarded.
+        Some(End::DeadLettered) if remembered.letters.is_empty() => "resolved",
         Some(End::DeadLettered) => "dead-lettered",
         Some(End::Ignored) => "ignored",
         None if remembered.known.frozen.is_none() && remembered.known.dead.is_empty() => "forgotten",

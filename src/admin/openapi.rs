@@ -74,7 +74,8 @@ pub(super) fn description() -> Value {
                 "get": call("Shows what is known of a webhook-id", Vec::new(), json!({
                     "type": "object", "properties": {
                         "source": string(), "webhook_id": string(),
-                        "state": {"enum": ["in-flight", "open", "stored", "delivered", "dead-lettered", "ignored", "forgotten"]},
+                        "state": {"enum": ["in-flight", "open", "stored", "delivered", "dead-lettered", "resolved", "ignored", "forgotten"],
+                            "description": "`resolved`: its dead letters were replayed or discarded"},
                         "changed": {"type": ["string", "null"], "format": "date-time"},
                         "body_hash": {"type": ["string", "null"]},
                         "targets": {"type": "array", "items": {"type": "object", "properties": {

@@ -93,6 +93,7 @@ destinations:
   n: {url: \"nats://u:${PASSWORD}@h\", auth: {token: \"${BAD}\"}}
   r: {url: \"amqp://u:${PASSWORD}@h,i\"}
   k: {url: 'kafka://h', properties: {client.id: \"${BAD}\"}}
+admin: {token: \"hunter2-and-16-more\"}
 routes: [{match: '**', to: [n, r, k]}]";
     let Loaded { settings, warnings, .. } = load_file(text).unwrap();
     let shown = format!("{settings:?} {settings:#?} {warnings:?} {}", settings.print());
@@ -125,6 +126,37 @@ fn keys_that_are_encoded_twice_are_refused() {
         let flags = Flags { secret: vec![Secret::new(key)], ..Flags::default() };
         assert_eq!(keys_given(&flags, &|_| None).unwrap().len(), 1);
     }
+}
+
+#[test]
+fn admin_token_comes_from_a_flag_a_variable_or_the_file_and_is_no_accident() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "token-from-the-flag\n").unwrap();
+    let flag = Flags { admin_token_file: Some(file.path().to_owned()), ..Flags::default() };
+    let text = |token: &str| {
+        format!(
+            "sources: {{videogen: {{secrets: '{KEY}'}}}}\ndestinations: {{n: {{url: 'nats://h'}}}}\nadmin: {{token: {token}}}"
+        )
+    };
+    let path = file.path().display().to_string();
+    let token = |flags: &Flags, pairs: &[(&str, &str)]| {
+        let loaded = load_text(&text("token-from-the-file"), flags.clone(), &environment_of(pairs.iter().copied()));
+        loaded.map(|loaded| loaded.settings.admin_token.unwrap().expose().to_owned())
+    };
+    let variable = ("HOOKBRIDGE_ADMIN_TOKEN", "token-from-the-variable");
+    assert_eq!(token(&Flags::default(), &[]).unwrap(), "token-from-the-file");
+    assert_eq!(token(&Flags::default(), &[variable]).unwrap(), "token-from-the-variable");
+    assert_eq!(token(&flag, &[variable]).unwrap(), "token-from-the-flag");
+    let both = token(&Flags::default(), &[variable, ("HOOKBRIDGE_ADMIN_TOKEN_FILE", &path)]).unwrap_err();
+    assert_eq!(both, "HOOKBRIDGE_ADMIN_TOKEN_FILE: give the admin token or its file, not both");
+    for (value, expected) in [("''", "is empty"), ("'hunter2 hunter2'", "visible ASCII"), ("hunter2é", "visible ASCII")]
+    {
+        let message = load_file(&text(value)).unwrap_err();
+        assert!(message.starts_with("f:3:") && message.contains(expected) && !message.contains("hunter"), "{message}");
+    }
+    let short = load_file(&text("hunter2")).unwrap().warnings;
+    assert!(short.iter().any(|warning| warning.message.contains("16 random characters")), "{short:?}");
+    assert!(!format!("{short:?}").contains("hunter"));
 }
 
 #[test]
