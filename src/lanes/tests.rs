@@ -51,7 +51,7 @@ async fn a_lane_whose_task_panics_is_started_again() {
     let settings = DestinationSettings::new("d", BrokerUrl::File("nowhere".into()));
     let destination = Arc::new(PanicsOnce::default());
     let handle = Handle::new(destination, &settings, Duration::from_secs(120), Arc::default());
-    let courier = Arc::new(Courier::new([handle], Arc::clone(&opened.ledger), None, Arc::default()));
+    let courier = Arc::new(Courier::new([handle], Arc::clone(&opened.ledger), None, None, Arc::default()));
     let (spool, stop) = (Spool::new(opened.store, 1 << 30), CancellationToken::new());
     let lanes = Lanes::new(spool, courier, Arc::clone(&opened.ledger), stop.clone());
     let delivery = delivery();
