@@ -51,7 +51,7 @@ pub fn router(vitals: Arc<Vitals>, letters: Option<Arc<Letters>>) -> Router {
 /// The status is for Kubernetes. The JSON body also shows outages that do not make the process unready.
 async fn ready(State(HealthState { vitals, .. }): State<HealthState>) -> impl IntoResponse {
     let destinations: serde_json::Map<String, Value> =
-        vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle))).collect();
+        vitals.courier.destinations().map(|handle| (handle.name().to_string(), shown(handle, &vitals))).collect();
     let store = match vitals.ledger.health() {
         Ok(()) => json!({"state": "up"}),
         Err(failure) => json!({"state": "down", "reason": failure.reason.word()}),
@@ -67,7 +67,7 @@ async fn ready(State(HealthState { vitals, .. }): State<HealthState>) -> impl In
     (code, [(header::CONTENT_TYPE, "application/json")], body.to_string())
 }
 
-fn shown(handle: &Handle) -> Value {
+fn shown(handle: &Handle, vitals: &Vitals) -> Value {
     let (state, failure) = match handle.health() {
         Health::Starting(failure) => ("starting", failure),
         Health::Up => match handle.refusing() {
@@ -77,6 +77,9 @@ fn shown(handle: &Handle) -> Value {
         Health::Down(failure) => ("down", Some(failure)),
     };
     let mut shown = json!({"state": state});
+    if vitals.optional.contains(handle.name()) {
+        shown["optional"] = true.into();
+    }
     if let Some(failure) = failure {
         shown["reason"] = failure.reason.word().into();
         if !failure.detail.is_empty() {

@@ -92,7 +92,8 @@ impl App {
         if let Some(lanes) = &lanes {
             lanes.start().await?;
         }
-        let vitals = Arc::new(Vitals::new(ledger, courier, lanes, metrics, draining));
+        let optional = settings.optional_destinations();
+        let vitals = Arc::new(Vitals::new(ledger, courier, optional, lanes, metrics, draining));
         Ok(App { settings, vitals, keyrings, destinations, letters })
     }
 
@@ -250,8 +251,8 @@ async fn drain(vitals: &Vitals, work: &TaskTracker, stop: &CancellationToken, wi
     }
     stop.cancel();
     join_all(vitals.courier.destinations().map(|handle| handle.close(closing))).await;
-    // Closing gave every publish an outcome: record those before the ledger closes.
-    let _ = timeout_at(recorded, done()).await;
+    // Closing gave every publish an outcome, also to those that no delivery waits for: record them before the ledger closes.
+    let _ = timeout_at(recorded, async { tokio::join!(done(), vitals.courier.settled()) }).await;
     let _ = timeout_at(end, vitals.ledger.close()).await;
     tracing::info!("drained");
 }

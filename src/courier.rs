@@ -4,32 +4,35 @@
 //! ```text
 //! job ─ publish to every open target ─ outcomes ─┬ confirmed ─────────────────────── fact
 //!                                                ├ never ─ dead letter kept, or published likewise ─ fact
-//!                                                └ again, unknown ─ logged, counted
+//!                                                └ again, unknown ─ logged, counted; an optional target: dead letter
 //! facts ─ ledger.record (at once when a slow target holds the rest up) ─ how the delivery ended
 //! ```
 //! Who waits for the result, and what is tried again when, is the caller's concern.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dead_letter;
 use crate::delivered::Delivered;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, DeliveryKey};
 use crate::destination::{Confirm, Handle};
 use crate::event::Event;
 use crate::ledger::{Ledger, Record};
 use crate::letters::Letters;
-use crate::message::{Message, Outcome};
+use crate::message::Outcome;
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
 use crate::route::{Planned, Routes};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+use late::LatePublishes;
+
+mod late;
 
 /// How long confirmed targets wait for slow ones before their facts are recorded alone. Until then a delivery costs one
 /// commit.
@@ -44,6 +47,7 @@ pub struct Courier {
     /// The destination that takes dead letters if the ledger keeps none.
     dead_letters_to: Option<Arc<str>>,
     metrics: Arc<Metrics>,
+    late: LatePublishes,
     /// In an outage, every delivery fails: not each failure is logged.
     lines: Throttle<(Line, Option<Arc<str>>, Reason)>,
 }
@@ -79,10 +83,18 @@ pub struct Job {
 pub enum Driven {
     /// Its broker has confirmed.
     Confirmed(Target),
-    /// It can never take the event. Its dead letter is published already, or the store has to keep it with the fact.
+    /// It does not take the event. Its dead letter is published already, or the store has to keep it with the fact.
     Dead(Target, Failure),
     /// It is still open.
-    Open(Reason),
+    Open(Target, Failure),
+}
+
+impl Driven {
+    fn target(&self) -> &Target {
+        match self {
+            Driven::Confirmed(target) | Driven::Dead(target, _) | Driven::Open(target, _) => target,
+        }
+    }
 }
 
 /// A publish in progress. Dropping it does not stop the publish: its outcome is then lost.
@@ -98,7 +110,8 @@ impl Courier {
         metrics: Arc<Metrics>,
     ) -> Self {
         let destinations = destinations.into_iter().map(|handle| (Arc::clone(handle.name()), handle)).collect();
-        Courier { destinations, ledger, letters, dead_letters_to, metrics, lines: Throttle::default() }
+        let (late, lines) = (LatePublishes::default(), Throttle::default());
+        Courier { destinations, ledger, letters, dead_letters_to, metrics, late, lines }
     }
 
     /// Every destination.
@@ -108,46 +121,126 @@ impl Courier {
 
     /// Publishes to every target that is not settled (G5) and records the outcomes. Returns how the delivery ended.
     ///
+    /// What an optional target misses becomes a dead letter, once every required target is settled. A publish to an optional
+    /// target that has no outcome after `patience` is not waited for: its dead letter is deleted if it is confirmed later.
+    ///
     /// # Errors
     /// It is still open: why the last target that failed was not confirmed, or why the facts could not be recorded.
-    pub async fn deliver(self: &Arc<Self>, job: Job) -> Result<End, Reason> {
+    pub async fn deliver(self: &Arc<Self>, job: Job, patience: Duration) -> Result<End, Reason> {
         let started = Instant::now();
         let Job { delivery, event, planned, known, ticket, body_hash } = job;
         let targets: Vec<Target> = planned.iter().map(|planned| planned.target.clone()).collect();
         let delivered = Arc::new(Delivered { delivery, event: event.map(|event| event.name.clone()) });
-        let open = planned.into_iter().filter(|planned| !known.skips(&planned.target));
-        let mut publishes: FuturesUnordered<Driving> = open.map(|planned| self.drive(&delivered, planned)).collect();
         let mut record = Record { targets, body_hash, ..Record::default() };
-        let mut why = Reason::InFlight;
+        let mut publishes: FuturesUnordered<Driving> = FuturesUnordered::new();
+        // Optional targets without a confirm, and why; without a failure, there is no outcome yet.
+        let mut missed: BTreeMap<Target, Option<Failure>> = BTreeMap::new();
+        // How many publishes have to end.
+        let mut needed = 0_usize;
+        for planned in planned.into_iter().filter(|planned| !known.skips(&planned.target)) {
+            let late = !planned.required && self.is_late(&delivered.delivery.key, &planned.target);
+            match planned.required {
+                true => needed += 1,
+                false => drop(missed.insert(planned.target.clone(), late.then(no_outcome))),
+            }
+            if !late {
+                publishes.push(self.drive(&delivered, planned));
+            }
+        }
+        let mut why = None;
         loop {
-            let next = publishes.next();
-            let next = if record.facts.is_empty() { Ok(next.await) } else { timeout(PARTIAL, next).await };
-            match next {
-                Ok(None) => break,
-                Ok(Some(Driven::Confirmed(target))) => record.facts.push(Fact::Confirmed(target)),
-                Ok(Some(Driven::Dead(target, failure))) => {
+            let driven = tokio::select! {
+                biased;
+                driven = publishes.next() => driven,
+                () = sleep(PARTIAL), if !record.facts.is_empty() => {
+                    // Other targets are slow. What is known now must survive this process.
+                    why = self.record_so_far(&delivered, ticket, &mut record).await.err().or(why);
+                    continue;
+                }
+                () = sleep_until(started + patience), if needed == 0 && !missed.is_empty() => {
+                    let late = missed.iter().filter(|(_, failure)| failure.is_none()).map(|(target, _)| target);
+                    self.wait_for_late(&delivered, ticket, &record, std::mem::take(&mut publishes), late);
+                    None
+                }
+            };
+            let Some(driven) = driven else {
+                if why.is_some() || missed.is_empty() {
+                    break;
+                }
+                // Everything required is settled.
+                for (target, failure) in std::mem::take(&mut missed) {
+                    let (this, delivered) = (Arc::clone(self), Arc::clone(&delivered));
+                    let failure = failure.unwrap_or_else(no_outcome);
+                    publishes.push(async move { this.bury(&delivered, target, failure).await }.boxed());
+                    needed += 1;
+                }
+                continue;
+            };
+            let optional = missed.remove(driven.target()).is_some();
+            needed = needed.saturating_sub(usize::from(!optional));
+            match driven {
+                Driven::Confirmed(target) => record.facts.push(Fact::Confirmed(target)),
+                Driven::Dead(target, failure) => {
+                    if record.dead.as_ref().is_some_and(|letter| letter.failure != failure) {
+                        why = self.record_so_far(&delivered, ticket, &mut record).await.err().or(why);
+                    }
                     record.facts.push(Fact::Dead(target, failure.reason));
                     if self.ledger.keeps_dead_letters() {
                         record.dead.get_or_insert_with(|| delivered.letter(failure));
                     }
                 }
-                Ok(Some(Driven::Open(reason))) => why = reason,
-                Err(_) => {
-                    // Other targets are slow. What is known now must survive this process.
-                    let rest = Record { targets: record.targets.clone(), body_hash, ..Record::default() };
-                    let partial = std::mem::replace(&mut record, rest);
-                    if let Err(reason) = self.record(&delivered, ticket, partial).await {
-                        why = reason;
-                    }
-                }
+                Driven::Open(target, failure) if optional => drop(missed.insert(target, Some(failure))),
+                Driven::Open(_, failure) => why = Some(failure.reason),
             }
         }
         let targets = tracing::enabled!(tracing::Level::DEBUG).then(|| record.targets.clone()).unwrap_or_default();
-        let end = self.record(&delivered, ticket, record).await?.ok_or(why)?;
+        let end = self.record(&delivered, ticket, record).await?.ok_or(why.unwrap_or(Reason::InFlight))?;
         for target in &targets {
             delivered.log_end(end, target, started.elapsed());
         }
         Ok(end)
+    }
+
+    /// Records what a record has so far, and leaves an empty one of the same delivery.
+    async fn record_so_far(&self, delivered: &Delivered, ticket: Ticket, record: &mut Record) -> Result<(), Reason> {
+        let rest = Record { targets: record.targets.clone(), body_hash: record.body_hash, ..Record::default() };
+        self.record(delivered, ticket, std::mem::replace(record, rest)).await.map(drop)
+    }
+
+    /// Records the confirms of publishes that the delivery does not wait for.
+    fn wait_for_late<'a>(
+        self: &Arc<Self>,
+        delivered: &Arc<Delivered>,
+        ticket: Ticket,
+        record: &Record,
+        mut publishes: FuturesUnordered<Driving>,
+        late: impl Iterator<Item = &'a Target>,
+    ) {
+        let key = &delivered.delivery.key;
+        let late: Vec<_> = late.map(|target| self.late.add(key.clone(), target.clone())).collect();
+        let (this, delivered) = (Arc::clone(self), Arc::clone(delivered));
+        let (targets, body_hash) = (record.targets.clone(), record.body_hash);
+        self.late.tasks.spawn(async move {
+            while let Some(driven) = publishes.next().await {
+                if let Driven::Confirmed(target) = driven {
+                    let facts = vec![Fact::Confirmed(target)];
+                    let record = Record { targets: targets.clone(), facts, body_hash, ..Record::default() };
+                    let _ = this.record(&delivered, ticket, record).await; // it logs a failure
+                }
+            }
+            drop(late);
+        });
+    }
+
+    /// Whether a publish to an optional target is in flight although its delivery was answered.
+    pub fn is_late(&self, key: &DeliveryKey, target: &Target) -> bool {
+        self.late.contains(key, target)
+    }
+
+    /// Resolves once the outcome of every late publish is recorded.
+    pub async fn settled(&self) {
+        self.late.tasks.close();
+        self.late.tasks.wait().await;
     }
 
     /// Publishes to one target. The publish is in flight when this returns.
@@ -160,10 +253,11 @@ impl Courier {
 
     /// Publishes to one target, without a word about it in the log or in a dead letter.
     pub fn publish(&self, planned: Planned) -> Confirm {
-        let Planned { target, message } = planned;
+        let Planned { target, message, .. } = planned;
         let handle = target.destination.as_ref().and_then(|destination| self.destinations.get(destination));
         match (message, handle) {
-            (Err(failure), _) => std::future::ready(Outcome::Never(failure)).boxed(),
+            (Err(failure), _) if failure.reason.is_about_event() => std::future::ready(Outcome::Never(failure)).boxed(),
+            (Err(failure), _) => std::future::ready(Outcome::Again(failure)).boxed(),
             (Ok(message), Some(handle)) => handle.publish(message),
             (Ok(_), None) => {
                 let detail = "an earlier configuration's destination is missing from this one: restore it, or wait until \
@@ -173,8 +267,7 @@ impl Courier {
         }
     }
 
-    /// What the end of a publish means for its target. If it can never take the event and the store keeps no dead letters,
-    /// its dead letter is published.
+    /// What the end of a publish means for its target.
     async fn driven(&self, delivered: &Delivered, target: Target, outcome: Outcome) -> Driven {
         let word = outcome.word();
         match outcome {
@@ -183,39 +276,45 @@ impl Courier {
                 if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
                     delivered.log_unconfirmed(&target, word, &failure, suppressed);
                 }
-                Driven::Open(failure.reason)
+                Driven::Open(target, failure)
             }
-            Outcome::Never(failure) => {
-                // What the whole delivery is refused for concerns its source: each has a first line.
-                let about = target.destination.as_ref().unwrap_or(&delivered.delivery.key.source);
-                if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
-                    delivered.log_dead(&target, &failure, suppressed);
-                }
-                if self.ledger.keeps_dead_letters() {
-                    return self.room_for(delivered).map_or_else(Driven::Open, |()| Driven::Dead(target, failure));
-                }
-                // It is never dropped silently (G7).
-                let Some(to) = &self.dead_letters_to else { return Driven::Open(Reason::NoDeadLetters) };
-                let letter = self.publish(dead_letter::planned(to, &delivered.letter(failure.clone()), &target));
-                match letter.await.failure() {
-                    None => Driven::Dead(target, failure),
-                    Some(refused) => {
-                        self.log_letter(delivered, to, refused);
-                        Driven::Open(refused.reason)
-                    }
-                }
+            Outcome::Never(failure) => self.bury(delivered, target, failure).await,
+        }
+    }
+
+    /// Makes a dead letter of what a target did not take. If the store keeps none, it is published. If there is no place for
+    /// it, the target is still open.
+    async fn bury(&self, delivered: &Delivered, target: Target, failure: Failure) -> Driven {
+        // What the whole delivery is refused for concerns its source: each has a first line.
+        let about = target.destination.as_ref().unwrap_or(&delivered.delivery.key.source);
+        if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
+            delivered.log_dead(&target, &failure, suppressed);
+        }
+        if self.ledger.keeps_dead_letters() {
+            return match self.room_for(delivered) {
+                Ok(()) => Driven::Dead(target, failure),
+                Err(full) => Driven::Open(target, full),
+            };
+        }
+        // It is never dropped silently (G7).
+        let Some(to) = &self.dead_letters_to else { return Driven::Open(target, Reason::NoDeadLetters.into()) };
+        let letter = self.publish(dead_letter::planned(to, &delivered.letter(failure.clone()), &target)).await;
+        match letter.failure() {
+            None => Driven::Dead(target, failure),
+            Some(refused) => {
+                self.log_letter(delivered, to, refused);
+                Driven::Open(target, refused.clone())
             }
         }
     }
 
     /// Whether another dead letter may be kept.
-    fn room_for(&self, delivered: &Delivered) -> Result<(), Reason> {
+    fn room_for(&self, delivered: &Delivered) -> Result<(), Failure> {
         let Some(letters) = &self.letters else { return Ok(()) };
-        letters.room(delivered.delivery.body.len()).map_err(|failure| {
-            if let Some(suppressed) = self.admit(Line::NoRoom, None, &failure) {
+        letters.room(delivered.delivery.body.len()).inspect_err(|failure| {
+            if let Some(suppressed) = self.admit(Line::NoRoom, None, failure) {
                 tracing::error!(webhook_id = %delivered.delivery.key.id, %failure, suppressed, "dead letter not kept");
             }
-            failure.reason
         })
     }
 
@@ -247,6 +346,11 @@ impl Courier {
     }
 }
 
+/// For a publish to an optional target.
+fn no_outcome() -> Failure {
+    Failure::new(Reason::Timeout, "there was no confirm when the delivery was answered: the broker may have the event")
+}
+
 /// The targets that a delivery still has. Once frozen, they are those of the first confirm, whatever the routes say now
 /// (P7).
 pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>, routes: &Routes) -> Vec<Planned> {
@@ -256,14 +360,10 @@ pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>, r
         if planned.iter().any(|planned| planned.target == *target) {
             continue;
         }
-        let message = match &target.topic {
-            Some(topic) => {
-                let (event, topic, key) = (Arc::clone(event), Arc::clone(topic), routes.key(event, target));
-                Ok(Message { event, topic, key })
-            }
-            None => Err(Failure::from(Reason::IllegalName)), // none could be made then
-        };
-        planned.push(Planned { target: target.clone(), message });
+        planned.push(match &target.topic {
+            Some(topic) => routes.planned_before(event, target, topic),
+            None => Planned::never(target.clone(), Reason::IllegalName.into()), // none could be made then
+        });
     }
     planned
 }

@@ -132,19 +132,20 @@ impl Lanes {
     }
 
     /// Waits until no earlier event with the same key waits for any of these targets (P11).
-    pub async fn clear(&self, planned: &[Planned]) {
+    pub async fn clear(&self, planned: impl Iterator<Item = &Planned> + Clone) {
         loop {
             let settled = self.context.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            if !planned.iter().any(|planned| self.may_hold(planned)) {
+            if !planned.clone().any(|planned| self.may_hold(planned)) {
                 return;
             }
             settled.await;
         }
     }
 
-    fn may_hold(&self, planned: &Planned) -> bool {
+    /// Whether an earlier event with the same key may wait for a target.
+    pub fn may_hold(&self, planned: &Planned) -> bool {
         let lanes = self.lanes.lock();
         let key = planned.message.as_ref().ok().and_then(|message| message.key());
         lanes.lanes.get(&planned.target).is_some_and(|lane| lane.queue.lock().may_hold(key))

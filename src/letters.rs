@@ -7,8 +7,8 @@
 //! | `filter` | which dead letters a list contains |
 //! | `expiry` | deletes old ones |
 //!
-//! A dead letter is kept in the transaction that records the fact, so [`keep`] is called by the ledger and the spool. Whether
-//! there is room is checked before, by the courier.
+//! A dead letter is kept in the transaction that records the fact, so [`keep`] is called by the ledger and the spool; it goes in
+//! the one that records a late confirm ([`withdraw`]). Whether there is room is checked before, by the courier.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::store::{Batch, Store};
 pub use expiry::expire;
 pub use filter::LetterFilter;
 pub use kept::{KeptLetter, LetterSummary};
-pub use rows::{LetterCount, TABLES, count, counts, keep, of_id, rules};
+pub use rows::{LetterCount, TABLES, count, counts, keep, of_id, rules, withdraw};
 
 mod expiry;
 mod filter;

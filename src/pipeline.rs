@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admission;
 use crate::courier::{Courier, Job, reconcile};
@@ -35,6 +35,8 @@ use crate::telemetry::throttle::Throttle;
 
 /// How long before its deadline a request learns that it waited in vain.
 const ANSWER: Duration = Duration::from_secs(1);
+/// How long a delivery waits for optional targets at most, and at most half of the request's time.
+const OPTIONAL: Duration = Duration::from_secs(2);
 
 /// What becomes of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,16 +145,23 @@ impl Pipeline {
     }
 
     /// Publishes the event, or stores it. What cannot be published anywhere is a dead letter in both modes.
-    async fn make_safe(&self, job: Job, until: Instant) -> Result<End, Reason> {
-        let Some(lanes) = &self.lanes else { return self.courier.deliver(job).await };
+    async fn make_safe(&self, mut job: Job, until: Instant) -> Result<End, Reason> {
+        let patience = OPTIONAL.min(until.saturating_duration_since(Instant::now()) / 2);
+        let Some(lanes) = &self.lanes else { return self.courier.deliver(job, patience).await };
         let open = |planned: &Planned| planned.target.destination.is_some() && !job.known.skips(&planned.target);
         if self.stored && job.event.is_some() && job.planned.iter().any(open) {
             return lanes.accept(job).await;
         }
-        if timeout_at(until.checked_sub(ANSWER).unwrap_or(until), lanes.clear(&job.planned)).await.is_err() {
+        let (required, optional) = (|it: &&Planned| it.required, |it: &&Planned| !it.required);
+        let answer = until.checked_sub(ANSWER).unwrap_or(until);
+        if timeout_at(answer, lanes.clear(job.planned.iter().filter(required))).await.is_err() {
             return Err(Reason::Behind);
         }
-        self.courier.deliver(job).await
+        let _ = timeout(patience, lanes.clear(job.planned.iter().filter(optional))).await;
+        for planned in job.planned.iter_mut().filter(|it| !it.required && lanes.may_hold(it)) {
+            planned.message = Err(Reason::Behind.into());
+        }
+        self.courier.deliver(job, patience).await
     }
 
     /// The event and its targets. A delivery that can have none becomes a dead letter: as a whole, or for those frozen

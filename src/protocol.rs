@@ -92,7 +92,7 @@ pub struct Ticket {
 pub enum Fact {
     /// The target's broker has confirmed.
     Confirmed(Target),
-    /// The target can never take it; its dead letter is kept.
+    /// The target can never take it, or is optional and did not take it in time; its dead letter is kept.
     Dead(Target, Reason),
     /// The event is in the spool, stored in the same transaction as this fact.
     Accepted,
@@ -129,7 +129,7 @@ pub struct Known {
     pub frozen: Option<Vec<Target>>,
     /// Those that have confirmed.
     pub confirmed: BTreeSet<Target>,
-    /// Those that can never take it.
+    /// Those that have a dead letter instead.
     pub dead: BTreeMap<Target, Reason>,
     /// Whether the spool has the event: it alone publishes it then.
     pub accepted: bool,

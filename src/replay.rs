@@ -18,10 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::courier::Courier;
 use crate::delivery::{Delivery, DeliveryKey};
-use crate::event::Event;
 use crate::ledger::{Claim, Ledger, Record};
 use crate::letters::{KeptLetter, Letters};
-use crate::message::{Message, Outcome};
+use crate::message::Outcome;
 use crate::normalize::normalize;
 use crate::pipeline::hash;
 use crate::protocol::{Fact, Known, Target, Ticket};
@@ -151,6 +150,9 @@ impl Replayer {
         };
         let _claim = ReplayClaim { ledger: &*self.ledger, key: &key, ticket };
         let Replayable { planned, all } = self.plan(&letter, &delivery)?;
+        if planned.iter().any(|planned| self.courier.is_late(&key, &planned.target)) {
+            return Err(ReplayRefusal::InFlight); // its first publish may still be confirmed
+        }
         let remembered = self.ledger.look_up(&key).await.map_err(ReplayRefusal::Store)?.unwrap_or_default();
         if planned.iter().any(|planned| remembered.waiting.contains(&planned.target)) {
             return Err(ReplayRefusal::InFlight); // a later copy is in the spool
@@ -189,7 +191,7 @@ impl Replayer {
         };
         let mut all: Vec<Target> = routed.iter().map(|planned| planned.target.clone()).collect();
         let planned = match (&target.destination, &target.topic) {
-            (Some(_), Some(topic)) => vec![self.message(&event, target, topic)],
+            (Some(_), Some(topic)) => vec![self.routes.planned_before(&event, target, topic)],
             (Some(name), None) => {
                 routed.into_iter().filter(|planned| planned.target.destination.as_ref() == Some(name)).collect()
             }
@@ -212,12 +214,6 @@ impl Replayer {
             }
         }
         Ok(Replayable { planned, all })
-    }
-
-    fn message(&self, event: &Arc<Event>, target: &Target, topic: &Arc<str>) -> Planned {
-        let key = self.routes.key(event, target);
-        let message = Message { event: Arc::clone(event), topic: Arc::clone(topic), key };
-        Planned { target: target.clone(), message: Ok(message) }
     }
 }
 

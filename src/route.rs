@@ -91,6 +91,8 @@ pub struct To {
     pub topic: Template,
     /// The record key, if not the `partitionkey`.
     pub key: Option<Template>,
+    /// Whether a delivery needs its confirm. Otherwise its outage does not turn into 503.
+    pub required: bool,
 }
 
 /// A pattern on an event's name: `*` matches one part, `**` any number of parts.
@@ -228,18 +230,20 @@ pub struct Planned {
     pub target: Target,
     /// The message, or why there can be none.
     pub message: Result<Message, Failure>,
+    /// Whether the delivery needs its confirm. What an optional target misses becomes a dead letter.
+    pub required: bool,
 }
 
 impl Planned {
-    /// An event for a topic of a destination.
+    /// An event for a topic of a destination; required.
     pub fn new(destination: &Arc<str>, topic: Arc<str>, key: Option<String>, event: &Arc<Event>) -> Self {
         let target = Target::new(Arc::clone(destination), Arc::clone(&topic));
-        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key }) }
+        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key }), required: true }
     }
 
     /// A target that can never take the event.
     pub fn never(target: Target, failure: Failure) -> Self {
-        Planned { target, message: Err(failure) }
+        Planned { target, message: Err(failure), required: true }
     }
 }
 
@@ -317,12 +321,15 @@ impl Routes {
                     Err(why) => Err(Failure::new(Reason::IllegalName, why)),
                 },
             };
-            let planned = match topic {
+            let mut planned = match topic {
                 Ok(topic) => Planned::new(destination, topic, to.key.as_ref().and_then(|key| key.key(event)), event),
                 Err(failure) => Planned::never(Target::unnamed(Arc::clone(destination)), failure),
             };
-            if !all.iter().any(|other| other.target == planned.target) {
-                all.push(planned);
+            // The fallback takes what must not be lost.
+            planned.required = to.required || (unknown && self.only_fallback);
+            match all.iter_mut().find(|other| other.target == planned.target) {
+                Some(same) => same.required |= planned.required,
+                None => all.push(planned),
             }
         }
         let unrouted = |it: &Planned| it.message.as_ref().is_err_and(|failure| failure.reason == Reason::Unrouted);
@@ -334,16 +341,23 @@ impl Routes {
         }
     }
 
-    /// The record key of a target that an earlier configuration planned: that of the first rule that leads to this topic,
-    /// whatever the rule matches now.
-    pub fn key(&self, event: &Event, target: &Target) -> Option<String> {
+    /// The message for a target that an earlier configuration planned. Record key, and whether it is required, are those of
+    /// the first rule that leads to this topic, whatever the rule matches now; without one, it is required.
+    pub fn planned_before(&self, event: &Arc<Event>, target: &Target, topic: &Arc<str>) -> Planned {
+        let to = self.leading_to(event, target);
+        let key = to.and_then(|to| to.key.as_ref()?.key(event));
+        let message = Message { event: Arc::clone(event), topic: Arc::clone(topic), key };
+        Planned { target: target.clone(), message: Ok(message), required: to.is_none_or(|to| to.required) }
+    }
+
+    fn leading_to(&self, event: &Event, target: &Target) -> Option<&To> {
         let leads_there = |to: &&To| {
             let topic = to.topic.topic(event, to.kind).ok();
             target.destination.as_ref() == Some(&to.destination)
                 && topic.is_some()
                 && topic.as_deref() == target.topic.as_deref()
         };
-        self.rules.iter().flat_map(|rule| &rule.to).find(leads_there)?.key.as_ref()?.key(event)
+        self.rules.iter().flat_map(|rule| &rule.to).find(leads_there)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether the process is starting, ready or draining: what both listeners report.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Vitals {
     pub ledger: Arc<dyn Ledger>,
     /// The destinations.
     pub courier: Arc<Courier>,
+    /// The destinations that no delivery needs: those of optional targets only.
+    pub optional: HashSet<Arc<str>>,
     /// The spool's lanes; `None` without a store on disk.
     pub lanes: Option<Arc<Lanes>>,
     /// Where everything counts.
@@ -37,11 +40,12 @@ impl Vitals {
     pub fn new(
         ledger: Arc<dyn Ledger>,
         courier: Arc<Courier>,
+        optional: HashSet<Arc<str>>,
         lanes: Option<Arc<Lanes>>,
         metrics: Arc<Metrics>,
         draining: CancellationToken,
     ) -> Self {
-        Vitals { ledger, courier, lanes, metrics, draining, started: AtomicBool::new(false) }
+        Vitals { ledger, courier, optional, lanes, metrics, draining, started: AtomicBool::new(false) }
     }
 
     /// Ready: the process has [started](Vitals::started), the store is usable, and the process is not draining. An outage of
@@ -65,7 +69,7 @@ impl Vitals {
     }
 
     /// Whether every destination was tried once: it was usable, or out of reach. One that refuses us, for example because of
-    /// credentials or of its topology, keeps a new process from being ready, so that a roll-out stops.
+    /// credentials or of its topology, keeps a new process from being ready, so that a roll-out stops; not if it is optional.
     pub fn started(&self) -> bool {
         if self.started.load(Ordering::Relaxed) {
             return true;
@@ -73,7 +77,9 @@ impl Vitals {
         let tried = self.courier.destinations().all(|handle| match handle.health() {
             Health::Up => true,
             Health::Starting(None) => false,
-            Health::Starting(Some(failure)) | Health::Down(failure) => failure.reason.is_outage(),
+            Health::Starting(Some(failure)) | Health::Down(failure) => {
+                failure.reason.is_outage() || self.optional.contains(handle.name())
+            }
         });
         self.started.fetch_or(tried, Ordering::Relaxed) || tried
     }

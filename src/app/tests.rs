@@ -1,5 +1,6 @@
 //! What ends the process besides a signal.
 
+use std::collections::HashSet;
 use std::future::pending;
 
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -62,7 +63,7 @@ async fn a_store_that_lost_a_thread_ends_the_process_in_order() {
     let metrics = Arc::new(Metrics::default());
     let ledger: Arc<dyn Ledger> = Arc::new(LostThread);
     let courier = Arc::new(Courier::new(Vec::new(), Arc::clone(&ledger), None, None, Arc::clone(&metrics)));
-    let vitals = Arc::new(Vitals::new(ledger, courier, None, metrics, CancellationToken::new()));
+    let vitals = Arc::new(Vitals::new(ledger, courier, HashSet::new(), None, metrics, CancellationToken::new()));
     let listener = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let vitals_of_app = Arc::clone(&vitals);
     let app = App { settings, vitals: vitals_of_app, keyrings: Vec::new(), destinations: Vec::new(), letters: None };

@@ -46,6 +46,13 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let spool_max_bytes = checker.size(&file.spool.max_bytes, 8 << 30, 1 << 20..=1 << 50) as u64;
     let data = checker.data(&file.data);
     let shutdown_timeout = checker.duration(&file.shutdown.timeout, 25 * SECOND, SECOND..=HOUR);
+    let optional = routes.iter().flat_map(|routes| &routes.rules).flat_map(|rule| &rule.to).any(|to| !to.required);
+    if optional && store == StoreKind::Memory && dead_letters_to.is_none() {
+        let place = file.store.as_ref().map_or(Place::Nowhere, |leaf| leaf.place.clone());
+        let message = "the store `memory` keeps no dead letters, so an outage of a target with `required: false` is answered 503 \
+                       nevertheless: use `store: embedded` or `dead_letters.to`";
+        checker.report.warning(&place, message);
+    }
     if publish_timeout < limits.request_timeout {
         let given = file.publish.timeout.as_ref().or(file.limits.request_timeout.as_ref());
         checker.mistake(given, "publish.timeout must not be shorter than limits.request_timeout");

@@ -157,6 +157,9 @@ fn rule_tree(rule: &Rule) -> Value {
         if let Some(key) = &to.key {
             target["key"] = json!(key.to_string());
         }
+        if !to.required {
+            target["required"] = json!(false);
+        }
         target
     });
     let mut tree = json!({"match": rule.pattern.to_string(), "to": to.collect::<Vec<_>>()});

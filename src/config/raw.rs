@@ -132,6 +132,7 @@ pub(super) struct RawTo {
     pub destination: Leaf,
     pub topic: Option<Leaf>,
     pub key: Option<Leaf>,
+    pub required: Option<Leaf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -302,6 +302,13 @@ fn target(description: &str) -> Value {
                 ),
             ),
             ("key", text("The record key, in the same form. Default: the event's partitionkey.")),
+            (
+                "required",
+                described(
+                    reference("flag"),
+                    "Whether a delivery needs this target's confirm (`true`), or what the target misses becomes a dead letter (`false`). Default: true.",
+                ),
+            ),
         ],
     )
 }

@@ -1,5 +1,8 @@
 //! Which topics the routes can yield. Destinations create topology for them.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::Settings;
 use crate::route::{Routes, Rule, Unrouted};
 use crate::source::Source;
@@ -14,6 +17,16 @@ impl Settings {
     /// The same for the events of one source.
     pub fn topics_of(&self, source: &Source, destination: &str) -> Vec<String> {
         possible_topics(&self.routes, std::slice::from_ref(source), destination, "*")
+    }
+
+    /// The destinations that no delivery needs: only optional targets are there, and neither unrouted events nor dead letters.
+    pub fn optional_destinations(&self) -> HashSet<Arc<str>> {
+        let all = |required: bool| {
+            let to = self.routes.rules.iter().flat_map(|rule| &rule.to);
+            to.filter(move |to| to.required == required).map(|to| &to.destination)
+        };
+        let required: HashSet<&Arc<str>> = all(true).chain([&self.routes.fallback.0]).chain(&self.dead_letters_to).collect();
+        all(false).filter(|name| !required.contains(name)).cloned().collect()
     }
 }
 

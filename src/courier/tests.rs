@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use futures_util::future::{pending, ready};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::*;
 use crate::delivery::DeliveryKey;
@@ -11,6 +12,7 @@ use crate::destination::{Confirm, Destination, Health};
 use crate::event::fixture::event;
 use crate::ledger::{Claim, Forgotten, Remembered};
 use crate::letters::LetterCount;
+use crate::message::Message;
 use crate::naming::Kind;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
@@ -105,7 +107,7 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     ];
     let ticket = Ticket { process: 1, number: 1 };
     let job = Job { delivery: delivery(), event: Some(event), planned, known: Known::default(), ticket, body_hash: 0 };
-    assert!(timeout(Duration::from_secs(60), courier.deliver(job)).await.is_err(), "the letter hangs");
+    assert!(timeout(Duration::from_secs(60), courier.deliver(job, Duration::from_secs(2))).await.is_err(), "the letter hangs");
     assert_eq!(*ledger.0.lock(), [Fact::Confirmed(good)]);
 }
 
@@ -116,6 +118,7 @@ fn a_frozen_target_keeps_its_record_key_when_its_rule_matches_no_more() {
         kind: Kind::Kafka,
         topic: Template::parse("videogen.{event}").unwrap(),
         key: Some(Template::parse("{event}").unwrap()),
+        required: true,
     };
     let pattern = Pattern::parse("other").unwrap();
     let rule = Rule { pattern, sources: None, when: None, to: vec![to] };

@@ -118,7 +118,7 @@ impl Lane {
             let (end, letter) = match driving.await {
                 Driven::Confirmed(_) => (End::Delivered, None),
                 Driven::Dead(_, failure) => (End::DeadLettered, Some(delivered.letter(failure))),
-                Driven::Open(_) => return Tried { number, settled: false },
+                Driven::Open(..) => return Tried { number, settled: false },
             };
             let settle = || context.spool.settle(number, target.clone(), Arc::clone(&accepted), letter.clone());
             // It is not published again, however long the store fails.

@@ -109,6 +109,14 @@ pub fn keep(
     added(batch, number)
 }
 
+/// Deletes the dead letter of a target that has confirmed after all, if there is one.
+///
+/// # Errors
+/// What SQLite reports.
+pub fn withdraw(batch: &mut Batch<'_>, id: &[u8; 16], target: &Target) -> rusqlite::Result<()> {
+    remove(batch, "id = ? AND target = ?", params![id, target.to_string()]).map(drop)
+}
+
 /// A number that no dead letter had before: an operator may still hold that of one that is gone.
 fn next_number(batch: &Batch<'_>) -> rusqlite::Result<i64> {
     let sql = "INSERT INTO meta VALUES ('dead_letter', (SELECT coalesce(max(number), 0) + 1 FROM dead_letters))

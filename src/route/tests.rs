@@ -16,6 +16,7 @@ fn rule(pattern: &str, when: Option<(&str, Value)>, topics: &[&str]) -> Rule {
         kind: Kind::Nats,
         topic: Template::parse(topic).unwrap(),
         key: Some(Template::parse("{subject}").unwrap()),
+        required: true,
     });
     Rule { sources: None, pattern: Pattern::parse(pattern).unwrap(), when, to: to.collect() }
 }

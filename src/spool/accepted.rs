@@ -54,13 +54,13 @@ impl Accepted {
         target.key.as_deref().or(self.event.partitionkey.as_deref())
     }
 
-    /// Its message for one of its targets.
+    /// Its message for one of its targets. In the spool, an event waits for each of them.
     pub fn planned(&self, target: &Target) -> Planned {
         let key = self.targets.iter().find(|spooled| spooled.target == *target).and_then(|spooled| spooled.key.clone());
         match &target.topic {
             Some(topic) => {
                 let message = Message { event: Arc::clone(&self.event), topic: Arc::clone(topic), key };
-                Planned { target: target.clone(), message: Ok(message) }
+                Planned { target: target.clone(), message: Ok(message), required: true }
             }
             None => Planned::never(target.clone(), Reason::IllegalName.into()),
         }

@@ -100,7 +100,8 @@ fn describe(planned: &Planned) -> String {
     match &planned.message {
         Ok(message) => {
             let key = message.key().map_or_else(String::new, |key| format!(", key {}", shown(key)));
-            format!("{destination}: {}{key}", message.topic)
+            let optional = if planned.required { "" } else { ", optional" };
+            format!("{destination}: {}{key}{optional}", message.topic)
         }
         Err(failure) => format!("{destination}: dead letter: {failure}"),
     }
@@ -109,7 +110,9 @@ fn describe(planned: &Planned) -> String {
 fn target_as_json(planned: &Planned) -> Value {
     let destination = planned.target.destination.as_deref();
     match &planned.message {
-        Ok(message) => json!({"destination": destination, "topic": &*message.topic, "key": message.key()}),
+        Ok(message) => json!({
+            "destination": destination, "topic": &*message.topic, "key": message.key(), "required": planned.required
+        }),
         Err(failure) => json!({"destination": destination, "dead": failure.to_string()}),
     }
 }

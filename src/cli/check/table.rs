@@ -55,7 +55,8 @@ fn describe(plan: &Result<Plan, Failure>) -> String {
             let target = |planned: &Planned| match &planned.message {
                 Ok(message) => {
                     let destination = planned.target.destination.as_deref().unwrap_or_default();
-                    format!("{destination}: {}", message.topic)
+                    let optional = if planned.required { "" } else { " (optional)" };
+                    format!("{destination}: {}{optional}", message.topic)
                 }
                 Err(failure) => format!("dead letter: {failure}"),
             };

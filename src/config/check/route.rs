@@ -91,12 +91,21 @@ impl Checker<'_, '_> {
                     self.report
                         .mistake(&place, "the route has the same destination and topic twice, with different keys");
                 }
+                Some((other, _)) if other.required != target.required => {
+                    self.report
+                        .mistake(&place, "the route has the same destination and topic twice, required and optional");
+                }
                 Some(_) => self.report.warning(&place, "the route has the same destination and topic twice"),
                 None => {}
             }
             to.push((target, place));
         }
-        let to = to.into_iter().map(|(target, _)| target).collect();
+        let to: Vec<To> = to.into_iter().map(|(target, _)| target).collect();
+        if !to.is_empty() && to.iter().all(|to| !to.required) {
+            let message = "every target of this route is optional: in an outage of all of them, its events are answered 200 \
+                           and are only in the dead letters";
+            self.report.warning(&raw.pattern.place, message);
+        }
         Some(Rule { sources: from.ok()?, pattern: pattern?, when: when.ok()?, to })
     }
 
@@ -150,10 +159,11 @@ impl Checker<'_, '_> {
         sources: &[&Source],
         all: &[NamedDestination],
     ) -> Option<(To, Place)> {
-        let (name, topic, key, place) = match raw {
-            NameOr::Name(name) => (name.clone(), None, None, name.place),
-            NameOr::Mapping(to, place) => (to.destination, to.topic, to.key, place),
+        let (name, topic, key, required, place) = match raw {
+            NameOr::Name(name) => (name.clone(), None, None, None, name.place),
+            NameOr::Mapping(to, place) => (to.destination, to.topic, to.key, to.required, place),
         };
+        let required = self.choice(&required, &[("true", true), ("false", false)], true);
         let key = key.map(|key| self.pattern(&key, Template::parse).ok_or(())).transpose();
         let template = match &topic {
             Some(topic) => self.pattern(topic, Template::parse),
@@ -164,7 +174,7 @@ impl Checker<'_, '_> {
         let (template, key) = (template?, key.ok()?);
         let at = topic.as_ref().map_or(&place, |topic| &topic.place).clone();
         self.names(&template, kind, &at, pattern, sources)?;
-        Some((To { destination: named.name, kind, topic: template, key }, place))
+        Some((To { destination: named.name, kind, topic: template, key, required }, place))
     }
 
     /// Checks every name that a template can yield for the events that its route can match.
@@ -278,6 +288,7 @@ fn everything(destination: &DestinationSettings) -> Option<Rule> {
         kind: destination.url.kind(),
         topic: Template::parse("{event}").ok()?,
         key: None,
+        required: true,
     };
     Some(Rule { sources: None, pattern: Pattern::parse("**").ok()?, when: None, to: vec![to] })
 }

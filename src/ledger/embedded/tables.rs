@@ -66,6 +66,9 @@ pub(super) fn load(connection: &Connection, id: Id, since: i64) -> rusqlite::Res
 pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
     let (transaction, now) = (batch.transaction, batch.now);
     let id = save.id.to_be_bytes();
+    for target in &save.confirmed {
+        letters::withdraw(batch, &id, target)?;
+    }
     if let Some(letter) = &save.letter {
         for (target, reason) in &save.dead {
             letters::keep(batch, &id, target, *reason, letter)?;

@@ -86,8 +86,12 @@ impl<'a> Recording<'a> {
     pub(super) fn prepare(&mut self) -> (Option<(Save, u64)>, Option<End>) {
         let mut slots = self.slots.lock();
         let slot = slots.entry(self.id).or_default();
+        let confirmed: Vec<Target> = slot.entry.known.confirmed.iter().cloned().collect();
         if let Some(end) = slot.closed {
-            return (None, Some(end));
+            // A confirm that comes after the end: the target may have a dead letter.
+            let (id, stored) = (self.id, slot.stored());
+            let save = Save { id, stored, dead: Vec::new(), letter: None, confirmed, accepted: None };
+            return ((!save.confirmed.is_empty()).then_some((save, slot.version)), Some(end));
         }
         let was_accepted = slot.entry.known.accepted;
         if !self.held_back.is_empty() {
@@ -104,7 +108,7 @@ impl<'a> Recording<'a> {
         });
         let accepted = self.accepted.take().filter(|_| self.accepts);
         let (id, stored, letter) = (self.id, slot.stored(), self.letter.take());
-        let save = Save { id, dead: dead.collect(), stored, letter, accepted };
+        let save = Save { id, dead: dead.collect(), stored, letter, confirmed, accepted };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), end)
     }
