@@ -60,6 +60,23 @@ fn table_shows_where_every_event_goes() {
 }
 
 #[test]
+fn optional_targets_are_shown() {
+    let to = "[stream, {destination: kafka, required: false}]";
+    let configuration = format!(
+        "destinations: {{stream: {{url: 'nats://h'}}, kafka: {{url: 'kafka://h'}}}}\nroutes: [{{match: '**', to: {to}}}]"
+    );
+    let event = "file.playback_ready";
+    let (code, out, _) = check(&configuration, &[], "");
+    assert!(code == 0 && out.contains(&format!("stream: {event}, kafka: {event} (optional)")), "{out}");
+    let (code, out, _) = check(&configuration, &["--event", event], "");
+    assert!(code == 0 && out.contains(&format!("→ kafka: {event}, key `vg_file_00000001`, optional")), "{out}");
+    let (_, out, _) = check(&configuration, &["--event", event, "--json"], "");
+    let run: Value = serde_json::from_str(&out).expect("JSON");
+    let targets = run["targets"].as_array().expect("a list");
+    assert_eq!((targets[0].get("required"), targets[1].get("required")), (None, Some(&false.into())));
+}
+
+#[test]
 fn known_events_without_a_route_are_one_line_each() {
     let configuration = "destinations: {stream: {url: 'nats://h'}}\nroutes: [{match: 'file.**', to: stream}]";
     let (code, _, err) = check(configuration, &[], "");

@@ -221,6 +221,53 @@ async fn dead_letters_are_kept_as_declared(case: Case, directory: &Path) {
     assert!(text.starts_with("anot_utf8") && text.contains("content-type") && !text.contains("secret"), "{text}");
 }
 
+/// A confirm that comes after the dead letter, or at the same time, wins: nothing is left to replay.
+async fn a_late_confirm_withdraws_the_dead_letter(case: Case, directory: &Path) {
+    if !case.keeps_dead_letters {
+        return;
+    }
+    let ledger = (case.open)(directory, WEEK);
+    let dead = |id: &str, ticket| {
+        let delivery = Delivery {
+            key: key(id),
+            timestamp: 1,
+            signature: "v1,x".into(),
+            traceparent: None,
+            tracestate: None,
+            headers: http::HeaderMap::new(),
+            body: bytes::Bytes::from_static(b"{}"),
+        };
+        let letter = DeadLetter { delivery, event: None, failure: Failure::from(Reason::Timeout) };
+        let missed = Fact::Dead(Target::new("stream", "y"), Reason::Timeout);
+        let mut facts = confirms(&["x", "y"], &["x"]);
+        facts.facts.push(missed);
+        let ledger = Arc::clone(&ledger);
+        let id = id.to_owned();
+        async move { record(&*ledger, &id, ticket, Record { dead: Some(letter), ..facts }).await }
+    };
+    for (id, other) in [("after", "y"), ("another", "z")] {
+        let (ticket, _) = mine(&*ledger, id).await;
+        assert_eq!(dead(id, ticket).await, Some(End::DeadLettered));
+        let end = record(&*ledger, id, ticket, confirms(&["x", "y"], &[other])).await;
+        assert_eq!(end, Some(End::DeadLettered));
+        assert_eq!(closed(&*ledger, id).await, Some(End::DeadLettered), "it is not published again");
+        let left = ledger.look_up(&key(id)).await.expect("the store works").expect("it is known").letters.len();
+        assert_eq!(left, usize::from(other != "y"), "only that of the target that has confirmed");
+    }
+    for number in 0..20 {
+        let id = format!("together_{number}");
+        let (ticket, _) = mine(&*ledger, &id).await;
+        let late = record(&*ledger, &id, ticket, confirms(&["x", "y"], &["y"]));
+        let (_, end) = tokio::join!(dead(&id, ticket), late);
+        assert_eq!(end, Some(End::Delivered));
+        let found = ledger.look_up(&key(&id)).await.expect("the store works").expect("it is known");
+        assert!(found.letters.is_empty(), "{:?}", found.letters);
+    }
+    let left = vec![LetterCount { source: "videogen".into(), reason: "timeout", count: 1 }];
+    assert_eq!(ledger.dead_letters().into_iter().filter(|it| it.count > 0).collect::<Vec<_>>(), left);
+    ledger.close().await;
+}
+
 macro_rules! suite {
     (@cases $case:expr; $($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,7 +283,7 @@ macro_rules! suite {
                 one_of_many_claims_wins waiting_copies_get_the_reason_of_the_release release_needs_the_current_ticket
                 facts_of_a_stale_ticket_merge a_retry_knows_what_was_confirmed ends_survive_a_restart_as_declared
                 ids_expire_after_the_window a_different_body_is_detected a_delivery_without_targets_ends_as_ignored
-                dead_letters_are_kept_as_declared
+                dead_letters_are_kept_as_declared a_late_confirm_withdraws_the_dead_letter
             }
         })*
     };

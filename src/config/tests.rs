@@ -147,6 +147,23 @@ fn warnings(more: &str) -> Vec<String> {
 }
 
 #[test]
+fn optional_targets_are_as_written() {
+    let route = |to: &str| format!("routes: [{{match: '**', to: [{to}]}}]");
+    let optional = "stream, {destination: stream, topic: 'copy.{event}', required: false}";
+    let settings = valid(&route(optional)).settings;
+    let required: Vec<bool> = settings.routes.rules[0].to.iter().map(|to| to.required).collect();
+    assert_eq!(required, [true, false]);
+    assert!(settings.print().contains("\"required\":false"), "{}", settings.print());
+    let only = "{destination: stream, required: 'false'}";
+    let all_optional = "every target of this route is optional: in an outage of all of them, its events are answered 200 and \
+                        are only in the dead letters";
+    assert_eq!(warnings(&route(only)), [all_optional]);
+    let memory = warnings(&format!("{}\nstore: memory", route(optional)));
+    assert!(memory.len() == 1 && memory[0].contains("keeps no dead letters"), "{memory:?}");
+    assert!(warnings(&format!("{}\nstore: memory\ndead_letters: {{to: stream}}", route(optional))).is_empty());
+}
+
+#[test]
 fn probably_unintended_settings_are_warnings() {
     let late = "limits: {request_timeout: 20s}";
     assert_eq!(warnings(late), ["VideoGen times out after 15 s and does not see a later answer"]);

@@ -25,7 +25,8 @@ impl Settings {
             let to = self.routes.rules.iter().flat_map(|rule| &rule.to);
             to.filter(move |to| to.required == required).map(|to| &to.destination)
         };
-        let required: HashSet<&Arc<str>> = all(true).chain([&self.routes.fallback.0]).chain(&self.dead_letters_to).collect();
+        let required: HashSet<&Arc<str>> =
+            all(true).chain([&self.routes.fallback.0]).chain(&self.dead_letters_to).collect();
         all(false).filter(|name| !required.contains(name)).cloned().collect()
     }
 }

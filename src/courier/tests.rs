@@ -1,3 +1,4 @@
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures_util::future::{pending, ready};
@@ -14,15 +15,21 @@ use crate::ledger::{Claim, Forgotten, Remembered};
 use crate::letters::LetterCount;
 use crate::message::Message;
 use crate::naming::Kind;
+use crate::protocol::Entry;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
 
-/// A destination that confirms at once, or never answers.
-struct Answers(bool);
+mod optional;
+
+/// A destination that gives these outcomes, each after a time, and then never answers.
+struct Answers(Mutex<VecDeque<(Duration, Outcome)>>);
 
 impl Destination for Answers {
     fn publish(&self, _: Message) -> Confirm {
-        if self.0 { ready(Outcome::Confirmed).boxed() } else { pending().boxed() }
+        match self.0.lock().pop_front() {
+            Some((after, outcome)) => sleep(after).map(|()| outcome).boxed(),
+            None => pending().boxed(),
+        }
     }
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         pending().boxed()
@@ -44,9 +51,15 @@ impl Destination for Answers {
     }
 }
 
-/// A ledger that keeps no dead letters, and what was recorded in it.
+/// A ledger of one delivery, and what was recorded in it.
 #[derive(Default)]
-struct Recorded(Mutex<Vec<Fact>>);
+struct Recorded {
+    facts: Mutex<Vec<Fact>>,
+    entry: Mutex<Entry>,
+    /// The targets with a dead letter.
+    letters: Mutex<BTreeSet<Target>>,
+    keeps_dead_letters: bool,
+}
 
 impl Ledger for Recorded {
     fn claim<'a>(&'a self, _: &'a DeliveryKey, _: u32) -> BoxFuture<'a, Result<Claim, Failure>> {
@@ -55,11 +68,22 @@ impl Ledger for Recorded {
     fn record<'a>(
         &'a self,
         _: &'a DeliveryKey,
-        _: Ticket,
+        ticket: Ticket,
         record: Record,
     ) -> BoxFuture<'a, Result<Option<End>, Failure>> {
-        self.0.lock().extend(record.facts);
-        ready(Ok(None)).boxed()
+        let mut entry = self.entry.lock();
+        let end = entry.record(ticket, &record.targets, &record.facts);
+        for fact in &record.facts {
+            match fact {
+                Fact::Confirmed(target) => drop(self.letters.lock().remove(target)),
+                Fact::Dead(target, _) if record.dead.is_some() && entry.known.dead.contains_key(target) => {
+                    self.letters.lock().insert(target.clone());
+                }
+                Fact::Dead(..) | Fact::Accepted => {}
+            }
+        }
+        self.facts.lock().extend(record.facts);
+        ready(Ok(end)).boxed()
     }
     fn release(&self, _: &DeliveryKey, _: Ticket, _: Reason) {}
     fn look_up<'a>(&'a self, _: &'a DeliveryKey) -> BoxFuture<'a, Result<Option<Remembered>, Failure>> {
@@ -69,7 +93,7 @@ impl Ledger for Recorded {
         ready(Ok(Forgotten::Unknown)).boxed()
     }
     fn keeps_dead_letters(&self) -> bool {
-        false
+        self.keeps_dead_letters
     }
     fn dead_letters(&self) -> Vec<LetterCount> {
         Vec::new()
@@ -88,16 +112,17 @@ impl Ledger for Recorded {
     }
 }
 
-fn handle(name: &str, confirms: bool) -> Handle {
+fn handle(name: &str, outcomes: impl IntoIterator<Item = (Duration, Outcome)>) -> Handle {
     let settings = DestinationSettings::new(name, BrokerUrl::File("nowhere".into()));
-    Handle::new(Arc::new(Answers(confirms)), &settings, Duration::from_secs(120), Arc::default())
+    let answers = Answers(Mutex::new(outcomes.into_iter().collect()));
+    Handle::new(Arc::new(answers), &settings, Duration::from_secs(120), Arc::default())
 }
 
 /// What is confirmed must be known after a crash, whatever becomes of the dead letter of another target.
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     let ledger = Arc::new(Recorded::default());
-    let destinations = [handle("good", true), handle("letters", false)];
+    let destinations = [handle("good", [(Duration::ZERO, Outcome::Confirmed)]), handle("letters", [])];
     let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
     let courier = Arc::new(Courier::new(destinations, spied, None, Some("letters".into()), Arc::default()));
     let (good, event) = (Target::new("good", "a"), Arc::new(event()));
@@ -107,8 +132,11 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
     ];
     let ticket = Ticket { process: 1, number: 1 };
     let job = Job { delivery: delivery(), event: Some(event), planned, known: Known::default(), ticket, body_hash: 0 };
-    assert!(timeout(Duration::from_secs(60), courier.deliver(job, Duration::from_secs(2))).await.is_err(), "the letter hangs");
-    assert_eq!(*ledger.0.lock(), [Fact::Confirmed(good)]);
+    assert!(
+        timeout(Duration::from_secs(60), courier.deliver(job, Duration::from_secs(2))).await.is_err(),
+        "the letter hangs"
+    );
+    assert_eq!(*ledger.facts.lock(), [Fact::Confirmed(good)]);
 }
 
 #[test]

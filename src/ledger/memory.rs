@@ -135,7 +135,16 @@ mod tests {
     async fn the_oldest_ids_are_forgotten_when_there_are_too_many() {
         let memory = Memory::new(Duration::from_secs(3600), 3);
         let stored = || Stored::Closed { end: End::Delivered, body_hash: 0 };
-        let save = |id| memory.save(Save { id, stored: stored(), dead: Vec::new(), letter: None, confirmed: Vec::new(), accepted: None });
+        let save = |id| {
+            memory.save(Save {
+                id,
+                stored: stored(),
+                dead: Vec::new(),
+                letter: None,
+                confirmed: Vec::new(),
+                accepted: None,
+            })
+        };
         for id in [1, 2, 1, 3, 4] {
             save(id).await.expect("saved");
         }

@@ -110,9 +110,13 @@ fn describe(planned: &Planned) -> String {
 fn target_as_json(planned: &Planned) -> Value {
     let destination = planned.target.destination.as_deref();
     match &planned.message {
-        Ok(message) => json!({
-            "destination": destination, "topic": &*message.topic, "key": message.key(), "required": planned.required
-        }),
+        Ok(message) => {
+            let mut target = json!({"destination": destination, "topic": &*message.topic, "key": message.key()});
+            if !planned.required {
+                target["required"] = false.into();
+            }
+            target
+        }
         Err(failure) => json!({"destination": destination, "dead": failure.to_string()}),
     }
 }
