@@ -31,7 +31,7 @@ pub(super) struct Save {
     pub dead: Vec<(Target, Reason)>,
     /// Their dead letter.
     pub letter: Option<DeadLetter>,
-    /// Targets that have confirmed: a dead letter that was kept for one of them before is deleted.
+    /// Confirmed targets that may have a dead letter from before: it is deleted.
     pub confirmed: Vec<Target>,
     /// The event, if this save accepts it.
     pub accepted: Option<Arc<Accepted>>,

@@ -86,7 +86,7 @@ impl<'a> Recording<'a> {
     pub(super) fn prepare(&mut self) -> (Option<(Save, u64)>, Option<End>) {
         let mut slots = self.slots.lock();
         let slot = slots.entry(self.id).or_default();
-        let confirmed: Vec<Target> = slot.entry.known.confirmed.iter().cloned().collect();
+        let confirmed = slot.withdrawn();
         if let Some(end) = slot.closed {
             // A confirm that comes after the end: the target may have a dead letter.
             let (id, stored) = (self.id, slot.stored());

@@ -26,6 +26,8 @@ pub(super) struct Slot {
     pub(super) loaded: bool,
     /// The store has this end.
     pub(super) closed: Option<End>,
+    /// Whether a target may have a dead letter, which its confirm withdraws.
+    letters: bool,
     /// Records in progress: claims wait for them.
     pub(super) recording: u32,
     /// Counts changes of the entry.
@@ -47,10 +49,12 @@ impl Slot {
         self.loaded = true;
         match stored {
             Some(Stored::Closed { end, body_hash }) => {
+                self.letters |= end == End::DeadLettered;
                 self.closed = Some(end);
                 self.body_hash = body_hash;
             }
             Some(Stored::Open(known)) => {
+                self.letters |= !known.dead.is_empty();
                 let mine = &mut self.entry.known;
                 mine.frozen = known.frozen.or(mine.frozen.take());
                 mine.confirmed.extend(known.confirmed);
@@ -66,6 +70,11 @@ impl Slot {
         self.closed.or_else(|| self.entry.end())
     }
 
+    /// The confirmed targets that may have a dead letter.
+    pub(super) fn withdrawn(&self) -> Vec<Target> {
+        if self.letters { self.entry.known.confirmed.iter().cloned().collect() } else { Vec::new() }
+    }
+
     /// What the store should have.
     pub(super) fn stored(&self) -> Stored {
         match self.end() {
@@ -78,6 +87,7 @@ impl Slot {
     pub(super) fn add(&mut self, ticket: Ticket, targets: &[Target], facts: &[Fact], body_hash: u32) {
         let was_frozen = self.entry.known.frozen.is_some();
         self.entry.record(ticket, targets, facts);
+        self.letters |= !self.entry.known.dead.is_empty();
         if !facts.is_empty() || self.entry.known.frozen.is_some() != was_frozen {
             self.version += 1;
             self.body_hash = body_hash;
