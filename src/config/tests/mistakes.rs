@@ -43,7 +43,7 @@ fn mistakes_of_structure() {
             ("routes: [{match: a, to: [{topic: a}]}]", "f:1:27: `destination` is missing"),
             (
                 "routes: [{match: a, to: [{destination: a, tpic: a}]}]",
-                "f:1:43: unknown setting `tpic`: expected one of `destination`, `topic`, `key`; did you mean `topic`?",
+                "f:1:43: unknown setting `tpic`: expected one of `destination`, `topic`, `key`, `required`; did you mean `topic`?",
             ),
             ("routes: [{match: a, when: {pointer: /a}, to: []}]", "f:1:28: `in` is missing"),
             ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: `in`: expected a list, found a text"),
