@@ -1,4 +1,4 @@
-//! The Helm chart, without a cluster: what it renders, what it refuses, and its schema. `tests/kube.rs` installs it.
+//! The Helm chart, without a cluster: what it renders, what it refuses, and its schema. `tests/kubernetes.rs` installs it.
 //!
 //! `HOOKBRIDGE_BLESS=1` writes the snapshots, and the part of `values.schema.json` that is the schema of the configuration.
 
@@ -311,4 +311,57 @@ fn alerts_and_dashboard_are_the_files_of_the_chart() {
     let shown: Value =
         serde_json::from_str(dashboard["data"]["hookbridge.json"].as_str().expect("text")).expect("JSON");
     assert_eq!(shown, serde_json::from_str::<Value>(&file("dashboard.json")).expect("JSON"));
+}
+
+/// The alerts link to the runbook where the operators read it.
+#[test]
+fn alerts_link_to_the_runbook_of_the_operators() {
+    let url = "https://git.example.com/ops/blob/main/runbook.md";
+    let setting = format!(r#"prometheusRule={{"enabled": true, "runbookUrl": "{url}"}}"#);
+    let rule = object(&minimal(&[&setting]).expect("rendered"), "PrometheusRule", "hb-hookbridge").expect("a rule");
+    let groups = rule["spec"]["groups"].as_array().expect("groups").iter();
+    let rules: Vec<&Value> = groups.flat_map(|group| group["rules"].as_array().expect("rules")).collect();
+    assert!(rules.len() > 20, "{}", rules.len());
+    for rule in rules {
+        let section = rule["alert"].as_str().expect("a name").to_lowercase();
+        assert_eq!(rule["annotations"]["runbook_url"], format!("{url}#{section}"));
+    }
+    for wrong in ["deploy/runbook.md", "https://a.example/runbook.md#section"] {
+        let out = minimal(&[&format!(r#"prometheusRule.runbookUrl="{wrong}""#)]).expect_err(wrong);
+        assert!(out.contains("at '/prometheusRule/runbookUrl'"), "{out}");
+    }
+}
+
+/// A number of GiB: `8GiB`, as a setting has it, or `16Gi`, as a claim has it.
+fn gib(text: &str) -> f64 {
+    let number = text.trim_end_matches('B').strip_suffix("Gi").unwrap_or_else(|| panic!("{text}: no GiB"));
+    number.parse().unwrap_or_else(|_| panic!("{text}: no number"))
+}
+
+/// With the defaults, the spool reaches its own limit before the disk is nearly full.
+#[test]
+fn the_default_volume_holds_the_default_limits() {
+    let read = |path: &str| std::fs::read_to_string(path).expect("read");
+    let values: Value = serde_saphyr::from_str(&read(&format!("{CHART}/values.yaml"))).expect("YAML");
+    let volume = gib(values["persistence"]["size"].as_str().expect("a size"));
+    let schema = hookbridge::config::schema();
+    let default = |section: &str, setting: &str| {
+        let about =
+            schema["properties"][section]["properties"][setting]["description"].as_str().expect("a description");
+        gib(about.rsplit("Default: ").next().expect("a default").trim_end_matches('.'))
+    };
+    let (spool, letters) = (default("spool", "max_bytes"), default("dead_letters", "max_bytes"));
+    assert_eq!((spool, letters), (8.0, 1.0));
+    // 100 deliveries a second for 7 days, at 33 bytes an id.
+    let ids = 100.0 * 7.0 * 86_400.0 * 33.0 / f64::from(1 << 30);
+    let source = read("src/spool.rs");
+    assert!(source.contains("LEAST_FREE: u64 = 256 << 20;") && source.contains("FREE_SHARE: u64 = 20;"));
+    let left_free = f64::max(0.25, volume / 20.0);
+    // A file system takes some percent for itself.
+    let usable = volume * 0.95;
+    let needed = ids + letters + spool + left_free;
+    assert!(needed <= usable, "{needed:.1} GiB are needed, {usable:.1} GiB are usable");
+    // A full spool alone is not yet the alert about the volume, which begins at 85 %.
+    assert!(read(&format!("{CHART}/files/alerts.yaml")).contains("> 0.85"));
+    assert!((ids + letters + spool) / usable < 0.85);
 }

@@ -58,6 +58,23 @@ fn the_workflow_runs_each_script_and_no_other() {
     assert!(workflow.contains(&format!("container: rust:{builder}\n")), "one builder for image and release");
 }
 
+/// A released chart links to the runbook of that release.
+#[test]
+fn the_chart_links_to_the_runbook_of_its_release() {
+    let bin = tempfile::tempdir().expect("a directory");
+    let kube = std::path::absolute("tests/kube").expect("a path");
+    let script = format!("#!/bin/sh\nexec '{}' helm \"$@\"\n", kube.display());
+    std::fs::write(bin.path().join("helm"), script).expect("written");
+    done("chmod", &["+x", &bin.path().join("helm").display().to_string()], &[]);
+    let pack = format!("PATH='{}':$PATH exec deploy/release/chart", bin.path().display());
+    let packed = done("bash", &["-c", &pack], &[("SOURCE_URL", "https://git.example.com/o/hookbridge")]);
+    let values = "deploy/helm/hookbridge/values-nats.yaml";
+    let rendered = done("tests/kube", &["helm", "template", "hb", &packed, "-f", values], &[]);
+    let version = env!("CARGO_PKG_VERSION");
+    let link = format!("https://git.example.com/o/hookbridge/blob/v{version}/deploy/runbook.md#hookbridgedown");
+    assert!(rendered.contains(&format!("runbook_url: {link}\n")), "{rendered}");
+}
+
 /// Name and version of each package in `Cargo.lock`, with its checksum.
 fn locked() -> Vec<(String, String)> {
     let lock = read("Cargo.lock");
