@@ -91,6 +91,22 @@ fn scales(scaling: &Scaling, manifests: &[&str]) {
     }
 }
 
+/// KEDA runs in a namespace of its own, and resolves names there.
+#[test]
+fn addresses_for_keda_name_the_namespace_of_the_broker() {
+    for (file, host) in [
+        ("deploy/keda/nats.yaml", "nats-headless.events:8222"),
+        ("deploy/keda/rabbitmq.yaml", "@rabbitmq.events:15672/"),
+        // KEDA reads this variable of the worker.
+        ("examples/workers/python/kafka.yaml", "KAFKA_BROKERS=kafka-kafka-bootstrap.events:9092"),
+    ] {
+        let text = read(file);
+        let commands: Vec<&str> = text.lines().filter(|line| line.contains("kubectl create secret generic")).collect();
+        assert!(commands.iter().any(|command| command.contains(host)), "{file}: {commands:?}");
+    }
+    assert!(read("deploy/README.md").contains("kubectl create namespace events"));
+}
+
 #[test]
 fn nats_names_are_those_of_bridge_and_worker() {
     let scaling = scaling("nats");
@@ -105,6 +121,9 @@ fn nats_names_are_those_of_bridge_and_worker() {
     let worker = read("examples/workers/rust/src/main.rs");
     assert!(worker.contains(&format!("const CONSUMER: &str = \"{consumer}\";")), "the worker's own source");
     assert!(!worker.contains("inactive_threshold"), "the consumer stays while there are no workers");
+    let fallback = &scaling.spec["fallback"];
+    assert_eq!(fallback["replicas"], 1, "a worker creates the consumer, without which KEDA knows no backlog");
+    assert_eq!(fallback["behavior"], "currentReplicasIfHigher", "an outage of the monitoring port ends no workers");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The Helm chart on a real Kubernetes (`tests/kube`), beside real brokers. Only with `HOOKBRIDGE_LONG=1`, which
-//! `tests/run --all` sets; needs root.
+//! The Helm chart, and the example workers with KEDA, on a real Kubernetes (`tests/kube`), beside real brokers. Only with
+//! `HOOKBRIDGE_LONG=1`, which `tests/run --all` sets; needs root.
 //!
 //! The first test starts the cluster and runs this program again in the cluster's network namespace, where the other tests
 //! take place one after another. `HOOKBRIDGE_KUBE_KEEP=1` leaves the cluster up; `tests/kube down` ends it.
@@ -11,6 +11,9 @@
 mod suite;
 mod support;
 
+#[allow(dead_code, reason = "this binary uses only a part of it")]
+#[path = "workers/stub.rs"]
+mod downloads;
 #[path = "kubernetes/install.rs"]
 mod install;
 #[path = "kubernetes/lifetime.rs"]
@@ -21,6 +24,8 @@ mod network;
 mod preflight;
 #[path = "kubernetes/rig.rs"]
 mod rig;
+#[path = "kubernetes/scaling.rs"]
+mod scaling;
 #[path = "kubernetes/strict.rs"]
 mod strict;
 #[allow(dead_code, reason = "this binary uses only a part of it")]
@@ -30,6 +35,8 @@ mod stub;
 mod upgrade;
 
 use std::process::Command;
+
+use support::packages;
 
 /// Set for the tests inside.
 const INSIDE: &str = "HOOKBRIDGE_KUBE_INSIDE";
@@ -41,6 +48,14 @@ fn is_set(variable: &str) -> bool {
 
 fn kube(arguments: &[&str]) -> std::process::ExitStatus {
     Command::new("tests/kube").args(arguments).status().expect("tests/kube")
+}
+
+/// Loads the images that the manifests of the example workers name.
+fn load_workers() {
+    let path = |path: &std::path::Path| path.display().to_string();
+    assert!(kube(&["program", "analysis-rust:local", &path(packages::rust_worker())]).success());
+    let python = [path(packages::python_workers()), path(&packages::examples("python"))];
+    assert!(kube(&["python", "analysis-python:local", &python[0], &python[1]]).success());
 }
 
 /// Ends the cluster, also when a test fails.
@@ -67,11 +82,15 @@ fn the_chart_on_a_cluster() {
         assert!(kube(&["up"]).success());
         assert!(kube(&["add", "crds", "policies"]).success());
     }
+    let only = std::env::var("HOOKBRIDGE_KUBE_ONLY").unwrap_or_default();
+    if only.is_empty() || only.starts_with("scaling") {
+        assert!(kube(&["add", "keda"]).success());
+        load_workers();
+    }
     // For measurements, another build can be named.
     let program = std::env::var("HOOKBRIDGE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hookbridge").into());
     assert!(kube(&["program", rig::IMAGE, &program, "/usr/local/bin/hookbridge"]).success());
     let this = std::env::current_exe().expect("a path").display().to_string();
-    let only = std::env::var("HOOKBRIDGE_KUBE_ONLY").unwrap_or_default();
     let mut inside = Command::new("tests/kube");
     inside.args(["do", &this, "--test-threads=1", "--nocapture", &only]).env(INSIDE, "1");
     for given in ["NATS_URL", "KAFKA_BROKERS", "AMQP_URL"] {

@@ -100,8 +100,16 @@ impl Namespace {
 
     /// Gives a broker on the loopback inside a name in this namespace: a Service without pods.
     pub fn broker(&self, name: &str, port: u16) {
-        run("tests/kube", &["expose", &port.to_string()], "").expect("exposed");
-        let ports = json!([{"name": "broker", "port": port}]);
+        self.service(name, &[port]);
+    }
+
+    /// The same with several ports.
+    pub fn service(&self, name: &str, ports: &[u16]) {
+        let text: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let expose: Vec<&str> = ["expose"].into_iter().chain(text.iter().map(String::as_str)).collect();
+        run("tests/kube", &expose, "").expect("exposed");
+        let ports: Vec<Value> =
+            ports.iter().map(|port| json!({"name": format!("port-{port}"), "port": port})).collect();
         self.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"clusterIP": "None", "ports": ports}}));
         self.apply(&json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",

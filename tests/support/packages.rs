@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A directory below `target/` for what tests install; it stays for the next run.
 pub fn installed(name: &str) -> PathBuf {
@@ -102,4 +103,30 @@ pub fn python(name: &str, packages: &[&str]) -> PathBuf {
         run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages), "python3-venv");
     });
     python
+}
+
+/// The directory of the example workers in a language.
+pub fn examples(language: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/workers").join(language)
+}
+
+/// Builds the Rust worker once, in the target directory of these tests: it shares their dependencies.
+pub fn rust_worker() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--manifest-path"]).arg(examples("rust").join("Cargo.toml"));
+        run(cargo.arg("--target-dir").arg(&target), "cargo");
+        target.join("debug/analysis-worker")
+    })
+}
+
+/// A Python with the packages of the Python workers, in a virtual environment.
+pub fn python_workers() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let list = examples("python").join("requirements.txt");
+        python("workers", &std::fs::read_to_string(list).expect("read").lines().collect::<Vec<_>>())
+    })
 }

@@ -7,9 +7,9 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::TOPIC;
-use super::worker::{examples, node};
+use super::worker::node;
 use crate::support::command::run;
-use crate::support::packages;
+use crate::support::packages::{self, examples};
 
 const MANIFESTS: [(&str, &str, &str, &str); 5] = [
     ("rust", "nats", "NATS_URL", ""),

@@ -9,13 +9,8 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::stub::{KEY, Stub};
-use crate::support::packages;
+use crate::support::packages::{self, examples};
 use crate::support::wait::{SOON, eventually};
-
-/// The directory of the examples.
-pub fn examples(language: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/workers").join(language)
-}
 
 /// The examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +25,7 @@ pub enum Example {
 impl Example {
     fn command(self) -> Command {
         match self {
-            Example::RustNats => Command::new(rust()),
+            Example::RustNats => Command::new(packages::rust_worker()),
             Example::PythonKafka => python("kafka_worker.py"),
             Example::PythonRabbitmq => python("rabbitmq_worker.py"),
             Example::TypescriptNats => typescript("nats-worker.ts"),
@@ -39,25 +34,8 @@ impl Example {
     }
 }
 
-/// Builds the Rust worker once, in the target directory of these tests: it shares their dependencies.
-fn rust() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--locked", "--manifest-path"]).arg(examples("rust").join("Cargo.toml"));
-        packages::run(cargo.arg("--target-dir").arg(&target), "cargo");
-        target.join("debug/analysis-worker")
-    })
-}
-
 fn python(script: &str) -> Command {
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    let python = INSTALLED.get_or_init(|| {
-        let list = examples("python").join("requirements.txt");
-        packages::python("workers", &std::fs::read_to_string(list).expect("read").lines().collect::<Vec<_>>())
-    });
-    let mut command = Command::new(python);
+    let mut command = Command::new(packages::python_workers());
     command.arg("-u").arg(examples("python").join(script));
     command
 }
