@@ -95,6 +95,7 @@ fn scales(scaling: &Scaling, manifests: &[&str]) {
 #[test]
 fn addresses_for_keda_name_the_namespace_of_the_broker() {
     for (file, host) in [
+        ("deploy/README.md", "nats-headless.events:8222"),
         ("deploy/keda/nats.yaml", "nats-headless.events:8222"),
         ("deploy/keda/rabbitmq.yaml", "@rabbitmq.events:15672/"),
         // KEDA reads this variable of the worker.

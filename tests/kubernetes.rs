@@ -14,6 +14,8 @@ mod support;
 #[allow(dead_code, reason = "this binary uses only a part of it")]
 #[path = "workers/stub.rs"]
 mod downloads;
+#[path = "kubernetes/guide.rs"]
+mod guide;
 #[path = "kubernetes/install.rs"]
 mod install;
 #[path = "kubernetes/lifetime.rs"]
@@ -53,9 +55,10 @@ fn kube(arguments: &[&str]) -> std::process::ExitStatus {
 /// Loads the images that the manifests of the example workers name.
 fn load_workers() {
     let path = |path: &std::path::Path| path.display().to_string();
-    assert!(kube(&["program", "analysis-rust:local", &path(packages::rust_worker())]).success());
-    let python = [path(packages::python_workers()), path(&packages::examples("python"))];
-    assert!(kube(&["python", "analysis-python:local", &python[0], &python[1]]).success());
+    let (python, scripts) = (path(packages::python_workers()), path(&packages::examples("python")));
+    assert!(kube(&["python", "analysis-python:local", &python, &scripts]).success());
+    let (project, node) = packages::typescript_workers();
+    assert!(kube(&["node", "analysis-typescript:local", &path(node), &path(project)]).success());
 }
 
 /// Ends the cluster, also when a test fails.

@@ -74,7 +74,7 @@ program() { # NAME FILE [PATH]
   rm -rf "$root"
 }
 
-python() { # NAME PYTHON FOLDER
+python_image() { # NAME PYTHON FOLDER
   local root standard packages files
   root=$(new_root)
   standard=$("$2" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
@@ -88,5 +88,16 @@ python() { # NAME PYTHON FOLDER
   mapfile -t files < <(find "$root" -name '*.so*' -type f)
   libraries "$root" "$root/usr/local/bin/python" "${files[@]}"
   IMAGE_DIR=/worker IMAGE_ENV="PYTHONPATH=/packages PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1" image "$1" "$root"
+  rm -rf "$root"
+}
+
+node_image() { # NAME NODE FOLDER
+  local root program
+  root=$(new_root)
+  program=$(type -P "$2")
+  cp -L "$program" "$root/usr/local/bin/node"
+  cp -r "$3" "$root/worker"
+  libraries "$root" "$program"
+  IMAGE_DIR=/worker image "$1" "$root"
   rm -rf "$root"
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::downloads::Stub;
-use crate::rig::{self, Namespace, SOON, inside, run, values};
+use crate::rig::{Namespace, SOON, inside, run, values};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::sender::{answer, client, now, request};
 use crate::support::wait::until;
@@ -21,7 +21,7 @@ const WORKERS: usize = 4;
 struct Scaled<'a> {
     namespace: &'a Namespace,
     broker: &'static str,
-    manifest: &'static str,
+    manifest: String,
 }
 
 impl Scaled<'_> {
@@ -31,7 +31,7 @@ impl Scaled<'_> {
 
     /// Creates the Secrets by the commands at the top of the manifest and of the ScaledObject.
     fn create_secrets(&self, given: &[(&str, &str)]) {
-        let files = [self.manifest.to_owned(), format!("deploy/keda/{}.yaml", self.broker)];
+        let files = [self.manifest.clone(), format!("deploy/keda/{}.yaml", self.broker)];
         for file in files {
             let text = read(&file);
             let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).collect();
@@ -51,7 +51,7 @@ impl Scaled<'_> {
     /// Creates the Deployment as its manifest has it, but without a first worker.
     fn create_workers(&self) {
         let replicas = "  # No `replicas`: an autoscaler sets them.\n";
-        let manifest = read(self.manifest);
+        let manifest = read(&self.manifest);
         assert!(manifest.contains(replicas));
         self.apply(&manifest.replace(replicas, "  replicas: 0\n"));
     }
@@ -145,13 +145,8 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
     // Helm would keep the destination of the values file beside these.
     let without = "config.destinations.events=null";
     namespace.install(&values("minimal"), &["--set-json", &destinations, "--set-json", everywhere, "--set", without]);
-    let workers = [("nats", "rust/nats"), ("kafka", "python/kafka"), ("rabbitmq", "python/rabbitmq")];
-    let workers = workers.map(|(broker, manifest)| {
-        let manifest = match manifest {
-            "rust/nats" => "examples/workers/rust/nats.yaml",
-            "python/kafka" => "examples/workers/python/kafka.yaml",
-            _ => "examples/workers/python/rabbitmq.yaml",
-        };
+    let workers = [("nats", "typescript"), ("kafka", "python"), ("rabbitmq", "python")].map(|(broker, language)| {
+        let manifest = format!("examples/workers/{language}/{broker}.yaml");
         Scaled { namespace: &namespace, broker, manifest }
     });
     for worker in &workers {
@@ -168,7 +163,7 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
         assert_eq!(answer.word(), "200 accepted");
     };
     for number in 0..EVENTS {
-        deliver(&format!("e{number}"), "/gate").await;
+        deliver(&format!("e{number}"), "/work").await;
     }
     // No worker has run yet, so NATS has no consumer for them.
     let nats = async_nats::jetstream::new(async_nats::connect(brokers[0].url()).await.expect("a connection"));
@@ -179,12 +174,13 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
         assert_eq!(worker.replicas(), (0, 0), "{}", worker.broker);
         worker.scale();
     }
-    // Each worker has one event in hand, and its download waits.
-    let all = WORKERS * workers.len();
+    // Those of NATS and RabbitMQ have an event in hand each, whose download waits. Kafka's first one has all partitions: it
+    // gives some of them away when it asks for its next event.
+    let in_hand = 2 * WORKERS + 1;
     until("work in every worker", SOON * 2, async || {
-        let counts = workers.each_ref().map(|worker| worker.replicas().0);
-        assert!(counts.iter().all(|count| *count <= WORKERS), "more workers than the backlog needs: {counts:?}");
-        (stub.waiting() == all).then_some(())
+        let counts = workers.each_ref().map(Scaled::replicas);
+        assert!(counts.iter().all(|(wanted, _)| *wanted <= WORKERS), "more workers than the backlog needs: {counts:?}");
+        (counts == [(WORKERS, WORKERS); 3] && stub.waiting() >= in_hand).then_some(())
     })
     .await;
     println!("4 workers of each broker at work {:.0} s after their ScaledObjects", since.elapsed().as_secs_f64());
@@ -197,14 +193,12 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
         let ids: BTreeSet<&str> = results.iter().map(|(id, _)| id.as_str()).collect();
         let pods: BTreeSet<&str> = results.iter().map(|(_, pod)| pod.as_str()).collect();
         assert_eq!((ids.len(), results.len()), (EVENTS, EVENTS), "{}: lost or done twice", worker.broker);
-        assert_eq!(pods.len(), WORKERS, "{}: {pods:?}", worker.broker);
+        assert!(pods.len() == WORKERS || worker.broker == "kafka" && pods.len() > 1, "{}: {pods:?}", worker.broker);
     }
 
     // From 0 once more, for a single event.
-    deliver("last", "/open").await;
-    for worker in &workers {
-        until("a worker", SOON, async || (worker.replicas().0 == 1).then_some(())).await;
-    }
+    deliver("last", "/work/last").await;
+    until("the last work", SOON, async || (stub.requests("/work/last") == 3).then_some(())).await;
     for worker in &workers {
         worker.until_there_is_no_worker().await;
         let results = worker.results();

@@ -110,18 +110,6 @@ pub fn examples(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/workers").join(language)
 }
 
-/// Builds the Rust worker once, in the target directory of these tests: it shares their dependencies.
-pub fn rust_worker() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--locked", "--manifest-path"]).arg(examples("rust").join("Cargo.toml"));
-        run(cargo.arg("--target-dir").arg(&target), "cargo");
-        target.join("debug/analysis-worker")
-    })
-}
-
 /// A Python with the packages of the Python workers, in a virtual environment.
 pub fn python_workers() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
@@ -129,4 +117,10 @@ pub fn python_workers() -> &'static Path {
         let list = examples("python").join("requirements.txt");
         python("workers", &std::fs::read_to_string(list).expect("read").lines().collect::<Vec<_>>())
     })
+}
+
+/// The directory with the TypeScript workers and their packages, and a Node that runs TypeScript.
+pub fn typescript_workers() -> &'static (PathBuf, PathBuf) {
+    static INSTALLED: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    INSTALLED.get_or_init(|| (npm_project("workers-ts", &examples("typescript")), node24()))
 }

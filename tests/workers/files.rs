@@ -7,7 +7,6 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::TOPIC;
-use super::worker::node;
 use crate::support::command::run;
 use crate::support::packages::{self, examples};
 
@@ -45,7 +44,7 @@ fn python_types_are_generated_from_the_schema() {
 
 #[test]
 fn typescript_types_are_generated_from_the_schema_and_used() {
-    let (directory, node) = node();
+    let (directory, node) = packages::typescript_workers();
     let programs: Vec<PathBuf> = node.parent().filter(|it| it.is_absolute()).map(Path::to_owned).into_iter().collect();
     generates(&directory.join("generate.sh"), &programs, &examples("typescript").join("videogen-events.ts"), "npm");
     packages::run(Command::new(node).arg("node_modules/typescript/bin/tsc").current_dir(directory), "npm");

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 pub const KEY: &str = "key-of-the-test";
 /// The bytes of a file.
 pub const BYTES: usize = 5_000;
+/// How long a download below `/work` takes.
+const WORK: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A running stub.
 pub struct Stub {
@@ -51,12 +53,12 @@ impl Stub {
         self.shared.requests.lock().get(path).copied().unwrap_or_default()
     }
 
-    /// The number of downloads below `/gate` that wait.
+    /// The number of downloads below `/gate` and `/work` that wait.
     pub fn waiting(&self) -> usize {
         *self.shared.waiting.borrow()
     }
 
-    /// Lets downloads below `/gate` through, now and from now on.
+    /// Lets downloads below `/gate` and `/work` through, now and from now on.
     pub fn open(&self) {
         self.shared.open.send_replace(true);
     }
@@ -100,11 +102,14 @@ async fn answer(State(stub): State<Arc<Shared>>, method: Method, uri: Uri, heade
         Some("old") => StatusCode::FORBIDDEN.into_response(),
         Some("broken") => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Some("flaky") if earlier < 2 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Some("gate") => {
+        Some(kind @ ("gate" | "work")) => {
             let waiting = Waiting::new(&stub.waiting);
             // The sender lives as long as this request.
             let _ = stub.open.subscribe().wait_for(|open| *open).await;
             drop(waiting);
+            if kind == "work" {
+                tokio::time::sleep(WORK).await; // so that several workers find something to do
+            }
             "x".repeat(BYTES).into_response()
         }
         _ => "x".repeat(BYTES).into_response(),

@@ -25,7 +25,7 @@ pub enum Example {
 impl Example {
     fn command(self) -> Command {
         match self {
-            Example::RustNats => Command::new(packages::rust_worker()),
+            Example::RustNats => Command::new(rust()),
             Example::PythonKafka => python("kafka_worker.py"),
             Example::PythonRabbitmq => python("rabbitmq_worker.py"),
             Example::TypescriptNats => typescript("nats-worker.ts"),
@@ -34,20 +34,26 @@ impl Example {
     }
 }
 
+/// Builds the Rust worker once, in the target directory of these tests: it shares their dependencies.
+fn rust() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--manifest-path"]).arg(examples("rust").join("Cargo.toml"));
+        packages::run(cargo.arg("--target-dir").arg(&target), "cargo");
+        target.join("debug/analysis-worker")
+    })
+}
+
 fn python(script: &str) -> Command {
     let mut command = Command::new(packages::python_workers());
     command.arg("-u").arg(examples("python").join(script));
     command
 }
 
-/// The directory with the TypeScript workers and their packages, and a Node that runs TypeScript.
-pub fn node() -> &'static (PathBuf, PathBuf) {
-    static INSTALLED: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
-    INSTALLED.get_or_init(|| (packages::npm_project("workers-ts", &examples("typescript")), packages::node24()))
-}
-
 fn typescript(script: &str) -> Command {
-    let (directory, node) = node();
+    let (directory, node) = packages::typescript_workers();
     let mut command = Command::new(node);
     command.arg(directory.join(script));
     command
