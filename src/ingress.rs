@@ -1,4 +1,4 @@
-//! The webhook listener: limits, then the signature, then the pipeline in a task of its own.
+//! The webhook listener: limits, then the signature, then the pipeline, which outlives its request.
 //!
 //! A request that is not a verified delivery costs little and changes nothing (G8): no ledger entry, no publish, no
 //! unbounded memory.
@@ -13,7 +13,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, get};
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,10 +31,12 @@ use crate::telemetry::throttle::Throttle;
 use crate::trace_context::trace_context;
 use answer::{Refused, Reply};
 pub(crate) use answer::{identify, not_found};
+use outliving::Outliving;
 use report::{RequestFacts, SourceReport};
 
 mod answer;
 mod body;
+mod outliving;
 mod report;
 
 /// From this size in bytes, a body is hashed on a thread of its own.
@@ -211,8 +213,8 @@ impl SourceState {
         Ok(head)
     }
 
-    /// Runs the pipeline in a task of its own; the request only waits for it. The place in the source is released when the
-    /// work is over, at the latest at the deadline, when the request is answered.
+    /// Runs the pipeline; the request only waits for it. The place in the source is released when the work is over, at the
+    /// latest at the deadline, when the request is answered.
     async fn work(
         self: &Arc<Self>,
         delivery: Delivery,
@@ -221,23 +223,10 @@ impl SourceState {
         deadline: Instant,
     ) -> Answer {
         let state = Arc::clone(self);
-        let (sender, answer) = oneshot::channel();
-        self.ingress.work.spawn(async move {
-            let ingress = &state.ingress;
-            let accept = ingress.pipeline.accept(&state.source, delivery, admission, deadline);
-            tokio::pin!(accept);
-            let in_time = timeout_at(deadline, &mut accept).await;
-            drop(place);
-            let answer = match in_time {
-                Ok(answer) => answer,
-                Err(_) => accept.await,
-            };
-            if sender.send(answer).is_err() {
-                // The request was answered before.
-                state.report.late();
-            }
-        });
-        match timeout_at(deadline, answer).await {
+        let accept = async move { state.ingress.pipeline.accept(&state.source, delivery, admission, deadline).await };
+        let state = Arc::clone(self);
+        let work = Outliving::new(accept, place, deadline, &self.ingress.work, move || state.report.late());
+        match timeout_at(deadline, work).await {
             Ok(answer) => answer.unwrap_or(Answer::Unavailable(Reason::Failed)),
             Err(_) => Answer::Unavailable(Reason::Timeout),
         }

@@ -1,7 +1,7 @@
 //! The life of a verified delivery: claim, normalize, route; then the [`Courier`] publishes and settles, or the [`Lanes`] store
 //! the event first.
 //!
-//! It runs in a task of its own: a client that hangs up, or a request that times out, ends only the waiting.
+//! It outlives its request: a client that hangs up, or a request that times out, ends only the waiting.
 //!
 //! ```text
 //! ledger.claim ─ Closed → duplicate │ Busy → wait → duplicate or unavailable

@@ -210,7 +210,7 @@ fn destination() -> Value {
             ("exchange", text("The RabbitMQ topic exchange. Default: events.")),
             (
                 "partitions",
-                described(reference("count"), "The partitions of Kafka topics that are created. Default: 12."),
+                described(reference("count"), "The partitions of Kafka topics that are created. Default: 6."),
             ),
             (
                 "mode",

@@ -17,7 +17,7 @@ pub struct DestinationSettings {
     pub stream: String,
     /// The RabbitMQ topic exchange. Default `events`.
     pub exchange: String,
-    /// The number of partitions of Kafka topics that are created. Default 12.
+    /// The number of partitions of Kafka topics that are created. Default 6.
     pub partitions: i32,
     /// The CloudEvents content mode. Default binary.
     pub mode: Mode,
@@ -48,7 +48,7 @@ impl DestinationSettings {
             url,
             stream: "EVENTS".into(),
             exchange: "events".into(),
-            partitions: 12,
+            partitions: 6,
             mode: Mode::Binary,
             topology: Topology::Ensure,
             forward_signature: false,

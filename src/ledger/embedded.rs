@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use tokio::runtime::Handle;
 
 use super::facts::{Background, FactStore, Id, Save, Stored};
 use super::local::LocalLedger;
@@ -13,7 +14,9 @@ use crate::letters::{self, LetterCount};
 use crate::reason::Failure;
 use crate::spool;
 use crate::store::{self, IntegrityRule, Schema, Store};
+use filter::IdFilter;
 
+mod filter;
 mod tables;
 
 /// Opens the ledger in a directory, creating it if need be. It remembers ids for `window` of elapsed time.
@@ -29,7 +32,9 @@ pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
         tables::hash_key(transaction)
     })?;
     let store = Arc::new(store);
-    let ledger = LocalLedger::new(Embedded { store: Arc::clone(&store), hash_key, window });
+    let embedded = Embedded { store: Arc::clone(&store), hash_key, window, known: Arc::default() };
+    embedded.build_filter();
+    let ledger = LocalLedger::new(embedded);
     Ok(Opened { ledger: Arc::new(ledger), store })
 }
 
@@ -93,6 +98,20 @@ struct Embedded {
     hash_key: [u8; 16],
     /// In seconds.
     window: i64,
+    known: Arc<IdFilter>,
+}
+
+impl Embedded {
+    /// Builds the filter in the background. Without a runtime, which only tests lack, every id is looked up.
+    fn build_filter(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (known, store, ids) = (Arc::clone(&self.known), Arc::downgrade(&self.store), self.ids());
+        runtime.spawn(async move {
+            if let Err(failure) = known.build(store, ids).await {
+                tracing::debug!(%failure, "ids not read: each delivery is looked up");
+            }
+        });
+    }
 }
 
 impl FactStore for Embedded {
@@ -101,12 +120,21 @@ impl FactStore for Embedded {
     }
 
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>> {
+        if !self.known.may_have(id) {
+            return std::future::ready(Ok(None)).boxed();
+        }
         let window = self.window;
         self.store.read(move |connection, now| tables::load(connection, id, now - window))
     }
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>> {
-        self.store.write(move |batch| tables::save(batch, &save))
+        let id = save.id;
+        let submit = || self.store.write(move |batch| tables::save(batch, &save));
+        let (saved, filter_due) = self.known.add(id, submit);
+        if filter_due {
+            self.build_filter();
+        }
+        saved
     }
 
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {

@@ -57,7 +57,9 @@ fn each_alone(text: &str, wanted: &[&str]) -> Option<Scanned> {
 fn read(text: &str, wanted: &[&str], whole: bool) -> Result<Scanned, Failure> {
     let found = RefCell::new(Scanned { values: vec![None; wanted.len()], expiry: None });
     let mut reader = serde_json::Deserializer::from_str(text);
-    let at = At { found: &found, wanted, whole, path: String::new(), top: true, expiry: false };
+    let rests =
+        wanted.iter().map(|wanted| if wanted.starts_with('/') { Rest::Pointer(wanted) } else { Rest::Member(wanted) });
+    let at = At { found: &found, wanted: rests.enumerate().collect(), whole, top: true, expiry: false };
     at.deserialize(&mut reader).and_then(|()| reader.end()).map_err(|error| {
         let reason = if error.is_data() { Reason::NotAnObject } else { Reason::NotJson };
         Failure::new(reason, format!("{} (line {}, column {})", reason.about(), error.line(), error.column()))
@@ -65,65 +67,73 @@ fn read(text: &str, wanted: &[&str], whole: bool) -> Result<Scanned, Failure> {
     Ok(found.into_inner())
 }
 
+/// The way from a place to a wanted value.
+#[derive(Clone, Copy)]
+enum Rest<'a> {
+    /// The name of a member of this object.
+    Member(&'a str),
+    /// A JSON pointer from this place. If it is empty, the value is at this place.
+    Pointer(&'a str),
+}
+
+impl<'a> Rest<'a> {
+    /// The way from a member or an element, if the wanted value is at it or below it.
+    fn after(self, part: &str) -> Option<Rest<'a>> {
+        match self {
+            Rest::Member(name) => (name == part).then_some(Rest::Pointer("")),
+            Rest::Pointer(pointer) => {
+                let pointer = pointer.strip_prefix('/')?;
+                let end = pointer.find('/').unwrap_or(pointer.len());
+                let (first, rest) = pointer.split_at(end);
+                let is_same = match first.contains('~') {
+                    true => first.replace("~1", "/").replace("~0", "~") == part,
+                    false => first == part,
+                };
+                is_same.then_some(Rest::Pointer(rest))
+            }
+        }
+    }
+
+    fn is_here(self) -> bool {
+        matches!(self, Rest::Pointer(""))
+    }
+}
+
 /// A place in the document.
 struct At<'a> {
     found: &'a RefCell<Scanned>,
-    wanted: &'a [&'a str],
+    /// The wanted values at this place and below it, by their index. Places without one cost no allocation.
+    wanted: Vec<(usize, Rest<'a>)>,
     whole: bool,
-    /// The pointer to this place; empty once no wanted pointer can lead below it.
-    path: String,
     top: bool,
     /// Whether the member's name marks its value as an expiry.
     expiry: bool,
 }
 
 impl<'a> At<'a> {
-    /// A place below this one; `part` is the name or the index, escaped as in a pointer. Places that are not wanted cost no
-    /// allocation.
+    /// A place below this one: a member or an element.
     fn below(&self, part: &str, expiry: bool) -> At<'a> {
-        let within = self.top || !self.path.is_empty();
-        let wanted = within && self.wanted.iter().any(|wanted| self.leads_to(part, wanted));
-        let path = if wanted { format!("{}/{part}", self.path) } else { String::new() };
-        At { found: self.found, wanted: self.wanted, whole: self.whole, path, top: false, expiry }
+        let below = self.wanted.iter().filter_map(|(index, rest)| Some((*index, rest.after(part)?)));
+        At { found: self.found, wanted: below.collect(), whole: self.whole, top: false, expiry }
     }
 
     /// Whether the value can be skipped.
     fn is_skipped(&self) -> bool {
-        self.path.is_empty() && !self.whole
-    }
-
-    /// Whether a wanted value is at this part, or below it.
-    fn leads_to(&self, part: &str, wanted: &str) -> bool {
-        match wanted.strip_prefix('/') {
-            None => self.top && escaped(wanted) == part,
-            Some(_) => {
-                let rest = wanted.strip_prefix(&*self.path).and_then(|rest| rest.strip_prefix('/')?.strip_prefix(part));
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-        }
+        self.wanted.is_empty() && !self.whole
     }
 
     /// Keeps a value, if it is wanted.
     fn scalar(&self, value: impl Fn() -> Scalar) {
-        if self.path.is_empty() {
-            return;
-        }
-        let mut found = self.found.borrow_mut();
-        for (index, wanted) in self.wanted.iter().enumerate() {
-            if *wanted == self.path || is_member(wanted, &self.path) {
-                found.values[index] = Some(value());
-            }
+        for (index, _) in self.wanted.iter().filter(|(_, rest)| rest.is_here()) {
+            self.found.borrow_mut().values[*index] = Some(value());
         }
     }
 
     /// Forgets what was found at this place and below: of several members with one name the last counts, as for the JSON
     /// parsers that workers use.
     fn forget(&self) {
-        let mut found = self.found.borrow_mut();
-        for (index, wanted) in self.wanted.iter().enumerate() {
-            if is_below(wanted, &self.path) || is_member(wanted, &self.path) {
-                found.values[index] = None;
-            }
+        for (index, _) in &self.wanted {
+            self.found.borrow_mut().values[*index] = None;
         }
     }
 
@@ -133,22 +143,6 @@ impl<'a> At<'a> {
             found.expiry = Some(found.expiry.map_or(seconds, |earliest| earliest.min(seconds)));
         }
     }
-}
-
-/// Whether a pointer leads to this path or below it.
-fn is_below(wanted: &str, path: &str) -> bool {
-    wanted.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Whether a wanted name is that of the top-level member at this path.
-fn is_member(wanted: &str, path: &str) -> bool {
-    !wanted.starts_with('/') && path.strip_prefix('/').is_some_and(|name| escaped(wanted) == name)
-}
-
-/// A member's name as a part of a pointer.
-fn escaped(name: &str) -> Cow<'_, str> {
-    let escapes = name.bytes().any(|byte| matches!(byte, b'~' | b'/'));
-    if escapes { name.replace('~', "~0").replace('/', "~1").into() } else { name.into() }
 }
 
 impl<'de> DeserializeSeed<'de> for At<'_> {
@@ -169,14 +163,12 @@ impl<'de> Visitor<'de> for At<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(MemberName(name)) = map.next_key()? {
             let expiry = name.ends_with("expiresAt") || name.ends_with("ExpiresAt");
-            let below = self.below(&escaped(&name), expiry);
+            let below = self.below(&name, expiry);
             if below.is_skipped() {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            if !below.path.is_empty() {
-                below.forget();
-            }
+            below.forget();
             map.next_value_seed(below)?;
         }
         Ok(())
@@ -188,7 +180,7 @@ impl<'de> Visitor<'de> for At<'_> {
             return Err(A::Error::custom("an array"));
         }
         for index in 0_usize.. {
-            let part = if self.path.is_empty() { String::new() } else { index.to_string() };
+            let part = if self.wanted.is_empty() { String::new() } else { index.to_string() };
             let below = self.below(&part, false);
             let more = match below.is_skipped() {
                 true => seq.next_element::<IgnoredAny>()?.is_some(),

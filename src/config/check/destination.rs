@@ -101,12 +101,12 @@ impl Checker<'_, '_> {
                 "in_flight_bytes must be at least 1 KiB more than limits.body, or the largest event never fits";
             self.mistake(raw.in_flight_bytes.as_ref(), message);
         }
-        let partitions = self.count(&raw.partitions, 12, 1..=10_000);
+        let partitions = self.count(&raw.partitions, 6, 1..=10_000);
         let settings = DestinationSettings {
             name: name.clone(),
             stream: self.value(&raw.stream, "EVENTS".into(), stream),
             exchange: self.value(&raw.exchange, "events".into(), exchange),
-            partitions: i32::try_from(partitions).unwrap_or(12),
+            partitions: i32::try_from(partitions).unwrap_or(6),
             mode,
             topology: self.choice(&raw.topology, &topologies, Topology::Ensure),
             forward_signature: self.flag(&raw.forward_signature),

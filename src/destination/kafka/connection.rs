@@ -66,7 +66,8 @@ fn config(settings: &DestinationSettings, body_limit: usize, publish_timeout: Du
         .set("batch.size", BATCH_BYTES.to_string())
         .set("partitioner", "murmur2_random");
     for (name, value) in [
-        ("linger.ms", "0"),
+        // librdkafka sends a request for each partition: events that arrive together share one (figures in the README).
+        ("linger.ms", "2"),
         ("statistics.interval.ms", "5000"),
         // How long to wait for an unknown topic: not every broker knows a new topic at once.
         ("topic.metadata.propagation.max.ms", "10000"),
