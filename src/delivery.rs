@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// What makes a delivery unique: the source's name and the `webhook-id`, which is the same on every retry
 /// (Standard Webhooks, "Webhook id").
@@ -42,18 +42,18 @@ pub struct Delivery {
 }
 
 /// The header with the request's id, for answers and the log. Every request that becomes a delivery has one.
-pub const REQUEST_ID: &str = "x-request-id";
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The headers that a dead letter keeps: what a replay or a search needs. Others may hold credentials of any gateway on the
 /// way, under names that no list could complete.
-const KEPT: [&str; 6] = ["host", "traceparent", "tracestate", "user-agent", "x-forwarded-for", REQUEST_ID];
+const KEPT: [&str; 6] = ["host", "traceparent", "tracestate", "user-agent", "x-forwarded-for", "x-request-id"];
 /// And those that begin so.
 const KEPT_PREFIXES: [&str; 3] = ["content-", "svix-", "webhook-"];
 
 impl Delivery {
     /// The request's id, for the log.
     pub fn request_id(&self) -> &str {
-        self.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
+        self.headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
     /// The headers that a dead letter keeps.

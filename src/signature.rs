@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD};
 use ed25519_dalek::VerifyingKey;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -178,24 +178,41 @@ pub struct Head {
     pub signature: String,
 }
 
+/// The names of `webhook-id`, `webhook-timestamp` and `webhook-signature`, in this order.
+pub static STANDARD_NAMES: [HeaderName; 3] = [
+    HeaderName::from_static("webhook-id"),
+    HeaderName::from_static("webhook-timestamp"),
+    HeaderName::from_static("webhook-signature"),
+];
+/// Their names at Svix, in the same order.
+pub static LEGACY_NAMES: [HeaderName; 3] = [
+    HeaderName::from_static("svix-id"),
+    HeaderName::from_static("svix-timestamp"),
+    HeaderName::from_static("svix-signature"),
+];
+
 /// Reads the three headers (rules 2 and 3, without the tolerance).
 ///
 /// # Errors
 /// A header is repeated, missing or malformed.
 pub fn head(headers: &HeaderMap, legacy: bool) -> Result<Head, Refusal> {
-    const STANDARD_NAMES: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-    const LEGACY_NAMES: [&str; 3] = ["svix-id", "svix-timestamp", "svix-signature"];
-    let use_legacy = legacy
-        && !STANDARD_NAMES.iter().any(|name| headers.contains_key(*name))
-        && LEGACY_NAMES.iter().all(|name| headers.contains_key(*name));
-    let names = if use_legacy { LEGACY_NAMES } else { STANDARD_NAMES };
-    if names.iter().any(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+    let has = |name: &HeaderName| headers.contains_key(name);
+    let use_legacy = legacy && !STANDARD_NAMES.iter().any(has) && LEGACY_NAMES.iter().all(has);
+    let names = if use_legacy { &LEGACY_NAMES } else { &STANDARD_NAMES };
+    let mut values = [&[][..]; 3];
+    let mut repeated = false;
+    for (value, name) in values.iter_mut().zip(names) {
+        let mut lines = headers.get_all(name).iter();
+        *value = lines.next().map_or(&[], |line| line.as_bytes());
+        repeated |= lines.next().is_some();
+    }
+    if repeated {
         return Err(Refusal::DuplicateHeader);
     }
-    let [id, timestamp, signature] = names.map(|name| headers.get(name).map_or(&[][..], |value| value.as_bytes()));
-    if [id, timestamp, signature].iter().any(|value| value.is_empty()) {
+    if values.iter().any(|value| value.is_empty()) {
         return Err(Refusal::MissingHeader);
     }
+    let [id, timestamp, signature] = values;
     if id.len() > 255 || !id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.') {
         return Err(Refusal::InvalidId);
     }

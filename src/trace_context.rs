@@ -1,16 +1,21 @@
 //! The trace that a delivery belongs to (W3C Trace Context, level 1).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `traceparent` and `tracestate`, as they are passed on. Without exactly one valid `traceparent` there is neither
 /// (section 4.3); several `tracestate` lines are one list (section 3.3.1).
 pub fn trace_context(headers: &HeaderMap) -> (Option<String>, Option<String>) {
-    let lines = |name| -> Option<Vec<&str>> { headers.get_all(name).iter().map(|line| line.to_str().ok()).collect() };
-    let parent = match lines("traceparent").as_deref() {
+    let lines = |name: &HeaderName| -> Option<Vec<&str>> {
+        headers.get_all(name).iter().map(|line| line.to_str().ok()).collect()
+    };
+    let parent = match lines(&TRACEPARENT).as_deref() {
         Some([one]) if is_valid(one.trim()) => one.trim().to_owned(),
         _ => return (None, None),
     };
-    let state = lines("tracestate").unwrap_or_default().join(",");
+    let state = lines(&TRACESTATE).unwrap_or_default().join(",");
     (Some(parent), Some(state).filter(|state| !state.trim().is_empty()))
 }
 
@@ -29,7 +34,7 @@ fn is_valid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 

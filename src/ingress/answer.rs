@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
 use serde_json::json;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,13 @@ pub(super) enum Refused {
 pub(super) enum Reply {
     Done { status: &'static str, id: String },
     Refused(Refused),
+}
+
+/// The body of 200.
+#[derive(Serialize)]
+struct Done<'a> {
+    status: &'static str,
+    id: &'a str,
 }
 
 impl From<Refused> for Reply {
@@ -209,7 +217,7 @@ impl Reply {
     pub(super) fn into_response(self) -> Response {
         match self {
             Reply::Done { status, id } => {
-                let body = json!({"status": status, "id": id}).to_string();
+                let body = serde_json::to_string(&Done { status, id: &id }).unwrap_or_default(); // texts are always JSON
                 ([(header::CONTENT_TYPE, "application/json")], body).into_response()
             }
             Reply::Refused(refused) => {
@@ -252,15 +260,15 @@ pub(super) async fn read_only() -> Response {
 pub(crate) async fn identify(mut request: Request<Body>, next: Next) -> Response {
     static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let given = request.headers().get(REQUEST_ID).cloned();
+    let given = request.headers().get(&REQUEST_ID).cloned();
     let given = given.filter(|id| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic));
     let ours = || {
         let id = format!("{:016x}{:08x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed));
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
     };
     let id = given.unwrap_or_else(ours);
-    request.headers_mut().insert(REQUEST_ID, id.clone());
+    request.headers_mut().insert(&REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
-    response.headers_mut().insert(REQUEST_ID, id);
+    response.headers_mut().insert(&REQUEST_ID, id);
     response
 }

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::answer::{Refused, Reply};
 use crate::delivery::REQUEST_ID;
 use crate::reason::Reason;
+use crate::signature::{LEGACY_NAMES, STANDARD_NAMES};
 use crate::source::Source;
 use crate::telemetry::metrics::{AnswerLabel, KeyLabel, LetterLabel, Metrics, RefusalLabel, SourceLabel};
 use crate::telemetry::throttle::Throttle;
@@ -39,9 +40,9 @@ pub(super) struct RequestFacts {
 
 impl RequestFacts {
     pub(super) fn new(headers: &HeaderMap, legacy_headers: bool, peer: Option<SocketAddr>) -> Self {
-        let legacy = || headers.get("svix-id").filter(|_| legacy_headers);
-        let webhook_id = headers.get("webhook-id").or_else(legacy).cloned();
-        RequestFacts { webhook_id, request_id: headers.get(REQUEST_ID).cloned(), peer }
+        let legacy = || headers.get(&LEGACY_NAMES[0]).filter(|_| legacy_headers);
+        let webhook_id = headers.get(&STANDARD_NAMES[0]).or_else(legacy).cloned();
+        RequestFacts { webhook_id, request_id: headers.get(&REQUEST_ID).cloned(), peer }
     }
 }
 
