@@ -22,6 +22,7 @@ use crate::delivered::Delivered;
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::destination::{Confirm, Handle};
 use crate::event::Event;
+use crate::fail_point::{Step, fail_point};
 use crate::ledger::{Ledger, Record};
 use crate::letters::Letters;
 use crate::message::Outcome;
@@ -247,6 +248,7 @@ impl Courier {
     pub fn drive(self: &Arc<Self>, delivered: &Arc<Delivered>, planned: Planned) -> Driving {
         let target = planned.target.clone();
         let publish = self.publish(planned);
+        fail_point(Step::Publishing);
         let (this, delivered) = (Arc::clone(self), Arc::clone(delivered));
         async move { this.driven(&delivered, target, publish.await).await }.boxed()
     }
@@ -271,7 +273,10 @@ impl Courier {
     async fn driven(&self, delivered: &Delivered, target: Target, outcome: Outcome) -> Driven {
         let word = outcome.word();
         match outcome {
-            Outcome::Confirmed => Driven::Confirmed(target),
+            Outcome::Confirmed => {
+                fail_point(Step::Confirmed);
+                Driven::Confirmed(target)
+            }
             Outcome::Again(failure) | Outcome::Unknown(failure) => {
                 if let Some(suppressed) = self.admit(Line::NotConfirmed, target.destination.as_ref(), &failure) {
                     delivered.log_unconfirmed(&target, word, &failure, suppressed);
@@ -285,6 +290,7 @@ impl Courier {
     /// Makes a dead letter of what a target did not take. If the store keeps none, it is published. If there is no place for
     /// it, the target is still open.
     async fn bury(&self, delivered: &Delivered, target: Target, failure: Failure) -> Driven {
+        fail_point(Step::Never);
         // What the whole delivery is refused for concerns its source: each has a first line.
         let about = target.destination.as_ref().unwrap_or(&delivered.delivery.key.source);
         if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
@@ -337,6 +343,7 @@ impl Courier {
         let key = &delivered.delivery.key;
         let recorded = self.ledger.record(key, ticket, record).await;
         self.metrics.settle_seconds.observe(started.elapsed().as_secs_f64());
+        fail_point(Step::Recorded);
         recorded.map_err(|failure| {
             if let Some(suppressed) = self.admit(Line::NotRecorded, None, &failure) {
                 tracing::warn!(webhook_id = %key.id, %failure, suppressed, "facts not recorded");

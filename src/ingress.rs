@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Gate, Limits, Room, SourcePlace};
 use crate::delivery::{Delivery, DeliveryKey};
+use crate::fail_point::{Step, fail_point};
 use crate::keyring::Keyring;
 use crate::listener::ConnectionInfo;
 use crate::pipeline::{Answer, Pipeline};
@@ -138,6 +139,7 @@ async fn receive(State(state): State<Arc<SourceState>>, request: Request) -> Res
         body::discard(&mut body, ingress.limits.body).await;
     }
     let reply = Reply::from(reply);
+    fail_point(Step::Answering);
     state.report.answered(&reply, &facts);
     ingress.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
     reply.into_response()

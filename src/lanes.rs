@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::courier::{Courier, Job};
 use crate::delivered::Delivered;
+use crate::fail_point::{Step, fail_point};
 use crate::ledger::{Ledger, Record};
 use crate::protocol::{End, Fact, Target};
 use crate::reason::{Failure, Reason};
@@ -85,6 +86,7 @@ impl Lanes {
     /// The store cannot be read.
     pub async fn start(self: &Arc<Self>) -> Result<(), Failure> {
         for target in self.context.spool.lanes().await? {
+            fail_point(Step::Draining);
             self.with_lane(&target, LaneQueue::read_again);
         }
         let left: u64 = self.context.spool.depths().iter().map(|depth| depth.events).sum();
@@ -115,6 +117,7 @@ impl Lanes {
         let record = Record { targets, facts, accepted: Some(Arc::clone(&accepted)), body_hash, ..Record::default() };
         match self.ledger.record(&key, ticket, record).await {
             Ok(end) => {
+                fail_point(Step::Accepted);
                 self.offer(&accepted);
                 end.ok_or(Reason::InFlight)
             }

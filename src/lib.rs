@@ -24,7 +24,7 @@
 //! the form of a dead letter, [`letters`] keeps them, and [`replay`] publishes them again. For operators: [`admin`],
 //! [`management`], [`vitals`], [`telemetry`]. [`reload`] takes up new secrets ([`keyring`]) while the process runs. For several
 //! modules: [`source`] (the settings of a source), [`secret`], [`tls`], [`trace_context`], [`urls`], [`durable`],
-//! [`settings_file`], [`watched_files`]. The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
+//! [`settings_file`], [`watched_files`], [`fail_point`] (for tests). The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
 //! [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
 //! describe what workers receive.
 //!
@@ -53,6 +53,7 @@ pub mod delivery;
 pub mod destination;
 pub mod durable;
 pub mod event;
+pub mod fail_point;
 pub mod ingress;
 pub mod keyring;
 pub mod lanes;

@@ -23,6 +23,7 @@ use crate::admission::Admission;
 use crate::courier::{Courier, Job, reconcile};
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::event::Event;
+use crate::fail_point::{Step, fail_point};
 use crate::lanes::Lanes;
 use crate::ledger::{Claim, Ledger};
 use crate::normalize::normalize;
@@ -130,6 +131,7 @@ impl Pipeline {
                 }
             }
             Ok(Claim::Mine(ticket, known)) => {
+                fail_point(Step::Claimed);
                 let key = delivery.key.clone();
                 let mut claim = HeldClaim { ledger: &*self.ledger, key: &key, ticket, why: Reason::Failed };
                 let (event, planned) = self.plan(source, &delivery, &known);

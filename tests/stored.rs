@@ -1,19 +1,16 @@
 //! `--ack stored`: no outage of a broker reaches the sender, and nothing that was answered 200 is lost, doubled or reordered,
-//! whatever dies. A new broker is one line at the end.
+//! whatever the broker does (`kills.rs` kills the process). A new broker is one line at the end.
 
 #[path = "destinations/mod.rs"]
 mod suite;
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use suite::Subject;
 use suite::place::Place;
-use support::program::{Program, SECRET};
-use support::sender::{answer, body, client, deliver, post, request};
+use support::program::Program;
+use support::sender::{answer, body, client, post, request};
 use support::wait::until;
 use tokio::time::Instant;
 
@@ -124,64 +121,6 @@ async fn a_frozen_broker_reaches_no_sender<S: Subject>(place: Place<S>) {
     assert!(doubled <= allowed::<S>(doubtful), "{doubled} copies, {doubtful} outcomes were unknown");
 }
 
-/// A sender like the real one repeats what was not answered 200, with the same id.
-async fn kills_under_load_lose_nothing<S: Subject>(place: Place<S>) {
-    const KEYS: usize = 16;
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
-    let (webhooks, admin) = (free().to_string(), free().to_string());
-    let (to, data) = (place.url(), place.data());
-    let serve = || {
-        let arguments = ["--to", &to, "--secret", SECRET, "--data", &data, "--ack", "stored", "--ephemeral"];
-        Program::serve_on(&webhooks, &admin, &arguments)
-    };
-    let mut program = serve();
-    program.ready().await;
-    let url = program.url("videogen");
-    let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let senders = (0..KEYS).map(|key| {
-        let (url, stop, accepted) = (url.clone(), Arc::clone(&stop), Arc::clone(&accepted));
-        tokio::spawn(async move {
-            let client = client();
-            let mut number = 0;
-            while !stop.load(Ordering::Relaxed) {
-                deliver(&client, &url, &format!("k_{key}_{number}"), &body(TOPIC, &format!("f{key}"))).await;
-                accepted.fetch_add(1, Ordering::Relaxed);
-                number += 1;
-            }
-            number
-        })
-    });
-    let senders: Vec<_> = senders.collect();
-    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
-    let kills = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 200 } else { 12 };
-    for _ in 0..kills {
-        let next = accepted.load(Ordering::Relaxed) + rand::random_range(1..80);
-        until("accepted", SOON, async || (accepted.load(Ordering::Relaxed) >= next).then_some(())).await;
-        program.kill();
-        program = serve();
-    }
-    stop.store(true, Ordering::Relaxed);
-    let mut sent = Vec::new();
-    for sender in senders {
-        sent.push(sender.await.expect("no panic"));
-    }
-    drained(&program).await;
-    let stored: Vec<String> = place.stored(TOPIC).await.iter().map(suite::Stored::id).collect();
-    let mut firsts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let mut doubled = 0;
-    for id in &stored {
-        let mut parts = id.split('_').skip(1).map(|part| part.parse::<usize>().expect("a number"));
-        let (Some(key), Some(number)) = (parts.next(), parts.next()) else { panic!("{id}") };
-        let first = firsts.entry(key).or_default();
-        if first.contains(&number) { doubled += 1 } else { first.push(number) }
-    }
-    for (key, count) in sent.iter().enumerate() {
-        assert_eq!(firsts.get(&key).cloned().unwrap_or_default(), (0..*count).collect::<Vec<_>>(), "key {key}");
-    }
-    // One event of each key is open at a time.
-    assert!(doubled <= allowed::<S>(kills * KEYS), "{doubled} copies");
-}
-
 async fn after_a_change_of_the_mode_what_waits_comes_first<S: Subject>(place: Place<S>) {
     let mut program = place.serve_stored();
     program.ready().await;
@@ -207,7 +146,7 @@ async fn after_a_change_of_the_mode_what_waits_comes_first<S: Subject>(place: Pl
 
 suite::place::whole_program! {
     {
-        an_outage_reaches_no_sender a_frozen_broker_reaches_no_sender kills_under_load_lose_nothing
+        an_outage_reaches_no_sender a_frozen_broker_reaches_no_sender
         after_a_change_of_the_mode_what_waits_comes_first
     };
     nats: suite::nats::Nats;

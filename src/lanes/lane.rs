@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue::{LaneQueue, Next};
 use crate::courier::{Courier, Driven};
+use crate::fail_point::{Step, fail_point};
 use crate::protocol::{End, Target};
 use crate::reason::Failure;
 use crate::spool::{Accepted, LaneRow, Spool};
@@ -121,8 +122,10 @@ impl Lane {
                 Driven::Open(..) => return Tried { number, settled: false },
             };
             let settle = || context.spool.settle(number, target.clone(), Arc::clone(&accepted), letter.clone());
+            fail_point(Step::Settling);
             // It is not published again, however long the store fails.
             until_done(&context, settle).await;
+            fail_point(Step::Settled);
             delivered.log_end(end, &target, started.elapsed());
             Tried { number, settled: true }
         }

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::disk::{check_local, explained};
 use crate::durable::{self, Identity, PRIVATE_FILE};
+use crate::fail_point::{Step, fail_point};
 use crate::reason::{Failure, Reason};
 
 /// The store's own values and those of its users, by name.
@@ -228,7 +229,9 @@ pub(super) fn set_meta(transaction: &Transaction<'_>, name: &str, value: i64) ->
 
 /// Moves the whole write-ahead log into the database and empties it, if no look-up is in the way.
 pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    fail_point(Step::Checkpointed);
+    Ok(())
 }
 
 /// An error of the store, for the log: SQLite's texts hold no values.

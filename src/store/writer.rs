@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::database::{Presence, Tallies, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
+use crate::fail_point::{Step, fail_point};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::throttle::Throttle;
 
@@ -228,7 +229,9 @@ impl WriterThread {
                 set_meta(&transaction, name, i64::try_from(*value).unwrap_or(i64::MAX))?;
             }
         }
+        fail_point(Step::Writing);
         transaction.commit()?;
+        fail_point(Step::Committed);
         *self.tallies.lock() = tallies;
         Ok(())
     }

@@ -215,9 +215,9 @@ fn exports(printed: &str) -> BTreeMap<String, String> {
     words.filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The first port that the next broker of this process tries. Concurrent processes try different ports, and the range is
+/// The first of 16 ports that the next broker of this process tries. Concurrent processes try different ports, and the range is
 /// below the system's ephemeral ports.
-fn ports() -> u32 {
+pub fn ports() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     10_000 + (std::process::id() * 640 + NEXT.fetch_add(16, Ordering::Relaxed)) % 20_000
 }

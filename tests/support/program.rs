@@ -1,6 +1,8 @@
 //! The whole program as a process: `hookbridge serve`, killed when dropped.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -53,6 +55,20 @@ impl Program {
         let listeners = ["serve", "--listen", &webhooks, "--admin", &admin];
         let child = Program::spawn(&[&listeners[..], arguments].concat(), environment, stderr);
         Program { child, log: Arc::default(), webhooks, admin }
+    }
+
+    /// Starts `serve` on these addresses, with its log in a file, and returns at once: it may not live to listen.
+    pub fn serve_for_a_moment(
+        webhooks: &str,
+        admin: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Program {
+        let listeners = ["serve", "--listen", webhooks, "--admin", admin];
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = Program::spawn(&[&listeners[..], arguments].concat(), environment, log.into());
+        Program { child, log: Arc::default(), webhooks: webhooks.to_owned(), admin: admin.to_owned() }
     }
 
     fn spawn(arguments: &[&str], environment: &[(&str, &str)], stderr: Stdio) -> Child {
@@ -136,6 +152,11 @@ impl Program {
         self.child.wait().expect("it ends");
     }
 
+    /// How the process has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its state")
+    }
+
     /// Waits until the process ends.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
@@ -159,6 +180,16 @@ impl Program {
             (self.get("/readyz").await.0 == 200).then_some(())
         })
         .await;
+    }
+
+    /// The sum of a metric over all its labels.
+    pub async fn sum(&self, name: &str) -> f64 {
+        let (_, page) = self.get("/metrics").await;
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            if rest.starts_with(['{', ' ']) { rest.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
+        };
+        page.lines().filter_map(value).sum()
     }
 
     /// The value of a metric, by its full name with labels; 0 if there is none.
