@@ -7,6 +7,7 @@ mod suite;
 mod support;
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hookbridge::fail_point::Step;
@@ -71,13 +72,26 @@ fn times(step: Step) -> u32 {
     }
 }
 
+/// Prints the end of the processes' log if the test fails.
+struct Log(PathBuf);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.0).unwrap_or_default();
+            let lines: Vec<_> = log.lines().rev().take(60).collect();
+            eprintln!("--- log\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+}
+
 async fn kills_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
     let port = ports();
     let (webhooks, admin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 1));
-    let (to, data, log) = (place.url(), place.data(), place.directory().join("log"));
+    let (to, data, log) = (place.url(), place.data(), Log(place.directory().join("log")));
     let serve = |environment: &[(&str, &str)]| {
         let arguments = ["--to", &to, "--secret", SECRET, "--data", &data, "--ack", mode, "--ephemeral"];
-        Program::serve_for_a_moment(&webhooks, &admin, &arguments, environment, &log)
+        Program::serve_for_a_moment(&webhooks, &admin, &arguments, environment, &log.0)
     };
     let load = Load::start(&format!("http://{webhooks}/webhooks/videogen"), KEYS);
     #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
@@ -88,7 +102,7 @@ async fn kills_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
             Kill::At(step) => {
                 let mut program = serve(&[("HOOKBRIDGE_FAIL_POINT", &format!("{step:?}:{}", times(*step)))]);
                 let end = until(&format!("killed at {step:?}"), SOON, async || program.ended()).await;
-                assert_eq!(end.signal(), Some(9), "{step:?}: {}", std::fs::read_to_string(&log).expect("the log"));
+                assert_eq!(end.signal(), Some(9), "{step:?}: {end}");
             }
             Kill::UnderLoad => {
                 let mut program = serve(&[]);
