@@ -97,6 +97,14 @@ impl Store {
         self.upkeep.volume()
     }
 
+    /// Whether it can be read. A store that cannot be written, as its disk is full, may still be.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn can_be_read(&self) -> Result<(), Failure> {
+        self.reader.health()
+    }
+
     /// Whether it can be written and read, as far as the last writes and look-ups told.
     ///
     /// # Errors

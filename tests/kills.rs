@@ -93,7 +93,7 @@ async fn kills_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
         let arguments = ["--to", &to, "--secret", SECRET, "--data", &data, "--ack", mode, "--ephemeral"];
         Program::serve_for_a_moment(&webhooks, &admin, &arguments, environment, &log.0)
     };
-    let load = Load::start(&format!("http://{webhooks}/webhooks/videogen"), KEYS);
+    let load = Load::start("k", &format!("http://{webhooks}/webhooks/videogen"), KEYS);
     #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
     let rounds = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 10 } else { 1 };
     let kills: Vec<_> = (0..rounds).flat_map(|_| round(mode)).collect();

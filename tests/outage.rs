@@ -98,16 +98,9 @@ async fn a_broker_restarted_under_load_loses_nothing<S: Subject>(place: Place<S>
     let counts = place.counts(TOPIC).await;
     assert_eq!(counts.len(), 1200, "events are lost");
     let doubled: usize = counts.values().map(|count| count - 1).sum();
-    let unknown = unknown_outcomes(&program).await;
-    let allowed = if S::DIFFERENCES.dedups { 0 } else { unknown as usize };
+    let unknown = program.unknown_outcomes().await;
+    let allowed = if S::DIFFERENCES.dedups { 0 } else { unknown };
     assert!(doubled <= allowed, "{doubled} published twice, {unknown} outcomes were unknown");
-}
-
-/// How many publishes of the program had an unknown outcome.
-async fn unknown_outcomes(program: &Program) -> f64 {
-    let (_, page) = program.get("/metrics").await;
-    let of = |line: &str| line.contains("outcome=\"unknown\"").then(|| line.rsplit(' ').next()?.parse::<f64>().ok());
-    page.lines().filter(|line| line.starts_with("hookbridge_publishes_total")).filter_map(of).flatten().sum()
 }
 
 async fn a_frozen_broker_times_out_and_recovers<S: Subject>(place: Place<S>) {
@@ -126,7 +119,7 @@ async fn a_frozen_broker_times_out_and_recovers<S: Subject>(place: Place<S>) {
         (answer.status == 200).then(|| answer.word())
     })
     .await;
-    let unknown = unknown_outcomes(&program).await > 0.0;
+    let unknown = program.unknown_outcomes().await > 0;
     // The late confirm was recorded, unless the client had closed the connection by then.
     assert!(unknown || word == "200 duplicate", "{word}");
     let count = place.counts(TOPIC).await["a"];

@@ -40,10 +40,7 @@ async fn send(program: &Program, tag: &str, keys: usize, count: usize) {
 }
 
 async fn waiting(program: &Program) -> f64 {
-    let (_, page) = program.get("/metrics").await;
-    let of =
-        |line: &str| line.starts_with("hookbridge_spool_events{").then(|| line.rsplit(' ').next()?.parse::<f64>().ok());
-    page.lines().filter_map(of).flatten().sum()
+    program.sum("hookbridge_spool_events").await
 }
 
 async fn drained(program: &Program) {
@@ -70,13 +67,6 @@ async fn check<S: Subject>(place: &Place<S>, tag: &str, keys: usize, count: usiz
     doubled
 }
 
-async fn unknown_outcomes(program: &Program) -> usize {
-    let (_, page) = program.get("/metrics").await;
-    let of = |line: &str| line.contains("outcome=\"unknown\"").then(|| line.rsplit(' ').next()?.parse::<f64>().ok());
-    let all = page.lines().filter(|line| line.starts_with("hookbridge_publishes_total")).filter_map(of).flatten();
-    all.sum::<f64>() as usize
-}
-
 fn allowed<S: Subject>(doubtful: usize) -> usize {
     if S::DIFFERENCES.dedups { 0 } else { doubtful }
 }
@@ -98,7 +88,7 @@ async fn an_outage_reaches_no_sender<S: Subject>(place: Place<S>) {
     send(&program, "restarted", 2, 5).await;
     place.subject.start_again().await;
     drained(&program).await;
-    let doubtful = unknown_outcomes(&program).await;
+    let doubtful = program.unknown_outcomes().await;
     let mut doubled = 0;
     for (tag, keys, count) in [("before", 2, 5), ("during", 8, 40), ("restarted", 2, 5)] {
         doubled += check(&place, tag, keys, count).await;
@@ -116,7 +106,7 @@ async fn a_frozen_broker_reaches_no_sender<S: Subject>(place: Place<S>) {
     send(&program, "during", 8, 40).await;
     place.subject.resume().await;
     drained(&program).await;
-    let doubtful = unknown_outcomes(&program).await;
+    let doubtful = program.unknown_outcomes().await;
     let doubled = check(&place, "during", 8, 40).await;
     assert!(doubled <= allowed::<S>(doubtful), "{doubled} copies, {doubtful} outcomes were unknown");
 }

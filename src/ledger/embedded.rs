@@ -162,6 +162,10 @@ impl FactStore for Embedded {
         0
     }
 
+    fn can_be_read(&self) -> Result<(), Failure> {
+        self.store.can_be_read()
+    }
+
     fn health(&self) -> Result<(), Failure> {
         self.store.health()
     }

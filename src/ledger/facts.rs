@@ -61,6 +61,10 @@ pub(super) trait FactStore: Send + Sync {
     fn ids(&self) -> u64;
     fn dead_letters(&self) -> Vec<LetterCount>;
     fn forgotten(&self) -> u64;
+    /// Whether facts can be loaded, even if none can be saved.
+    fn can_be_read(&self) -> Result<(), Failure> {
+        Ok(())
+    }
     fn health(&self) -> Result<(), Failure>;
     fn close(&self) -> BoxFuture<'_, ()>;
 }

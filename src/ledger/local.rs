@@ -66,8 +66,19 @@ impl<S: FactStore> LocalLedger<S> {
     }
 
     async fn claim_id(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
-        // What could not be recorded must not be published.
-        self.store.health()?;
+        self.store.can_be_read()?;
+        let claim = self.find_claim(id, body_hash).await?;
+        if let Claim::Mine(ticket, _) = &claim
+            && let Err(failure) = self.store.health()
+        {
+            // What could not be recorded must not be published. What has ended before is a duplicate nevertheless.
+            release(&self.slots, id, *ticket, Reason::Store);
+            return Err(failure);
+        }
+        Ok(claim)
+    }
+
+    async fn find_claim(&self, id: Id, body_hash: u32) -> Result<Claim, Failure> {
         loop {
             let ticket = self.tickets.draw();
             match self.claim_in_memory(id, ticket, body_hash) {

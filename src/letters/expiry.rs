@@ -10,33 +10,43 @@ use super::Letters;
 
 /// Between two sweeps, unless the age is shorter.
 const EVERY: Duration = Duration::from_secs(60);
-/// By how much the wall clock may leave the elapsed time: a clock that jumps must not delete what was just kept.
-const JUMP: u64 = 3600;
 
 /// Deletes dead letters older than `age` from time to time. Does not end.
 pub async fn expire(letters: Arc<Letters>, age: Duration) {
     let (started, began) = (Instant::now(), Timestamp::now().as_second());
-    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
     let mut sweep = interval(age.clamp(Duration::from_secs(1), EVERY));
-    let mut jumped = false;
     loop {
         sweep.tick().await;
-        let now = Timestamp::now().as_second();
-        let elapsed = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
-        if now.abs_diff(began.saturating_add(elapsed)) > JUMP {
-            if !std::mem::replace(&mut jumped, true) {
-                tracing::warn!("the clock has jumped: no dead letters are deleted for their age until a restart");
-            }
-            continue;
-        }
-        match letters.delete_before(now.saturating_sub(seconds)).await {
+        let before = before(began, started.elapsed(), Timestamp::now().as_second(), age);
+        match letters.delete_before(before).await {
             Ok(0) => {}
             Ok(deleted) => tracing::warn!(
                 deleted,
-                max_age_seconds = seconds,
+                max_age_seconds = age.as_secs(),
                 "dead letters were deleted, as they were older than dead_letters.max_age"
             ),
             Err(failure) => tracing::warn!(%failure, "old dead letters were not deleted"),
         }
+    }
+}
+
+/// The time before which dead letters have expired, in unix seconds. A wall clock that jumps forward since `began` counts
+/// only for what has elapsed, so no dead letter is deleted too early.
+fn before(began: i64, elapsed: Duration, now: i64, age: Duration) -> i64 {
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    now.min(began.saturating_add(seconds(elapsed))).saturating_sub(seconds(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_deletes_nothing_early() {
+        let age = Duration::from_secs(600);
+        let before = |elapsed, now| before(10_000, Duration::from_secs(elapsed), now, age);
+        assert_eq!(before(700, 10_700), 10_100);
+        assert_eq!(before(700, 10_700 + 3600), 10_100, "an hour ahead");
+        assert_eq!(before(700, 10_700 - 3600), 6_500, "an hour behind");
     }
 }

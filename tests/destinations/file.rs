@@ -1,7 +1,7 @@
 //! Files, read with the standard library. For an outage, the directory is moved away and a file takes its place.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,13 @@ pub struct Files {
 }
 
 impl Files {
+    /// Files on this disk.
+    pub fn on(disk: &Path) -> Self {
+        let dir = Arc::new(tempfile::tempdir_in(disk).expect("a directory"));
+        fs::create_dir(dir.path().join("events")).expect("a directory");
+        Files { dir }
+    }
+
     fn path(&self) -> PathBuf {
         self.dir.path().join("events")
     }
@@ -38,9 +45,7 @@ impl Subject for Files {
     };
 
     async fn own() -> Self {
-        let dir = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-        fs::create_dir(dir.path().join("events")).expect("a directory");
-        Files { dir }
+        Files::on(&std::env::temp_dir())
     }
 
     fn settings(&self, scope: &str) -> DestinationSettings {

@@ -83,6 +83,14 @@ impl Subject for Kafka {
         limit(self.broker().url(), topic, 1).await;
     }
 
+    async fn delete(&self, _scope: &str, topic: &str) {
+        let results =
+            admin(self.broker().url()).delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        // Until then, its partitions take records that are deleted with them.
+        until("deleted", SOON, async || self.stored("", topic).await.is_empty().then_some(())).await;
+    }
+
     async fn accept(&self, _scope: &str, topic: &str) {
         limit(self.broker().url(), topic, 10 << 20).await;
     }

@@ -126,6 +126,11 @@ impl Subject for Nats {
         self.limit_per_subject(scope, 1).await;
     }
 
+    async fn delete(&self, scope: &str, _topic: &str) {
+        let client = async_nats::connect(self.broker().url()).await.expect("a connection");
+        jetstream::new(client).delete_stream(scope).await.expect("deleted");
+    }
+
     async fn accept(&self, scope: &str, _topic: &str) {
         self.limit_per_subject(scope, -1).await;
     }

@@ -10,7 +10,7 @@ use super::{Stored, Subject};
 use crate::support::program::{Program, SECRET};
 
 /// The default stream, which `--to nats://…` uses.
-const SCOPE: &str = "EVENTS";
+pub const SCOPE: &str = "EVENTS";
 
 /// A destination that only this test uses, and a directory for the program.
 pub struct Place<S> {
@@ -22,7 +22,12 @@ pub struct Place<S> {
 impl<S: Subject> Place<S> {
     /// Starts the destination.
     pub async fn new() -> Self {
-        Place { subject: S::own().await, directory: tempfile::tempdir().expect("a directory") }
+        Place::of(S::own().await)
+    }
+
+    /// A destination that is running.
+    pub fn of(subject: S) -> Self {
+        Place { subject, directory: tempfile::tempdir().expect("a directory") }
     }
 
     /// The value for `--to`.

@@ -120,6 +120,16 @@ impl Subject for Rabbitmq {
         channel.queue_bind(topic.into(), scope.into(), key, options, FieldTable::default()).await.expect("bound");
     }
 
+    async fn delete(&self, scope: &str, topic: &str) {
+        self.accept(scope, topic).await;
+    }
+
+    async fn block(&self, blocked: bool) -> bool {
+        let watermark = if blocked { "0.0000001" } else { "0.4" };
+        self.broker().tool(&["set_vm_memory_high_watermark", watermark]);
+        true
+    }
+
     async fn accept(&self, _scope: &str, topic: &str) {
         // The destination creates the queue again when its messages are returned.
         let (_connection, channel) = self.channel().await;

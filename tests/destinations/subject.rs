@@ -49,6 +49,16 @@ pub trait Subject: Sized + 'static {
     /// Makes it refuse every publish to this topic (a full queue, a full stream …), while it is up.
     async fn refuse(&self, scope: &str, topic: &str);
 
+    /// Deletes what the topic's messages are in (the stream, the topic, the queue), while it is up.
+    async fn delete(&self, _scope: &str, _topic: &str) {
+        unimplemented!("only for destinations with topology");
+    }
+
+    /// Blocks publishers, if it can, until it is called with `false`. Returns whether it can.
+    async fn block(&self, _blocked: bool) -> bool {
+        false
+    }
+
     /// Accepts publishes again after [`refuse`](Subject::refuse). What the topic contained may be lost.
     async fn accept(&self, scope: &str, topic: &str);
 }

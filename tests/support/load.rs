@@ -18,6 +18,7 @@ const UNUSABLE: usize = 10;
 
 /// Senders at work, one for each key. Each sends its next delivery when the last one is answered 200.
 pub struct Load {
+    tag: &'static str,
     senders: Vec<JoinHandle<usize>>,
     shared: Arc<Shared>,
 }
@@ -32,6 +33,7 @@ struct Shared {
 
 /// What was sent. All of it was answered 200.
 pub struct Sent {
+    tag: &'static str,
     /// Deliveries of each key.
     counts: Vec<usize>,
     /// Answers other than 200.
@@ -54,11 +56,11 @@ pub struct Fate {
 }
 
 impl Load {
-    /// Starts senders for this many keys.
-    pub fn start(url: &str, keys: usize) -> Load {
+    /// Starts senders for this many keys. Their ids are `{tag}_{key}_{number}`.
+    pub fn start(tag: &'static str, url: &str, keys: usize) -> Load {
         let shared = Arc::new(Shared::default());
-        let senders = (0..keys).map(|key| tokio::spawn(send(url.to_owned(), key, Arc::clone(&shared)))).collect();
-        Load { senders, shared }
+        let sender = |key| tokio::spawn(send(tag, url.to_owned(), key, Arc::clone(&shared)));
+        Load { tag, senders: (0..keys).map(sender).collect(), shared }
     }
 
     /// Deliveries that were answered 200 so far.
@@ -84,18 +86,23 @@ impl Load {
             counts.push(sender.await.expect("no panic"));
         }
         let refused = self.shared.refused.load(Ordering::Relaxed);
-        Sent { counts, refused, slowest: Duration::from_millis(self.shared.slowest.load(Ordering::Relaxed)) }
+        Sent {
+            tag: self.tag,
+            counts,
+            refused,
+            slowest: Duration::from_millis(self.shared.slowest.load(Ordering::Relaxed)),
+        }
     }
 }
 
-async fn send(url: String, key: usize, shared: Arc<Shared>) -> usize {
+async fn send(tag: &str, url: String, key: usize, shared: Arc<Shared>) -> usize {
     let client = client();
     let mut number = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         let body = if number % UNUSABLE == UNUSABLE - 1 { "[1]".into() } else { body(TOPIC, &format!("f{key}")) };
         loop {
             let started = Instant::now();
-            let answer = answer(request(&client, &url, &format!("k_{key}_{number}"), body.as_bytes())).await;
+            let answer = answer(request(&client, &url, &format!("{tag}_{key}_{number}"), body.as_bytes())).await;
             // Without a process there is no answer.
             if let Ok(answer) = answer {
                 let took = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -119,13 +126,15 @@ impl Sent {
         self.counts.iter().map(|count| count / UNUSABLE).sum()
     }
 
-    /// Compares with the ids that are stored, oldest first.
+    /// Compares with the ids that are stored, oldest first. Those of other senders are left out.
     pub fn fate(&self, stored: impl IntoIterator<Item = String>) -> Fate {
         let mut firsts: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         let mut fate = Fate { accepted: self.counts.iter().sum(), lost: 0, doubled: 0, reordered: 0 };
         for id in stored {
-            let mut parts = id.strip_prefix("k_").into_iter().flat_map(|rest| rest.split('_')).map(str::parse::<usize>);
-            let (Some(Ok(key)), Some(Ok(number))) = (parts.next(), parts.next()) else { panic!("{id}") };
+            let Some(rest) = id.strip_prefix(self.tag).and_then(|rest| rest.strip_prefix('_')) else { continue };
+            let numbers =
+                rest.split_once('_').and_then(|(key, number)| Some((key.parse().ok()?, number.parse().ok()?)));
+            let (key, number) = numbers.unwrap_or_else(|| panic!("{id}"));
             let seen = firsts.entry(key).or_default();
             let later = seen.last().is_some_and(|last| *last > number);
             match seen.insert(number) {

@@ -12,6 +12,7 @@ pub mod command;
 pub mod event;
 pub mod load;
 pub mod packages;
+pub mod preload;
 pub mod program;
 pub mod sender;
 pub mod site;

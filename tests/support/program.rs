@@ -152,6 +152,17 @@ impl Program {
         self.child.wait().expect("it ends");
     }
 
+    /// Resident bytes of the process.
+    pub fn resident(&self) -> usize {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("the process's memory");
+        4096 * pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a count of pages")
+    }
+
+    /// Open descriptors of the process.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the process's descriptors").count()
+    }
+
     /// How the process has ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("its state")
@@ -180,6 +191,14 @@ impl Program {
             (self.get("/readyz").await.0 == 200).then_some(())
         })
         .await;
+    }
+
+    /// How many publishes of the program had an unknown outcome.
+    pub async fn unknown_outcomes(&self) -> usize {
+        let (_, page) = self.get("/metrics").await;
+        let lines = page.lines().filter(|line| line.starts_with("hookbridge_publishes_total"));
+        let unknown = lines.filter(|line| line.contains("outcome=\"unknown\""));
+        unknown.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as usize
     }
 
     /// The sum of a metric over all its labels.

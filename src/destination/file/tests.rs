@@ -47,6 +47,23 @@ async fn wait_for(files: &dyn Destination, wanted: impl Fn(&Health) -> bool) {
     }
 }
 
+/// The disk had the last block of a batch, but not one in the middle.
+#[tokio::test]
+async fn lines_that_a_power_loss_has_damaged_are_blanked() {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("a.ndjson");
+    let (first, last) = ("{\"id\":\"msg_0\"}\n", "{\"id\":\"msg_2\"}\n");
+    fs::write(&path, format!("{first}{{\"id\"\0\0\0\0}}\n\0\0\n{last}{{\"id")).expect("written");
+    let files = files(dir.path());
+    assert_eq!(files.publish(message("a", 3)).await, Outcome::Confirmed);
+    let text = fs::read_to_string(&path).expect("the topic's file");
+    assert!(text.starts_with(&format!("{first}{}{last}{{", "\n".repeat(14))), "{text:?}");
+    let whole = text.lines().filter(|line| !line.is_empty());
+    let ids: Vec<_> =
+        whole.map(|line| serde_json::from_str::<serde_json::Value>(line).expect("whole")["id"].clone()).collect();
+    assert_eq!(ids, ["msg_0", "msg_2", "msg_3"]);
+}
+
 #[tokio::test]
 async fn incomplete_last_lines_are_removed_at_start() {
     let dir = TempDir::new().expect("a directory");

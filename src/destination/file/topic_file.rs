@@ -11,6 +11,8 @@ use crate::durable::PRIVATE_FILE;
 pub(super) const EXTENSION: &str = "ndjson";
 /// The size of a read when searching for the end of the last whole line.
 const BLOCK: usize = 64 * 1024;
+/// Bytes at the end of a file that may not have been synced: a batch of the writer, and the message that it ends with.
+const TAIL: u64 = 16 << 20;
 
 /// Identifies a file: device and inode.
 pub(super) type FileIdentity = (u64, u64);
@@ -39,7 +41,7 @@ pub(super) enum WriteError {
 }
 
 impl TopicFile {
-    /// Opens the file, or creates it. Removes an incomplete last line.
+    /// Opens the file, or creates it. Removes an incomplete last line, and blanks lines that a power loss has damaged.
     pub(super) fn open(path: &Path, destination: &str) -> io::Result<Self> {
         let file = File::options().read(true).append(true).create(true).mode(PRIVATE_FILE).open(path)?;
         let metadata = file.metadata()?;
@@ -49,6 +51,17 @@ impl TopicFile {
             let bytes = metadata.len() - durable;
             tracing::warn!(destination, file = %path.display(), bytes, "removed an incomplete last line");
             topic_file.truncate(durable)?;
+        }
+        let damaged = damaged_lines(&topic_file.file, durable)?;
+        if !damaged.is_empty() {
+            let lines = damaged.len();
+            tracing::warn!(destination, file = %path.display(), lines, "blanked lines that a power loss has damaged");
+            // Another handle, as this one only appends.
+            let file = File::options().write(true).open(path)?;
+            for (start, end) in damaged {
+                file.write_all_at(&vec![b'\n'; end - start], durable - TAIL.min(durable) + start as u64)?;
+            }
+            file.sync_data()?;
         }
         Ok(topic_file)
     }
@@ -94,6 +107,26 @@ impl TopicFile {
     pub(super) fn synced(&mut self) {
         self.durable = self.written;
     }
+}
+
+/// The lines at the end of a file that hold NUL bytes, by their place in its last [`TAIL`] bytes. Such a line was written,
+/// but not synced, when the power was lost, so no publish of it was confirmed: the disk has only a part of its blocks. What
+/// comes behind it may be whole, so nothing is cut off.
+fn damaged_lines(file: &File, length: u64) -> io::Result<Vec<(usize, usize)>> {
+    let mut tail = vec![0; TAIL.min(length) as usize];
+    file.read_exact_at(&mut tail, length - tail.len() as u64)?;
+    let mut damaged = Vec::new();
+    if tail.contains(&0) {
+        let mut start = 0;
+        for line in tail.split_inclusive(|byte| *byte == b'\n') {
+            let end = start + line.len();
+            if line.contains(&0) {
+                damaged.push((start, end));
+            }
+            start = end;
+        }
+    }
+    Ok(damaged)
 }
 
 /// The length up to which every line is whole.
