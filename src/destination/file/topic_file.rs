@@ -113,8 +113,9 @@ impl TopicFile {
 /// but not synced, when the power was lost, so no publish of it was confirmed: the disk has only a part of its blocks. What
 /// comes behind it may be whole, so nothing is cut off.
 fn damaged_lines(file: &File, length: u64) -> io::Result<Vec<(usize, usize)>> {
-    let mut tail = vec![0; TAIL.min(length) as usize];
-    file.read_exact_at(&mut tail, length - tail.len() as u64)?;
+    let bytes = TAIL.min(length);
+    let mut tail = vec![0; bytes as usize];
+    file.read_exact_at(&mut tail, length - bytes)?;
     let mut damaged = Vec::new();
     if tail.contains(&0) {
         let mut start = 0;
