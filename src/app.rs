@@ -28,6 +28,7 @@ use crate::ledger::{self, Ledger};
 use crate::letters::{Letters, expire};
 use crate::listener::{descriptors, serve};
 use crate::management::Management;
+use crate::oversize::{ObjectStorage, reduction};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::reload::SecretsInForce;
@@ -189,8 +190,10 @@ fn publishing(
     let destinations = settings.destinations.iter();
     let destinations = destinations.map(|destination| destination::open(opening(settings, destination, metrics)));
     let destinations = destinations.collect::<Result<Vec<_>, _>>()?;
+    let objects = settings.claim_check.as_ref().map(ObjectStorage::open).transpose()?.map(Arc::new);
     let handles = settings.destinations.iter().zip(&destinations).map(|(named, opened)| {
-        Handle::new(Arc::clone(opened) as _, named, settings.publish_timeout, Arc::clone(metrics))
+        let handle = Handle::new(Arc::clone(opened) as _, named, settings.publish_timeout, Arc::clone(metrics));
+        handle.with_reduction(reduction(named, objects.as_ref(), metrics))
     });
     let dead_letters_to = settings.dead_letters_to.clone();
     let courier = Courier::new(handles, Arc::clone(ledger), letters.cloned(), dead_letters_to, Arc::clone(metrics));

@@ -77,6 +77,12 @@ pub trait Destination: Send + Sync {
     /// [`Handle`] bounds and counts the publishes in flight.
     fn publish(&self, message: Message) -> Confirm;
 
+    /// Why the broker surely refuses a message of this size, as far as is known without sending it. `None` says nothing:
+    /// [`publish`](Destination::publish) ends in `Never(too_large)` if it does.
+    fn refuses_size(&self, _: &Message) -> Option<Failure> {
+        None
+    }
+
     /// Creates what its topics need; with `topology: verify`, only checks it. Never deletes or narrows what exists.
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>>;
 
@@ -97,6 +103,15 @@ pub trait Destination: Send + Sync {
 
     /// Waits for the outcomes of the publishes in flight, at most as long as given, then disconnects.
     fn close(&self, at_most: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// Makes messages smaller that are too large for their broker.
+pub trait Reduction: Send + Sync {
+    /// What it does.
+    fn policy(&self) -> settings::OversizePolicy;
+
+    /// The same event, with the same id, in a form that may be small enough. The error is the outcome of the publish.
+    fn reduce(&self, message: Message) -> BoxFuture<'static, Result<Message, Outcome>>;
 }
 
 /// What a destination is opened with.

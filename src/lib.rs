@@ -64,6 +64,7 @@ pub mod management;
 pub mod message;
 pub mod naming;
 pub mod normalize;
+pub mod oversize;
 pub mod overview;
 pub mod payloads;
 pub mod pipeline;

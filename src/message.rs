@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::event::Event;
 use crate::reason::Failure;
 
@@ -14,12 +16,14 @@ pub struct Message {
     pub topic: Arc<str>,
     /// The record key, if the route sets one.
     pub key: Option<String>,
+    /// The body in gzip, in the content mode of the destination, if it is published so.
+    pub gzip: Option<Bytes>,
 }
 
 impl Message {
     /// An event for a topic, with the event's own key.
     pub fn new(event: Arc<Event>, topic: &str) -> Self {
-        Message { event, topic: topic.into(), key: None }
+        Message { event, topic: topic.into(), key: None, gzip: None }
     }
 
     /// The record key: the route's, else the event's `partitionkey`.

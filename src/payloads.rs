@@ -8,7 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::source::VIDEOGEN_EVENTS;
-pub use attributes::{Attribute, attributes};
+pub use attributes::{Attribute, attributes, reference_attributes};
 pub use build::type_name;
 use build::{constant, object, reference, required, string};
 

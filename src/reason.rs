@@ -41,6 +41,7 @@ reasons! {
     Refused "refused" "the broker refused the message",
     Io "io" "the disk refused the write",
     Closing "closing" "this process is shutting down",
+    ObjectStore "object_store" "the object store cannot be written",
     TooLarge "too_large" "the message is larger than the broker takes",
     IllegalName "illegal_name" "the topic name for this event is not legal on the broker",
     NotUtf8 "not_utf8" "the body is not UTF-8 text",

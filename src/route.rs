@@ -238,7 +238,7 @@ impl Planned {
     /// An event for a topic of a destination; required.
     pub fn new(destination: &Arc<str>, topic: Arc<str>, key: Option<String>, event: &Arc<Event>) -> Self {
         let target = Target::new(Arc::clone(destination), Arc::clone(&topic));
-        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key }), required: true }
+        Planned { target, message: Ok(Message { event: Arc::clone(event), topic, key, gzip: None }), required: true }
     }
 
     /// A target that can never take the event.
@@ -346,7 +346,7 @@ impl Routes {
     pub fn planned_before(&self, event: &Arc<Event>, target: &Target, topic: &Arc<str>) -> Planned {
         let to = self.leading_to(event, target);
         let key = to.and_then(|to| to.key.as_ref()?.key(event));
-        let message = Message { event: Arc::clone(event), topic: Arc::clone(topic), key };
+        let message = Message { event: Arc::clone(event), topic: Arc::clone(topic), key, gzip: None };
         Planned { target: target.clone(), message: Ok(message), required: to.is_none_or(|to| to.required) }
     }
 

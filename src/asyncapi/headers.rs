@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::destination::cloudevents::percent_encode;
-use crate::destination::settings::{DestinationSettings, Mode};
+use crate::destination::cloudevents::{CONTENT_ENCODING, GZIP, percent_encode};
+use crate::destination::settings::{DestinationSettings, Mode, OversizePolicy};
 use crate::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
 use crate::naming::Kind;
-use crate::payloads::attributes;
+use crate::payloads::{attributes, reference_attributes};
 use crate::source::Source;
 
 /// The headers that every event of a source has at a destination, as JSON Schema.
@@ -20,7 +20,9 @@ pub(super) fn headers(destination: &DestinationSettings, source: &Source) -> Val
         headers.insert(name, schema);
     };
     if let (Mode::Binary, Some(prefix)) = (destination.mode, prefix(kind)) {
-        for attribute in attributes() {
+        let references =
+            if destination.oversize == OversizePolicy::ClaimCheck { reference_attributes() } else { Vec::new() };
+        for attribute in attributes().into_iter().chain(references) {
             add(format!("{prefix}{}", attribute.name), attribute.always, attribute.schema);
         }
         for (name, value) in source.attributes.iter() {
@@ -39,6 +41,11 @@ pub(super) fn headers(destination: &DestinationSettings, source: &Source) -> Val
         }
         // AMQP has a property for it.
         (Kind::Rabbitmq | Kind::File, _) => {}
+    }
+    // AMQP has a property for it, too.
+    if destination.oversize == OversizePolicy::Gzip && matches!(kind, Kind::Nats | Kind::Kafka) {
+        let description = "Whether the body is compressed, as it was too large for the broker.";
+        add(CONTENT_ENCODING.into(), false, json!({"const": GZIP, "description": description}));
     }
     if kind == Kind::Nats {
         add("Nats-Msg-Id".into(), true, json!({"type": "string", "description": "What JetStream drops copies by."}));

@@ -6,10 +6,10 @@ use super::bindings;
 use super::channels::{Channel, Content};
 use super::headers::prefix;
 use crate::config::Settings;
-use crate::destination::settings::{DestinationSettings, Mode};
+use crate::destination::settings::{DestinationSettings, Mode, OversizePolicy};
 use crate::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
 use crate::naming::Kind;
-use crate::payloads::{self, type_name};
+use crate::payloads::{self, reference_attributes, type_name};
 use crate::samples::sample_of;
 use crate::source::{Fields, Source, VIDEOGEN_EVENTS};
 
@@ -119,10 +119,21 @@ fn content_type(destination: &DestinationSettings) -> &'static str {
 }
 
 fn payload(destination: &DestinationSettings, kind: Option<&str>, data: Value) -> Value {
-    match destination.mode {
-        Mode::Binary => data,
-        Mode::Structured => payloads::cloud_event(kind, data),
+    let claim_check = destination.oversize == OversizePolicy::ClaimCheck;
+    let data = match claim_check {
+        true => json!({"oneOf": [data, {"type": "null", "description": "The data are the object at `dataref`."}]}),
+        false => data,
+    };
+    if destination.mode == Mode::Binary {
+        return data;
     }
+    let mut event = payloads::cloud_event(kind, data);
+    if claim_check {
+        for attribute in reference_attributes() {
+            event["properties"][attribute.name] = attribute.schema;
+        }
+    }
+    event
 }
 
 /// The address of a channel, and its parameters: AsyncAPI names them without `:N`.

@@ -18,6 +18,7 @@ use checker::Checker;
 pub(super) use source::{encoded_once, keys_in};
 
 mod checker;
+mod claim_check;
 mod coverage;
 mod destination;
 pub(super) mod properties;
@@ -32,6 +33,7 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let publish_timeout = checker.duration(&file.publish.timeout, 120 * SECOND, SECOND..=HOUR);
     let destinations = checker.destinations(file.destinations, limits.body, publish_timeout);
     let routes = checker.routes(file.routes, file.unrouted, &sources, &destinations);
+    let claim_check = checker.claim_check(&file.claim_check, &destinations);
     let dead_letters_max_bytes = checker.size(&file.dead_letters.max_bytes, 1 << 30, 1 << 20..=1 << 50) as u64;
     let dead_letters_max_age = checker.age(&file.dead_letters.max_age);
     let dead_letters_to = file.dead_letters.to.and_then(|to| checker.find_destination(&to, &destinations));
@@ -61,6 +63,7 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
         sources,
         destinations: destinations.into_iter().filter_map(|named| named.settings).collect(),
         routes: routes?,
+        claim_check,
         ack,
         store,
         data,

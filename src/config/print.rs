@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Settings, StoreKind, units};
 use crate::destination::settings::{BrokerUrl, DestinationSettings, Mode, Topology};
+use crate::oversize::settings::ObjectStoreSettings;
 use crate::route::{Rule, Unrouted};
 use crate::secret::Secret;
 use crate::signature::Key;
@@ -38,6 +39,7 @@ impl Settings {
             "data": self.data.display().to_string(),
             "spool": {"max_bytes": units::write_size(usize::try_from(self.spool_max_bytes).unwrap_or(usize::MAX))},
             "dedup": {"window": duration(self.dedup_window)},
+            "claim_check": self.claim_check_tree(),
             "dead_letters": self.dead_letters_tree(),
             "listen": self.listen.to_string(),
             "admin": match &self.admin_token {
@@ -61,6 +63,23 @@ impl Settings {
 }
 
 impl Settings {
+    fn claim_check_tree(&self) -> Value {
+        let Some(store) = &self.claim_check else { return json!({}) };
+        let mut tree = json!({"url": store.url()});
+        if let ObjectStoreSettings::S3(settings) = store {
+            for (name, value) in [("endpoint", &settings.endpoint), ("region", &settings.region)] {
+                if let Some(value) = value {
+                    tree[name] = value.as_str().into();
+                }
+            }
+            if let Some((id, secret)) = &settings.keys {
+                tree["access_key_id"] = id.to_string().into();
+                tree["secret_access_key"] = secret.to_string().into();
+            }
+        }
+        tree
+    }
+
     fn dead_letters_tree(&self) -> Value {
         let bytes = usize::try_from(self.dead_letters_max_bytes).unwrap_or(usize::MAX);
         let mut tree = json!({"max_bytes": units::write_size(bytes)});
@@ -122,6 +141,7 @@ fn destination_tree(destination: &DestinationSettings) -> Value {
         ("exchange", matches!(destination.url, BrokerUrl::Amqp(_)).then(|| json!(destination.exchange))),
         ("partitions", matches!(destination.url, BrokerUrl::Kafka(_)).then(|| json!(destination.partitions))),
         ("topology", broker.then(|| json!(topology))),
+        ("oversize", broker.then(|| json!(destination.oversize.word()))),
         (
             "tls",
             group(vec![

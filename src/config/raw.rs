@@ -34,6 +34,8 @@ pub(super) struct RawFile {
     pub dedup: RawDedup,
     #[serde(deserialize_with = "section")]
     pub dead_letters: RawDeadLetters,
+    #[serde(deserialize_with = "section")]
+    pub claim_check: RawClaimCheck,
     pub listen: Option<Leaf>,
     #[serde(deserialize_with = "section")]
     pub admin: RawAdmin,
@@ -89,6 +91,7 @@ pub(super) struct RawDestination {
     #[serde(deserialize_with = "section")]
     pub auth: RawAuth,
     pub properties: Named<Leaf>,
+    pub oversize: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +163,16 @@ pub(super) struct RawDeadLetters {
     pub to: Option<Leaf>,
     pub max_bytes: Option<Leaf>,
     pub max_age: Option<Leaf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawClaimCheck {
+    pub url: Option<Leaf>,
+    pub endpoint: Option<Leaf>,
+    pub region: Option<Leaf>,
+    pub access_key_id: Option<Leaf>,
+    pub secret_access_key: Option<Leaf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

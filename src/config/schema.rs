@@ -45,6 +45,7 @@ pub fn schema() -> Value {
                     &[("window", described(reference("duration"), "How long an id is remembered. Default: 7d."))],
                 ),
             ),
+            ("claim_check", claim_check()),
             (
                 "dead_letters",
                 mapping(
@@ -227,6 +228,13 @@ fn destination() -> Value {
                 ),
             ),
             (
+                "oversize",
+                described(
+                    choice(&["dead-letter", "gzip", "claim-check"]),
+                    "What becomes of an event that is too large for the broker: a dead letter, a compressed body (`gzip`), or a reference to an object that holds the body (`claim-check`). Default: dead-letter.",
+                ),
+            ),
+            (
                 "forward_signature",
                 described(
                     reference("flag"),
@@ -261,6 +269,19 @@ fn destination() -> Value {
         ],
     );
     required(destination, &["url"])
+}
+
+fn claim_check() -> Value {
+    mapping(
+        "The object store for bodies that are too large for a broker.",
+        &[
+            ("url", text("`s3://BUCKET/PREFIX` or `file:DIR`; destinations with `oversize: claim-check` need it.")),
+            ("endpoint", text("The URL of an S3-compatible server. Default: Amazon's.")),
+            ("region", text("The region of the bucket. Default: AWS_REGION, else us-east-1.")),
+            ("access_key_id", text("The access key. Default: as the AWS tools find it in the environment.")),
+            ("secret_access_key", text("The secret of the access key.")),
+        ],
+    )
 }
 
 fn route() -> Value {

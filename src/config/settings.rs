@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::admission::Limits;
 use crate::destination::settings::DestinationSettings;
+use crate::oversize::settings::ObjectStoreSettings;
 use crate::route::Routes;
 use crate::secret::Secret;
 use crate::source::Source;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub destinations: Vec<DestinationSettings>,
     /// Which event goes to which targets.
     pub routes: Routes,
+    /// Where bodies go that are too large for a broker, if a destination needs it.
+    pub claim_check: Option<ObjectStoreSettings>,
     /// When the sender is answered.
     pub ack: Ack,
     /// Where ids and facts are stored.

@@ -4,7 +4,40 @@
 
 use bytes::Bytes;
 
-use crate::event::{DATA_CONTENT_TYPE, Event};
+use super::settings::Mode;
+use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::message::Message;
+
+/// The name of the header, or of the property, that says that a body is compressed.
+pub const CONTENT_ENCODING: &str = "content-encoding";
+/// Its value.
+pub const GZIP: &str = "gzip";
+
+/// The body of a message.
+pub struct MessageBody {
+    /// Its media type, once it is decompressed.
+    pub content_type: &'static str,
+    /// `gzip` if it is compressed.
+    pub content_encoding: Option<&'static str>,
+    /// The bytes. Binary mode does not copy them.
+    pub bytes: Bytes,
+}
+
+impl MessageBody {
+    /// The body in a content mode.
+    pub fn new(message: &Message, mode: Mode) -> MessageBody {
+        let content_type = match mode {
+            Mode::Binary => DATA_CONTENT_TYPE,
+            Mode::Structured => STRUCTURED_CONTENT_TYPE,
+        };
+        let (content_encoding, bytes) = match (&message.gzip, mode) {
+            (Some(gzip), _) => (Some(GZIP), gzip.clone()),
+            (None, Mode::Binary) => (None, message.event.data.clone()),
+            (None, Mode::Structured) => (None, structured(&message.event)),
+        };
+        MessageBody { content_type, content_encoding, bytes }
+    }
+}
 
 /// The structured form (CloudEvents JSON format): attributes, then `data` as the JSON value that was signed, without
 /// insignificant whitespace. It is always one line.

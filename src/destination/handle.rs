@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::settings::DestinationSettings;
 use super::stall::TopicsInFlight;
 use super::streak::{RefusalStreak, StreakChange};
-use super::{Confirm, Destination, Health};
+use super::{Confirm, Destination, Health, Reduction};
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::{DestinationLabel, Metrics};
@@ -24,6 +24,7 @@ use crate::telemetry::metrics::{DestinationLabel, Metrics};
 pub struct Handle {
     destination: Arc<dyn Destination>,
     bounds: Arc<Bounds>,
+    reduction: Option<Arc<dyn Reduction>>,
 }
 
 struct Bounds {
@@ -70,7 +71,12 @@ impl Handle {
             refusing: metrics.refusing.get_or_create_owned(&label),
             metrics,
         };
-        Handle { destination, bounds: Arc::new(bounds) }
+        Handle { destination, bounds: Arc::new(bounds), reduction: None }
+    }
+
+    /// The same, but messages that are too large for the broker are made smaller.
+    pub fn with_reduction(self, reduction: Option<Arc<dyn Reduction>>) -> Self {
+        Handle { reduction, ..self }
     }
 
     /// The destination's name.
@@ -118,7 +124,44 @@ impl Handle {
 
     /// Publishes. The publish is in flight when this returns, in the order of the calls. `Again(busy)` if the bounds are
     /// reached, `Again(timeout)` if the topic stalls.
+    ///
+    /// A message that is too large is made smaller and published again, if that is configured, once the future is polled.
+    /// Its outcome is that of the last publish: no later event of its key goes before it unless the caller publishes it
+    /// meanwhile.
     pub fn publish(&self, message: Message) -> Confirm {
+        let Some(reduction) = self.reduction.clone() else { return self.publish_once(message, true) };
+        let known = Some(&message).filter(|_| self.health() == Health::Up);
+        let first = match known.and_then(|message| self.destination.refuses_size(message)) {
+            Some(refused) => std::future::ready(Outcome::Never(refused)).boxed(),
+            None => self.publish_once(message.clone(), false),
+        };
+        let this = self.clone();
+        async move {
+            let outcome = first.await;
+            if !is_too_large(&outcome) {
+                return outcome;
+            }
+            let smaller = match reduction.reduce(message).await {
+                Ok(smaller) => smaller,
+                Err(outcome) => {
+                    this.bounds.metrics.published(&this.bounds.name, &outcome);
+                    return outcome;
+                }
+            };
+            match this.publish_once(smaller, true).await {
+                Outcome::Never(Failure { reason: Reason::TooLarge, detail }) => {
+                    let policy = reduction.policy().word();
+                    let detail = format!("still too large after `oversize: {policy}`: {detail}");
+                    Outcome::Never(Failure::new(Reason::TooLarge, detail))
+                }
+                outcome => outcome,
+            }
+        }
+        .boxed()
+    }
+
+    /// `last`: a message that is too large is not made smaller, so its outcome counts.
+    fn publish_once(&self, message: Message, last: bool) -> Confirm {
         let started = Instant::now();
         let cost = ((message.event.data.len() + OVERHEAD).div_ceil(1024)) as u32;
         let bounds = Arc::clone(&self.bounds);
@@ -151,6 +194,7 @@ impl Handle {
             bounds.seconds.observe(started.elapsed().as_secs_f64());
             match &outcome {
                 Outcome::Confirmed => drop(bounds.confirmed.inc()),
+                outcome if !last && is_too_large(outcome) => {}
                 other => bounds.metrics.published(&bounds.name, other),
             }
             outcome
@@ -175,6 +219,10 @@ impl Bounds {
             StreakChange::Ended => tracing::info!(destination = %self.name, "destination confirms again"),
         }
     }
+}
+
+fn is_too_large(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Never(failure) if failure.reason == Reason::TooLarge)
 }
 
 /// The permits of a publish: released with its outcome, or when its future is dropped.

@@ -46,6 +46,8 @@ mod tls_files;
 mod topology;
 mod trouble;
 
+/// A record whose body is smaller than the limit by this many bytes is not measured.
+const SMALL: usize = 64 << 10;
 /// How long the threads of a closed producer may take to end.
 const THREADS: Duration = Duration::from_secs(1);
 
@@ -94,6 +96,18 @@ impl Destination for Kafka {
                 .boxed(),
             Err(outcome) => std::future::ready(outcome).boxed(),
         }
+    }
+
+    fn refuses_size(&self, message: &Message) -> Option<Failure> {
+        let ProducerSupervisor { cluster, oversize, .. } = &*self.supervisor;
+        let limit = cluster.limit(&message.topic)?;
+        if oversize.compressed || message.event.data.len() + SMALL <= limit {
+            return None;
+        }
+        let size = EncodedRecord::new(message, self.mode, self.forward_signature).size;
+        let detail =
+            || format!("the record has {size} bytes, and max.message.bytes of topic {} is {limit}", message.topic);
+        (size > limit).then(|| Failure::new(Reason::TooLarge, detail()))
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {

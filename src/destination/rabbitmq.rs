@@ -15,7 +15,8 @@
 //!   [`permitted`]: whether the user may publish; [`unanswered`]: the calls that take too long; [`difference`]: what an existing queue that differs throws away.
 //! - [`message`]: event → AMQP message. [`outcome`]: the end of a publish → outcome.
 //! - [`in_flight`]: the publishes of a channel without an outcome, and which of lapin's answers belongs to which.
-//! - [`context`]: what publishing needs. [`greeting`]: the broker's version, for a probe.
+//! - [`context`]: what publishing needs. [`greeting`]: the broker's version, and [`size_limit`]: its limit for a message, for
+//!   a probe.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -39,7 +40,7 @@ use self::supervisor::ConnectionSupervisor;
 use self::topology::Wanted;
 use super::status::Status;
 use super::{Confirm, Destination, Health, Opening, keeper};
-use crate::destination::settings::BrokerUrl;
+use crate::destination::settings::{BrokerUrl, OversizePolicy};
 use crate::message::{Message, Outcome};
 use crate::reason::{Failure, Reason};
 
@@ -59,6 +60,7 @@ mod outcome;
 mod permitted;
 mod refusals;
 mod session;
+mod size_limit;
 mod supervisor;
 mod topology;
 mod unanswered;
@@ -69,16 +71,19 @@ const END_RESERVE: Duration = Duration::from_millis(500);
 struct Rabbitmq {
     status: Arc<Status<Arc<AmqpSession>>>,
     wanted: Arc<Wanted>,
+    /// The largest body in bytes, and what becomes of one that is too large for the broker.
+    largest: (usize, OversizePolicy),
     closing: CancellationToken,
     give_up: CancellationToken,
     supervisor: Mutex<Option<JoinHandle<()>>>,
 }
 
 pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
-    let Opening { settings, topics, publish_timeout, metrics, .. } = opening;
+    let Opening { settings, topics, publish_timeout, body_limit, metrics } = opening;
     let BrokerUrl::Amqp(urls) = &settings.url else {
         return Err(Failure::new(Reason::Unreachable, "not an amqp:// or amqps:// URL"));
     };
+    let largest = (body_limit, settings.oversize);
     let addresses = urls.iter().map(|url| BrokerAddress::new(url, &settings.tls)).collect::<Result<Vec<_>, _>>()?;
     if addresses.is_empty() {
         return Err(Failure::new(Reason::Unreachable, "the destination has no address"));
@@ -115,7 +120,7 @@ pub(super) fn open(opening: Opening) -> Result<Arc<dyn Destination>, Failure> {
     };
     // Nothing stops the supervisor from outside: after `closing` it ends by itself, and the status is final by then.
     let supervisor = keeper::task("rabbitmq supervisor", &CancellationToken::new(), supervisor.run(), failed);
-    Ok(Arc::new(Rabbitmq { status, wanted, closing, give_up, supervisor: Mutex::new(Some(supervisor)) }))
+    Ok(Arc::new(Rabbitmq { status, wanted, largest, closing, give_up, supervisor: Mutex::new(Some(supervisor)) }))
 }
 
 impl Rabbitmq {
@@ -155,6 +160,8 @@ impl Destination for Rabbitmq {
             let checked = async {
                 let mut found = self.wanted.check(&connection).await?;
                 found.problems.extend(permitted::problems(&connection.address, &publish).await);
+                let (body_limit, policy) = self.largest;
+                found.warnings.extend(size_limit::warning(&connection, body_limit, policy).await);
                 Ok(found)
             };
             let mut found = connection.unless_blocked(checked).await?;

@@ -123,6 +123,10 @@ impl Destination for OpenDestination {
         self.0.current.read().publish(message)
     }
 
+    fn refuses_size(&self, message: &Message) -> Option<Failure> {
+        self.0.current.read().refuses_size(message)
+    }
+
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
         async { self.0.current().ensure().await }.boxed()
     }

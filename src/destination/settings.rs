@@ -38,6 +38,8 @@ pub struct DestinationSettings {
     pub auth: Auth,
     /// librdkafka properties.
     pub properties: Vec<(String, Secret)>,
+    /// What becomes of events that are too large for the broker. Default dead letters.
+    pub oversize: OversizePolicy,
 }
 
 impl DestinationSettings {
@@ -58,6 +60,7 @@ impl DestinationSettings {
             roots_from_environment: false,
             auth: Auth::default(),
             properties: Vec::new(),
+            oversize: OversizePolicy::DeadLetter,
         }
     }
 }
@@ -114,6 +117,45 @@ pub enum Mode {
     Binary,
     /// Attributes and data in one JSON object.
     Structured,
+}
+
+/// What becomes of an event that is too large for the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OversizePolicy {
+    /// A dead letter.
+    #[default]
+    DeadLetter,
+    /// It is published compressed.
+    Gzip,
+    /// Its body goes to the object store, and a reference to it is published.
+    ClaimCheck,
+}
+
+impl OversizePolicy {
+    /// Every policy.
+    pub const ALL: [OversizePolicy; 3] = [OversizePolicy::DeadLetter, OversizePolicy::Gzip, OversizePolicy::ClaimCheck];
+
+    /// Its word in the configuration and in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            OversizePolicy::DeadLetter => "dead-letter",
+            OversizePolicy::Gzip => "gzip",
+            OversizePolicy::ClaimCheck => "claim-check",
+        }
+    }
+
+    /// What happens to larger events, for a warning about a limit.
+    pub fn consequence(self) -> &'static str {
+        match self {
+            OversizePolicy::DeadLetter => "larger events become dead letters",
+            OversizePolicy::Gzip => {
+                "larger events are published compressed (gzip), and become dead letters if that is still too large"
+            }
+            OversizePolicy::ClaimCheck => {
+                "the bodies of larger events go to the object store, and a reference is published"
+            }
+        }
+    }
 }
 
 /// What to do about missing topology.

@@ -14,6 +14,15 @@ pub struct Attribute {
     pub schema: Value,
 }
 
+/// The further attributes of an event whose data are in the object store.
+pub fn reference_attributes() -> Vec<Attribute> {
+    let attribute = |name, schema| Attribute { name, always: false, schema };
+    vec![
+        attribute("dataref", string("The URI of the object that holds the data; the body is `null` then.")),
+        attribute("datasize", string("The object's size in bytes.")),
+    ]
+}
+
 /// The attributes, except `datacontenttype`, which each binding carries in its own way.
 pub fn attributes() -> Vec<Attribute> {
     let time = |description: &str| json!({"type": "string", "format": "date-time", "description": description});

@@ -59,7 +59,7 @@ impl Accepted {
         let key = self.targets.iter().find(|spooled| spooled.target == *target).and_then(|spooled| spooled.key.clone());
         match &target.topic {
             Some(topic) => {
-                let message = Message { event: Arc::clone(&self.event), topic: Arc::clone(topic), key };
+                let message = Message { event: Arc::clone(&self.event), topic: Arc::clone(topic), key, gzip: None };
                 Planned { target: target.clone(), message: Ok(message), required: true }
             }
             None => Planned::never(target.clone(), Reason::IllegalName.into()),

@@ -100,6 +100,15 @@ pub struct PublishLabel {
     pub reason: &'static str,
 }
 
+/// A destination and what became of an event that was too large for it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OversizeLabel {
+    /// The destination's name.
+    pub destination: String,
+    /// `gzip`, `claim-check`, or `failed`.
+    pub result: &'static str,
+}
+
 /// A destination.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct DestinationLabel {
@@ -145,6 +154,7 @@ metrics! {
     clock_refusals: Labelled<SourceLabel> = Family::default(), "clock_refusals", "Good signatures outside the tolerance: check the clock";
     body_differs: Labelled<SourceLabel> = Family::default(), "body_differs", "Duplicates whose body differs from the first";
     publishes: Labelled<PublishLabel> = Family::default(), "publishes", "Publishes by destination and outcome";
+    oversize: Labelled<OversizeLabel> = Family::default(), "oversize", "Events that were too large for their broker, and were compressed, put into the object store, or could not be (`failed`)";
     late: Labelled<SourceLabel> = Family::default(), "late_outcomes", "Deliveries whose work ended after their request was answered";
     request_seconds: Histogram = seconds(), "request" (Unit::Seconds), "Time from a request's head to its answer";
     publish_seconds: Family<DestinationLabel, Histogram, fn() -> Histogram> = Family::new_with_constructor(seconds), "publish" (Unit::Seconds), "Time from publish to outcome";
@@ -242,6 +252,7 @@ mod tests {
             Some(kind) if kind.contains("ReloadLabel") => "result",
             Some(kind) if kind.contains("LetterLabel") => "source, reason",
             Some(kind) if kind.contains("PublishLabel") => "destination, outcome, reason",
+            Some(kind) if kind.contains("OversizeLabel") => "destination, result",
             Some(kind) if kind.contains("DestinationLabel") => "destination",
             _ => "",
         };

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use bytes::Bytes;
 use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -46,6 +46,16 @@ impl Subject for Kafka {
 
     async fn own() -> Self {
         Kafka::Own(Box::new(Broker::start(Kind::Kafka)))
+    }
+
+    async fn limited() -> Self {
+        let kafka = Kafka::own().await;
+        // Hookbridge would create the topic with a higher limit.
+        let topic = NewTopic::new("file.analysis_completed", 1, TopicReplication::Fixed(1));
+        let topic = topic.set("max.message.bytes", "1048588");
+        let created = admin(kafka.broker().url()).create_topics(&[topic], &AdminOptions::new()).await;
+        assert!(created.expect("an answer").iter().all(Result::is_ok));
+        kafka
     }
 
     async fn shared() -> Self {

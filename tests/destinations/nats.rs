@@ -78,6 +78,10 @@ impl Subject for Nats {
         Nats::Own(Broker::start_with(Kind::Nats, With { conf: "max_payload: 16MB\n", ..With::default() }))
     }
 
+    async fn limited() -> Self {
+        Nats::Own(Broker::start(Kind::Nats)) // the default is 1 MiB
+    }
+
     async fn shared() -> Self {
         if Broker::is_given(Kind::Nats) {
             Nats::Shared(Broker::shared(Kind::Nats), Mutex::default())

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use parking_lot::Mutex;
 
 use super::{Differences, Ending, Stored, Subject, subject};
-use crate::support::brokers::{Broker, Kind};
+use crate::support::brokers::{Broker, Kind, With};
 
 pub struct Rabbitmq {
     broker: Holder,
@@ -70,6 +70,11 @@ impl Subject for Rabbitmq {
 
     async fn own() -> Self {
         Rabbitmq::of(Broker::start(Kind::Rabbitmq))
+    }
+
+    async fn limited() -> Self {
+        let with = With { conf: "max_message_size = 1048576\n", ..With::default() };
+        Rabbitmq::of(Broker::start_with(Kind::Rabbitmq, with))
     }
 
     async fn shared() -> Self {
@@ -142,6 +147,9 @@ fn stored(delivery: lapin::message::Delivery) -> Stored {
     let mut stored = Stored { body: Bytes::from(delivery.data), ..Stored::default() };
     if let Some(content_type) = properties.content_type() {
         stored.content_type = content_type.to_string();
+    }
+    if let Some(encoding) = properties.content_encoding() {
+        stored.headers.insert("content-encoding".into(), encoding.to_string());
     }
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         if name.as_str() == "x-delivery-count" {

@@ -18,6 +18,11 @@ pub trait Subject: Sized + 'static {
     /// Starts one that only this test uses, which can be killed and frozen.
     async fn own() -> Self;
 
+    /// Starts one that only this test uses, and that takes at most about 1 MiB in `file.analysis_completed`.
+    async fn limited() -> Self {
+        unimplemented!("only brokers have a limit")
+    }
+
     /// Returns one that tests share.
     async fn shared() -> Self {
         Self::own().await

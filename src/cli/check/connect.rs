@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use crate::cli::output::line;
 use crate::config::{Ack, Settings, StoreKind};
 use crate::destination::{self, Destination as _, Opening};
+use crate::oversize::ObjectStorage;
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger, spool};
@@ -36,6 +37,17 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<bool> {
             }
             Err(failure) => {
                 line(format_args!("store: failed: {failure}"))?;
+                all_usable = false;
+            }
+        }
+    }
+    if let Some(objects) = &settings.claim_check {
+        let opened = ObjectStorage::open(objects);
+        let probed = async { opened?.probe().await };
+        match probed.await {
+            Ok(lines) => lines.iter().try_for_each(|found| line(format_args!("claim_check: {found}")))?,
+            Err(failure) => {
+                line(format_args!("claim_check: failed: {failure}"))?;
                 all_usable = false;
             }
         }

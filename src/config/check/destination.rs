@@ -9,7 +9,7 @@ use crate::config::raw::{Leaf, Named, OneOrMany, RawAuth, RawDestination, RawTls
 use crate::config::url;
 use crate::destination::precheck::faults;
 use crate::destination::settings::{
-    Auth, BrokerUrl, DestinationSettings, Mode, SettingFault, SettingPart, Tls, Topology,
+    Auth, BrokerUrl, DestinationSettings, Mode, OversizePolicy, SettingFault, SettingPart, Tls, Topology,
 };
 use crate::naming::Kind;
 use crate::secret::Secret;
@@ -19,6 +19,8 @@ use crate::secret::Secret;
 pub(super) struct NamedDestination {
     pub(super) name: Arc<str>,
     pub(super) place: Place,
+    /// The place of `oversize`.
+    pub(super) oversize: Option<Place>,
     pub(super) settings: Option<DestinationSettings>,
 }
 
@@ -41,7 +43,10 @@ impl Checker<'_, '_> {
                 let faults = if whole { faults(settings, body, publish_timeout) } else { Vec::new() };
                 faults.into_iter().for_each(|fault| self.fault(&leaf, &raw, fault));
             }
-            NamedDestination { settings, name, place: leaf.place }
+            {
+                let oversize = raw.oversize.map(|leaf| leaf.place);
+                NamedDestination { settings, name, place: leaf.place, oversize }
+            }
         });
         checked.collect()
     }
@@ -117,6 +122,11 @@ impl Checker<'_, '_> {
                 .iter()
                 .any(|name| (self.environment)(name).is_some()),
             auth: self.auth(&raw.auth),
+            oversize: self.choice(
+                &raw.oversize,
+                &OversizePolicy::ALL.map(|policy| (policy.word(), policy)),
+                OversizePolicy::DeadLetter,
+            ),
             properties: self.properties(&raw.properties, kind == Some(Kind::Kafka)),
             url: url?,
         };
@@ -165,6 +175,7 @@ impl Checker<'_, '_> {
             (tls.cert.as_ref(), "tls.cert"),
             (tls.key.as_ref(), "tls.key"),
             (raw.topology.as_ref(), "topology"),
+            (raw.oversize.as_ref(), "oversize"),
         ];
         let settings = [
             (Kind::Nats, raw.stream.as_ref(), "stream"),

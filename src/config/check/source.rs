@@ -18,7 +18,7 @@ use crate::signature::Key;
 use crate::source::{Fields, Source, VIDEOGEN, VIDEOGEN_EVENTS};
 
 /// Attributes that are set from the delivery, or that CloudEvents defines.
-const RESERVED_ATTRIBUTES: [&str; 14] = [
+const RESERVED_ATTRIBUTES: [&str; 16] = [
     "id",
     "source",
     "type",
@@ -33,6 +33,8 @@ const RESERVED_ATTRIBUTES: [&str; 14] = [
     "tracestate",
     "urlexpiry",
     "expirytime",
+    "dataref",
+    "datasize",
 ];
 
 /// The keys in a text, which whitespace separates. An empty text is one empty key, and so a mistake.

@@ -3,6 +3,7 @@
 use super::*;
 
 mod brokers;
+mod claim_check;
 mod meaning;
 
 const SOURCE: &str = "sources: {videogen: {secrets: \"${KEY}\"}}\n";
@@ -25,7 +26,7 @@ fn mistakes_of_structure() {
         &[
             (
                 "lisen: x",
-                "f:1:1: unknown setting `lisen`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`; did you mean `listen`?",
+                "f:1:1: unknown setting `lisen`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `claim_check`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`; did you mean `listen`?",
             ),
             (
                 "sources:\n  videogen:\n    secret: x",
@@ -33,7 +34,7 @@ fn mistakes_of_structure() {
             ),
             (
                 "destinations: {a: {url: 'nats://h', streams: x}}",
-                "f:1:37: unknown setting `streams`: expected one of `url`, `stream`, `exchange`, `partitions`, `mode`, `topology`, `forward_signature`, `in_flight`, `in_flight_bytes`, `tls`, `auth`, `properties`; did you mean `stream`?",
+                "f:1:37: unknown setting `streams`: expected one of `url`, `stream`, `exchange`, `partitions`, `mode`, `topology`, `forward_signature`, `in_flight`, `in_flight_bytes`, `tls`, `auth`, `properties`, `oversize`; did you mean `stream`?",
             ),
             ("routes: [{to: []}]", "f:1:11: `match` is missing"),
             (
@@ -80,7 +81,7 @@ fn mistakes_of_structure() {
             ),
             (
                 "y-a: 1",
-                "f:1:1: unknown setting `y-a`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`",
+                "f:1:1: unknown setting `y-a`: expected one of `sources`, `destinations`, `routes`, `unrouted`, `ack`, `store`, `spool`, `dedup`, `dead_letters`, `claim_check`, `listen`, `admin`, `data`, `limits`, `publish`, `shutdown`",
             ),
             ("data: *a", "f:1:7: unknown alias (`*name`); quote a string that begins with `*`"),
             ("data: \"a", "f:1:7: not well-formed YAML: check indentation, quotes and brackets here and just above"),

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::destination::cloudevents;
+use crate::destination::cloudevents::{CONTENT_ENCODING, MessageBody};
 use crate::destination::settings::Mode;
-use crate::event::{DATA_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE};
 use crate::message::Message;
 
 /// Headers and value. The client sets the record's timestamp to the time of publishing: with the event's own time,
@@ -25,23 +24,21 @@ impl EncodedRecord {
     pub(super) fn new(message: &Message, mode: Mode, forward_signature: bool) -> EncodedRecord {
         let event = &message.event;
         let mut headers = RecordHeaders { all: OwnedHeaders::new_with_capacity(16), count: 0, size: 0 };
-        let value = match mode {
-            Mode::Binary => {
-                let mut name = String::with_capacity(32);
-                for (attribute, value) in event.attributes() {
-                    name.clear();
-                    name.push_str("ce_");
-                    name.push_str(attribute);
-                    headers = headers.with(&name, value);
-                }
-                headers = headers.with("content-type", DATA_CONTENT_TYPE);
-                event.data.clone()
+        if mode == Mode::Binary {
+            let mut name = String::with_capacity(32);
+            for (attribute, value) in event.attributes() {
+                name.clear();
+                name.push_str("ce_");
+                name.push_str(attribute);
+                headers = headers.with(&name, value);
             }
-            Mode::Structured => {
-                headers = headers.with("content-type", STRUCTURED_CONTENT_TYPE);
-                cloudevents::structured(event)
-            }
-        };
+        }
+        let body = MessageBody::new(message, mode);
+        headers = headers.with("content-type", body.content_type);
+        if let Some(encoding) = body.content_encoding {
+            headers = headers.with(CONTENT_ENCODING, encoding);
+        }
+        let value = body.bytes;
         if forward_signature {
             headers = headers
                 .with("webhook-id", &event.id)

@@ -55,7 +55,7 @@ pub(super) struct ProducerSupervisor {
     wanted: Wanted,
     producer_config: ClientConfig,
     admin_config: ClientConfig,
-    oversize: Oversize,
+    pub(super) oversize: Oversize,
     files: WatchedFiles,
 }
 

@@ -7,7 +7,7 @@ use super::cluster::TopicLimits;
 use super::connection::largest_message;
 use crate::destination::Opening;
 use crate::destination::found::Found;
-use crate::destination::settings::Topology;
+use crate::destination::settings::{OversizePolicy, Topology};
 use crate::reason::{Failure, Reason};
 
 pub(super) mod admin;
@@ -27,6 +27,8 @@ pub(super) struct Wanted {
     partitions: i32,
     /// Bytes of the largest message that each topic must take.
     largest: usize,
+    /// What becomes of events that are too large.
+    oversize: OversizePolicy,
 }
 
 /// The topics of a cluster.
@@ -74,6 +76,7 @@ impl Wanted {
             topology: opening.settings.topology,
             partitions: opening.settings.partitions,
             largest: largest_message(opening.body_limit),
+            oversize: opening.settings.oversize,
         }
     }
 
@@ -157,10 +160,9 @@ impl ExistingTopic {
             ));
         }
         if let Some(limit) = self.limit.filter(|limit| *limit < wanted.largest) {
-            let largest = wanted.largest;
+            let (largest, consequence) = (wanted.largest, wanted.oversize.consequence());
             warnings.push(format!(
-                "max.message.bytes is {limit}, less than body limit and headers ({largest}): larger events become dead \
-                 letters"
+                "max.message.bytes is {limit}, less than limits.body and headers ({largest}): {consequence}"
             ));
         }
         if self.unclean_election == Some(true) {
@@ -213,7 +215,7 @@ mod tests {
 
     fn wanted(topology: Topology, topics: &[&str]) -> Wanted {
         let topics = topics.iter().map(ToString::to_string).collect();
-        Wanted { topics, topology, partitions: 12, largest: 1000 }
+        Wanted { topics, topology, partitions: 12, largest: 1000, oversize: OversizePolicy::DeadLetter }
     }
 
     fn existing(topics: impl IntoIterator<Item = (&'static str, ExistingTopic)>) -> ExistingTopics {

@@ -6,9 +6,9 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue, NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use bytes::Bytes;
 
-use crate::destination::cloudevents;
+use crate::destination::cloudevents::{self, CONTENT_ENCODING, MessageBody};
 use crate::destination::settings::{DestinationSettings, Mode};
-use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::event::Event;
 use crate::message::Message;
 
 /// What the client library sends.
@@ -26,27 +26,28 @@ impl NatsMessage {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, value(&message_id(event, &message.topic)));
         headers.insert(NATS_EXPECTED_STREAM, value(&settings.stream));
-        let body = match settings.mode {
+        let body = MessageBody::new(message, settings.mode);
+        let content_type = match settings.mode {
             Mode::Binary => {
                 for (name, text) in event.attributes() {
                     if let Some(name) = attribute_header(name) {
                         headers.insert(name, value(&cloudevents::percent_encode(text)));
                     }
                 }
-                headers.insert(HeaderName::from_static("ce-datacontenttype"), value(DATA_CONTENT_TYPE));
-                event.data.clone()
+                "ce-datacontenttype"
             }
-            Mode::Structured => {
-                headers.insert(HeaderName::from_static("content-type"), value(STRUCTURED_CONTENT_TYPE));
-                cloudevents::structured(event)
-            }
+            Mode::Structured => "content-type",
         };
+        headers.insert(HeaderName::from_static(content_type), value(body.content_type));
+        if let Some(encoding) = body.content_encoding {
+            headers.insert(HeaderName::from_static(CONTENT_ENCODING), value(encoding));
+        }
         if settings.forward_signature {
             headers.insert(HeaderName::from_static("webhook-id"), value(&event.id));
             headers.insert(HeaderName::from_static("webhook-timestamp"), value(&event.signed.timestamp));
             headers.insert(HeaderName::from_static("webhook-signature"), value(&event.signed.signature));
         }
-        NatsMessage { subject: Arc::clone(&message.topic), headers, body }
+        NatsMessage { subject: Arc::clone(&message.topic), headers, body: body.bytes }
     }
 
     /// Headers and body in bytes, nearly as the server counts them.

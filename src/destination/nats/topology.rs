@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::destination::Opening;
 use crate::destination::found::Found;
 use crate::destination::permission;
-use crate::destination::settings::Topology;
+use crate::destination::settings::{OversizePolicy, Topology};
 use crate::reason::{Failure, Reason};
 use retention::Retention;
 use size::WINDOW;
@@ -33,6 +33,8 @@ pub(super) struct Wanted {
     topics: Vec<String>,
     /// The largest body, in bytes.
     body_limit: usize,
+    /// What becomes of events that are too large.
+    oversize: OversizePolicy,
     /// Whether a missing stream or subject is created, or only reported.
     create: bool,
 }
@@ -45,6 +47,7 @@ impl Wanted {
             stream: settings.stream.clone(),
             topics: opening.topics.clone(),
             body_limit: opening.body_limit,
+            oversize: settings.oversize,
             create: settings.topology == Topology::Ensure,
         }
     }
@@ -77,8 +80,10 @@ impl Wanted {
         let largest = self.body_limit as u64 + HEADERS;
         if (server.max_payload as u64) < largest {
             found.warnings.push(format!(
-                "the server's max_payload is {} bytes, and the body limit {} bytes: larger events become dead letters",
-                server.max_payload, self.body_limit
+                "the server's max_payload is {} bytes, and limits.body {} bytes: {}",
+                server.max_payload,
+                self.body_limit,
+                self.oversize.consequence()
             ));
         }
         let problem = |text: String| Failure::new(Reason::Topology, text);
@@ -168,7 +173,14 @@ mod tests {
 
     fn wanted(create: bool) -> Wanted {
         let topics = vec!["a".into(), "b".into()];
-        Wanted { destination: "nats".into(), stream: "E".into(), topics, body_limit: 1000, create }
+        Wanted {
+            destination: "nats".into(),
+            stream: "E".into(),
+            topics,
+            body_limit: 1000,
+            oversize: OversizePolicy::DeadLetter,
+            create,
+        }
     }
 
     /// A stream without a weakness.

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::destination::cloudevents;
+use crate::destination::cloudevents::MessageBody;
 use crate::destination::settings::Mode;
-use crate::event::{DATA_CONTENT_TYPE, Event, STRUCTURED_CONTENT_TYPE};
+use crate::event::Event;
 use crate::message::Message;
 use crate::reason::{Failure, Reason};
 
@@ -45,15 +45,12 @@ impl Encoder {
         let event = &*message.event;
         let routing_key = short(&message.topic).ok_or(Reason::IllegalName)?;
         let mut headers = HeaderFields::default();
-        let (content_type, body) = match self.mode {
-            Mode::Binary => {
-                for (name, value) in event.attributes() {
-                    headers.add(&format!("{PREFIX}{name}"), value)?;
-                }
-                (DATA_CONTENT_TYPE, event.data.clone())
+        if self.mode == Mode::Binary {
+            for (name, value) in event.attributes() {
+                headers.add(&format!("{PREFIX}{name}"), value)?;
             }
-            Mode::Structured => (STRUCTURED_CONTENT_TYPE, cloudevents::structured(event)),
-        };
+        }
+        let body = MessageBody::new(message, self.mode);
         if self.forward_signature {
             headers.add("webhook-id", &event.id)?;
             headers.add("webhook-timestamp", &event.signed.timestamp)?;
@@ -61,8 +58,11 @@ impl Encoder {
         }
         let mut properties = BasicProperties::default()
             .with_app_id("hookbridge".into())
-            .with_content_type(content_type.into())
+            .with_content_type(body.content_type.into())
             .with_delivery_mode(PERSISTENT);
+        if let Some(encoding) = body.content_encoding {
+            properties = properties.with_content_encoding(encoding.into());
+        }
         // A property holds at most 255 bytes. Longer values are only in the headers or the structured body.
         let message_id = short(&event.id);
         let tag = self.tag(message_id.as_ref(), &routing_key);
@@ -76,7 +76,13 @@ impl Encoder {
             properties = properties.with_timestamp(seconds);
         }
         let header_bytes = headers.bytes + MOST_PROPERTY_BYTES;
-        Ok(Encoded { routing_key, properties: properties.with_headers(headers.table), body, header_bytes, tag })
+        Ok(Encoded {
+            routing_key,
+            properties: properties.with_headers(headers.table),
+            body: body.bytes,
+            header_bytes,
+            tag,
+        })
     }
 
     /// Identifies a message that the broker returns: no two messages with the same tag are in flight on a channel. An id
