@@ -49,8 +49,9 @@ while not stopping.is_set():
         continue
     headers = {name: value.decode() for name, value in message.headers() or []}
     id, outcome = headers["ce_id"], Retry(0)
+    more = headers.get("ce_urlexpiry"), headers.get("content-encoding"), headers.get("ce_dataref")
     while isinstance(outcome, Retry) and not stopping.wait(outcome.after):
-        outcome = handle(database, id, message.value(), headers.get("ce_urlexpiry"))
+        outcome = handle(database, id, message.value(), *more)
     if isinstance(outcome, Retry):
         break  # not committed: the next worker reads it again
     if isinstance(outcome, Dead):

@@ -32,7 +32,8 @@ for method, properties, body in channel.consume(TOPIC, inactivity_timeout=0.5):
     if method is None:
         continue
     id, urlexpiry = properties.headers["cloudEvents_id"], properties.headers.get("cloudEvents_urlexpiry")
-    attempt = pool.submit(handle, database, id, body, urlexpiry)
+    dataref = properties.headers.get("cloudEvents_dataref")
+    attempt = pool.submit(handle, database, id, body, urlexpiry, properties.content_encoding, dataref)
     attempt.add_done_callback(lambda _: connection.add_callback_threadsafe(lambda: None))  # ends the wait below
     while not attempt.done():
         connection.process_data_events(time_limit=1)  # heartbeats, however long the work takes

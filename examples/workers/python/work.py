@@ -1,5 +1,6 @@
 """What a worker does with one event, whatever broker it came from: once per id, in one transaction with its result."""
 
+import gzip
 import os
 import sqlite3
 import socket
@@ -43,7 +44,14 @@ def open_database() -> sqlite3.Connection:
     return database
 
 
-def handle(database: sqlite3.Connection, id: str, body: bytes, urlexpiry: str | None) -> None | Retry | Dead:
+def handle(
+    database: sqlite3.Connection,
+    id: str,
+    body: bytes,
+    urlexpiry: str | None,
+    encoding: str | None = None,
+    dataref: str | None = None,
+) -> None | Retry | Dead:
     """One attempt. Returns None when the work is done, now or earlier."""
     begin = """INSERT INTO handled VALUES (?, 1, 0)
                ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1 WHERE done = 0 RETURNING attempts"""
@@ -54,7 +62,7 @@ def handle(database: sqlite3.Connection, id: str, body: bytes, urlexpiry: str | 
     if attempt > ATTEMPTS:
         return Dead(f"{ATTEMPTS} attempts did not end")  # each of them took the process with it
     try:
-        event = FileAnalysisCompleted.model_validate_json(body)
+        event = FileAnalysisCompleted.model_validate_json(opened(body, encoding, dataref))
         text, size = work(renewed(event.file, urlexpiry))
     except ValidationError as error:
         return Dead(f"not a {TOPIC}: {error.errors(include_input=False, include_url=False)[0]}")
@@ -65,6 +73,15 @@ def handle(database: sqlite3.Connection, id: str, body: bytes, urlexpiry: str | 
         if database.execute("UPDATE handled SET done = 1 WHERE id = ? AND done = 0", (id,)).rowcount == 1:
             database.execute("INSERT INTO results VALUES (?, ?, ?, ?, ?)", (id, event.fileId, text, size, WORKER))
     return None
+
+
+def opened(body: bytes, encoding: str | None, dataref: str | None) -> bytes:
+    """The signed bytes of an event that was too large for the broker (`oversize` of hookbridge): they are compressed, or in
+    the object store. For s3://, use your client of S3."""
+    if dataref is not None:
+        with urllib.request.urlopen(dataref, timeout=60) as stored:
+            return stored.read()
+    return gzip.decompress(body) if encoding == "gzip" else body
 
 
 def renewed(file: FileInfo, urlexpiry: str | None) -> FileInfo:

@@ -41,11 +41,15 @@ async function one(message: JsMsg): Promise<void> {
   const id = header("ce-id") ?? "";
   const alive = setInterval(() => message.working(), ACK_WAIT / 3); // however long the work takes
   try {
-    const outcome = await handle(id, message.data, header("ce-urlexpiry"));
+    const outcome = await handle(id, message.data, {
+      urlexpiry: header("ce-urlexpiry"),
+      encoding: header("content-encoding"),
+      dataref: header("ce-dataref"),
+    });
     if (outcome.kind === "retry") return message.nak(outcome.after * 1000);
     if (outcome.kind === "dead") {
       const all = headers();
-      for (const [name, values] of message.headers ?? []) if (name.startsWith("ce-")) all.set(name, values[0] ?? "");
+      for (const [name, values] of message.headers ?? []) if (/^(ce-|content-)/.test(name)) all.set(name, values[0] ?? "");
       all.set("dead-letter-reason", outcome.reason.replaceAll(/\s+/g, " "));
       await js.publish(DEAD, message.data, { headers: all, msgID: id }); // confirmed before the event is acknowledged
       console.log(`dead: ${id}: ${outcome.reason}`);

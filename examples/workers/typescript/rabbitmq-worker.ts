@@ -27,7 +27,11 @@ console.log("ready");
 async function one(message: ConsumeMessage): Promise<void> {
   const { headers = {}, ...properties } = message.properties;
   const id = String(headers.cloudEvents_id);
-  const outcome = await handle(id, message.content, headers.cloudEvents_urlexpiry);
+  const outcome = await handle(id, message.content, {
+    urlexpiry: headers.cloudEvents_urlexpiry,
+    encoding: properties.contentEncoding,
+    dataref: headers.cloudEvents_dataref,
+  });
   if (outcome.kind === "retry") {
     setTimeout(() => stopping || channel.nack(message), outcome.after * 1000);
     return;

@@ -1,7 +1,9 @@
 // What a worker does with one event, whatever broker it came from: once per id, in one transaction with its result.
 
+import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { DatabaseSync } from "node:sqlite";
+import { gunzipSync } from "node:zlib";
 import type { FileAnalysisCompleted, FileInfo } from "./videogen-events.ts";
 
 export const TOPIC = "file.analysis_completed";
@@ -23,17 +25,20 @@ const begin = database.prepare(`INSERT INTO handled VALUES (?, 1, 0)
 const finish = database.prepare("UPDATE handled SET done = 1 WHERE id = ? AND done = 0");
 const keep = database.prepare("INSERT INTO results VALUES (?, ?, ?, ?, ?)");
 
+/** What an event has beside its id and body. */
+export type More = { urlexpiry?: string; encoding?: string; dataref?: string };
+
 /** One attempt. */
-export async function handle(id: string, body: Uint8Array, urlexpiry?: string): Promise<Outcome> {
+export async function handle(id: string, body: Uint8Array, more: More): Promise<Outcome> {
   const row = begin.get(id);
   if (row === undefined) return { kind: "done" }; // done before
   const attempt = Number(row.attempts);
   // Each of them took the process with it.
   if (attempt > ATTEMPTS) return { kind: "dead", reason: `${ATTEMPTS} attempts did not end` };
-  const event = parsed(body);
-  if (event === undefined) return { kind: "dead", reason: `not a ${TOPIC}` };
   try {
-    const { text, bytes } = await work(await renewed(event.file, urlexpiry));
+    const event = parsed(await opened(body, more));
+    if (event === undefined) return { kind: "dead", reason: `not a ${TOPIC}` };
+    const { text, bytes } = await work(await renewed(event.file, more.urlexpiry));
     database.exec("BEGIN IMMEDIATE"); // the result and its id together: a crash leaves both or none
     try {
       if (finish.run(id).changes === 1) keep.run(id, event.fileId, text, bytes, WORKER);
@@ -47,6 +52,15 @@ export async function handle(id: string, body: Uint8Array, urlexpiry?: string): 
     if (attempt < ATTEMPTS) return { kind: "retry", after: BACKOFF * 2 ** (attempt - 1) };
     return { kind: "dead", reason: String(error) };
   }
+}
+
+/**
+ * The signed bytes of an event that was too large for the broker (`oversize` of hookbridge): they are compressed, or in the
+ * object store. For s3://, use your client of S3.
+ */
+async function opened(body: Uint8Array, { encoding, dataref }: More): Promise<Uint8Array> {
+  if (dataref) return await readFile(new URL(dataref));
+  return encoding === "gzip" ? gunzipSync(body) : body;
 }
 
 function parsed(body: Uint8Array): FileAnalysisCompleted | undefined {
