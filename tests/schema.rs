@@ -77,6 +77,7 @@ fn keys_are_those_of_the_parser() {
         ("publish: @", "/properties/publish"),
         ("shutdown: @", "/properties/shutdown"),
         ("spool: @", "/properties/spool"),
+        ("claim_check: @", "/properties/claim_check"),
     ];
     for (text, pointer) in mappings {
         let properties = at(pointer)["properties"].as_object().expect("properties");

@@ -1,6 +1,10 @@
 //! The JSON Schema (draft 7) of the configuration file, for editors. `tests/schema.rs` holds it against the parser.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use forms::{any, choice, described, mapping, named, reference, required, text};
+
+mod forms;
 
 /// The schema of the file. Every value may contain references, such as `${NAME}`.
 pub fn schema() -> Value {
@@ -363,53 +367,4 @@ fn limits() -> Value {
             ("bytes", described(reference("size"), "Most bytes of bodies in flight. Default: 256MiB.")),
         ],
     )
-}
-
-/// A mapping of settings: no other keys, except those that begin with `x-`.
-fn mapping(description: &str, settings: &[(&str, Value)]) -> Value {
-    let properties: Map<String, Value> =
-        settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    json!({
-        "type": "object",
-        "description": description,
-        "properties": properties,
-        "patternProperties": {"^x-": true},
-        "additionalProperties": false,
-    })
-}
-
-/// A mapping from names to values of one form.
-fn named(value: Value, description: &str) -> Value {
-    json!({
-        "type": "object",
-        "description": description,
-        "patternProperties": {"^x-": true},
-        "additionalProperties": value,
-    })
-}
-
-fn required(mut mapping: Value, names: &[&str]) -> Value {
-    mapping["required"] = names.iter().copied().collect();
-    mapping
-}
-
-fn reference(name: &str) -> Value {
-    json!({"$ref": format!("#/definitions/{name}")})
-}
-
-/// In draft 7, nothing beside `$ref` counts.
-fn described(value: Value, description: &str) -> Value {
-    json!({"description": description, "allOf": [value]})
-}
-
-fn text(description: &str) -> Value {
-    described(reference("text"), description)
-}
-
-fn choice(words: &[&str]) -> Value {
-    any(&[json!({"enum": words}), reference("reference")])
-}
-
-fn any(forms: &[Value]) -> Value {
-    json!({"anyOf": forms})
 }

@@ -309,7 +309,8 @@ fn references_have_defaults() {
 #[test]
 fn example_of_the_readme_is_valid() {
     let readme = include_str!("../../README.md");
-    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let section = readme.split("\n## Configuration\n").nth(1).unwrap();
+    let example = section.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let next = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(next.path(), OTHER_KEY).unwrap();
     let example = example.replace("/run/secrets/next", &next.path().display().to_string());
