@@ -36,7 +36,7 @@ use crate::telemetry::throttle::Throttle;
 
 /// How long before its deadline a request learns that it waited in vain.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How long a delivery waits for optional targets at most, and at most half of the request's time.
+/// How long a delivery waits for optional targets at most, and at most half of the request's remaining time.
 const OPTIONAL: Duration = Duration::from_secs(2);
 
 /// What becomes of a delivery.
@@ -148,8 +148,8 @@ impl Pipeline {
 
     /// Publishes the event, or stores it. What cannot be published anywhere is a dead letter in both modes.
     async fn make_safe(&self, mut job: Job, until: Instant) -> Result<End, Reason> {
-        let patience = OPTIONAL.min(until.saturating_duration_since(Instant::now()) / 2);
-        let Some(lanes) = &self.lanes else { return self.courier.deliver(job, patience).await };
+        let patience = || OPTIONAL.min(until.saturating_duration_since(Instant::now()) / 2);
+        let Some(lanes) = &self.lanes else { return self.courier.deliver(job, patience()).await };
         let open = |planned: &Planned| planned.target.destination.is_some() && !job.known.skips(&planned.target);
         if self.stored && job.event.is_some() && job.planned.iter().any(open) {
             return lanes.accept(job).await;
@@ -159,11 +159,11 @@ impl Pipeline {
         if timeout_at(answer, lanes.clear(job.planned.iter().filter(required))).await.is_err() {
             return Err(Reason::Behind);
         }
-        let _ = timeout(patience, lanes.clear(job.planned.iter().filter(optional))).await;
+        let _ = timeout(patience(), lanes.clear(job.planned.iter().filter(optional))).await;
         for planned in job.planned.iter_mut().filter(|it| !it.required && lanes.may_hold(it)) {
             planned.message = Err(Reason::Behind.into());
         }
-        self.courier.deliver(job, patience).await
+        self.courier.deliver(job, patience()).await
     }
 
     /// The event and its targets. A delivery that can have none becomes a dead letter: as a whole, or for those frozen
