@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use suite::place::{Place, SCOPE};
 use suite::{Stored, Subject};
-use support::load::{Load, TOPIC, row};
+use support::load::{Load, TOPIC, is_long, row};
 use support::program::{Program, SECRET};
 use support::sender::{body, client, deliver};
 use support::wait::until;
@@ -127,9 +127,7 @@ const SPOOLED: &str = "hookbridge_spool_events";
 
 /// Ten minutes with `HOOKBRIDGE_LONG`. What waits is on the disk, so memory does not grow with it.
 async fn a_long_freeze_takes_bounded_memory<S: Subject>(place: Place<S>) {
-    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
-    let long = std::env::var_os("HOOKBRIDGE_LONG").is_some();
-    let time = Duration::from_secs(if long { 600 } else { 10 });
+    let time = Duration::from_secs(if is_long() { 600 } else { 10 });
     let program = place.serve_stored();
     program.ready().await;
     place.subject.pause().await;

@@ -36,7 +36,9 @@ cd "$1" && mkdir disk && truncate -s "$2" image && mkfs.ext4 -q -m 0 image && mo
 
 /// The directory that the disk is in; nothing outside the namespace, where this runs the test again and expects it to pass.
 fn namespace(test: &str) -> Option<PathBuf> {
-    if let Some(directory) = std::env::var_os(INSIDE) {
+    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
+    let inside = std::env::var_os(INSIDE);
+    if let Some(directory) = inside {
         let directory = PathBuf::from(directory);
         let mounted = Command::new("bash").args(["-c", MOUNT, "mount"]).arg(&directory).arg(SIZE).output();
         let mounted = mounted.expect("bash");

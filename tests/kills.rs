@@ -15,7 +15,7 @@ use suite::place::Place;
 use suite::{Stored, Subject};
 use support::brokers::ports;
 use support::command::run;
-use support::load::{Load, TOPIC, row};
+use support::load::{Load, TOPIC, is_long, row};
 use support::program::{Program, SECRET};
 use support::wait::until;
 use tokio::time::sleep;
@@ -94,8 +94,7 @@ async fn kills_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
         Program::serve_for_a_moment(&webhooks, &admin, &arguments, environment, &log.0)
     };
     let load = Load::start("k", &format!("http://{webhooks}/webhooks/videogen"), KEYS);
-    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
-    let rounds = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 10 } else { 1 };
+    let rounds = if is_long() { 10 } else { 1 };
     let kills: Vec<_> = (0..rounds).flat_map(|_| round(mode)).collect();
     for kill in &kills {
         match kill {

@@ -14,7 +14,7 @@ use std::path::Path;
 use crash::{Disk, Unsynced};
 use futures_util::future::join_all;
 use rusqlite::Connection;
-use support::load::{Fate, TOPIC, row};
+use support::load::{Fate, TOPIC, is_long, row};
 use support::preload::compile;
 use support::program::{Program, SECRET};
 use support::sender::{answer, body, client, post, request};
@@ -192,8 +192,7 @@ async fn comes_back(run: &Run, mode: &str) -> Fate {
 
 async fn nothing_that_was_answered_is_lost_with_the_power(mode: &str) {
     let run = run(mode).await;
-    #[allow(clippy::disallowed_methods, reason = "the environment of the test, not of the program")]
-    let moments = if std::env::var_os("HOOKBRIDGE_LONG").is_some() { 1_000 } else { 40 };
+    let moments = if is_long() { 1_000 } else { 40 };
     let (wrong, tried) = lose_power(&run, None, moments);
     assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), 3 * tried, &wrong[..wrong.len().min(5)]);
     let fate = comes_back(&run, mode).await;

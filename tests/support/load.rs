@@ -154,6 +154,11 @@ impl Sent {
     }
 }
 
+/// Whether the longer tests run, too.
+pub fn is_long() -> bool {
+    std::env::var_os("HOOKBRIDGE_LONG").is_some()
+}
+
 /// A row of the table in `tests/README.md`: printed, and appended to the file that `HOOKBRIDGE_TABLE` names.
 pub fn row<S>(fault: &str, mode: &str, fate: &Fate, slowest: Duration) {
     let destination = std::any::type_name::<S>().rsplit(':').next().unwrap_or_default();
