@@ -220,7 +220,7 @@ fn management(
             reserved: reserved.clone(),
         })
     });
-    Arc::new(Management { ledger, letters, reserved, replayer })
+    Arc::new(Management { ledger, letters, reserved, work: work.clone(), replayer })
 }
 
 fn keyrings(settings: &Settings, metrics: &Arc<Metrics>) -> Vec<Arc<Keyring>> {

@@ -46,9 +46,23 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The headers that a dead letter keeps: what a replay or a search needs. Others may hold credentials of any gateway on the
 /// way, under names that no list could complete.
-const KEPT: [&str; 6] = ["host", "traceparent", "tracestate", "user-agent", "x-forwarded-for", "x-request-id"];
-/// And those that begin so.
-const KEPT_PREFIXES: [&str; 3] = ["content-", "svix-", "webhook-"];
+const KEPT: [&str; 15] = [
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "svix-id",
+    "svix-signature",
+    "svix-timestamp",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+    "x-forwarded-for",
+    "x-request-id",
+];
 
 impl Delivery {
     /// The request's id, for the log.
@@ -58,8 +72,7 @@ impl Delivery {
 
     /// The headers that a dead letter keeps.
     pub fn kept_headers(&self) -> Vec<(String, String)> {
-        let is_kept = |name: &str| KEPT.contains(&name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        let kept = self.headers.iter().filter(|(name, _)| is_kept(name.as_str()));
+        let kept = self.headers.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
         kept.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
     }
 }
@@ -103,8 +116,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         for name in [
             "webhook-id",
+            "webhook-token",
             "svix-id",
+            "svix-token",
             "content-type",
+            "content-token",
             "user-agent",
             "host",
             "x-request-id",

@@ -210,7 +210,11 @@ impl Lanes {
 
     /// Starts a lane whose task has panicked again: it reads what waits from the store, as nobody else would publish it.
     async fn restart(self: &Arc<Self>, target: &Target) {
-        tracing::error!(%target, "a background task of the spool panicked: it is started again");
+        tracing::error!(
+            destination = target.destination.as_deref(),
+            topic = target.topic.as_deref(),
+            "a background task of the spool panicked: it is started again"
+        );
         tokio::select! {
             () = sleep(RESTART) => {}
             () = self.context.stop.cancelled() => return,

@@ -77,9 +77,10 @@ impl Letters {
     /// The store cannot be read.
     pub async fn page(&self, filter: &LetterFilter, after: u64, most: usize) -> Result<LetterPage, Failure> {
         let (mut letters, mut after) = (Vec::new(), after);
+        let scan = if *filter == LetterFilter::default() { most.saturating_add(1).min(SCAN) } else { SCAN };
         loop {
-            let rows = self.store.read(move |connection, _| rows::page(connection, after, SCAN)).await?;
-            let all = rows.len() < SCAN;
+            let rows = self.store.read(move |connection, _| rows::page(connection, after, scan)).await?;
+            let all = rows.len() < scan;
             for summary in rows {
                 after = summary.number;
                 if filter.matches(&summary) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
+
 use crate::ledger::Ledger;
 use crate::letters::Letters;
 use crate::replay::{Replayer, ReservedLetters};
@@ -14,6 +16,8 @@ pub struct Management {
     pub letters: Option<Arc<Letters>>,
     /// Deliveries whose dead letters are being replayed or discarded.
     pub reserved: ReservedLetters,
+    /// Calls that change something: they end even if their callers leave.
+    pub work: TaskTracker,
     /// Publishes dead letters again; `None` without destinations.
     pub replayer: Option<Arc<Replayer>>,
 }

@@ -161,7 +161,8 @@ impl Replayer {
         let report = replaying.publish(planned, &known).await.map_err(ReplayRefusal::Store)?;
         for TargetReplay { target, outcome, .. } in &report.targets {
             tracing::info!(
-                dead_letter = number, webhook_id = %key.id, source = %key.source, %target, outcome = outcome.word(),
+                dead_letter = number, webhook_id = %key.id, source = %key.source,
+                destination = target.destination.as_deref(), topic = target.topic.as_deref(), outcome = outcome.word(),
                 reason = outcome.failure().map(|failure| failure.reason.word()), "dead letter replayed"
             );
         }

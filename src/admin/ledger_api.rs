@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::Uri;
-use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::problem::ApiProblem;
+use super::problem::{ApiAnswer, ApiProblem, to_the_end};
 use super::query::Query;
 use super::shown::{as_json, summary, time};
 use crate::delivery::DeliveryKey;
@@ -16,7 +15,7 @@ use crate::management::Management;
 use crate::protocol::{End, Target};
 use crate::source::VIDEOGEN;
 
-pub(super) async fn show(State(management): State<Arc<Management>>, uri: Uri) -> Result<Response, ApiProblem> {
+pub(super) async fn show(State(management): State<Arc<Management>>, uri: Uri) -> ApiAnswer {
     let key = key(&uri)?;
     match management.ledger.look_up(&key).await? {
         Some(remembered) => Ok(as_json(&shown(&key, &remembered))),
@@ -24,8 +23,13 @@ pub(super) async fn show(State(management): State<Arc<Management>>, uri: Uri) ->
     }
 }
 
-pub(super) async fn forget(State(management): State<Arc<Management>>, uri: Uri) -> Result<Response, ApiProblem> {
+pub(super) async fn forget(State(management): State<Arc<Management>>, uri: Uri) -> ApiAnswer {
     let key = key(&uri)?;
+    let work = management.work.clone();
+    to_the_end(&work, async move { forget_id(&management, key).await }).await
+}
+
+async fn forget_id(management: &Management, key: DeliveryKey) -> ApiAnswer {
     let letters = management.ledger.look_up(&key).await?.map_or_else(Vec::new, |remembered| remembered.letters);
     match management.ledger.forget(&key).await? {
         Forgotten::Done => {

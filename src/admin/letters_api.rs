@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
-use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::problem::ApiProblem;
+use super::problem::{ApiAnswer, ApiProblem, to_the_end};
 use super::query::Query;
 use super::shown::{as_json, failure, summary};
 use crate::letters::{KeptLetter, Letters};
@@ -24,7 +24,8 @@ const PAGE: u64 = 100;
 /// Most dead letters on a page.
 const LARGEST_PAGE: u64 = 1000;
 
-type ApiAnswer = Result<Response, ApiProblem>;
+/// The id in the path; an error if it is not UTF-8.
+type Id = Result<Path<String>, PathRejection>;
 
 pub(super) async fn list(State(management): State<Arc<Management>>, uri: Uri) -> ApiAnswer {
     let mut query = Query::new(&uri)?;
@@ -40,8 +41,8 @@ pub(super) async fn list(State(management): State<Arc<Management>>, uri: Uri) ->
     Ok(as_json(&json!({"dead_letters": letters, "next": page.next})))
 }
 
-pub(super) async fn show(State(management): State<Arc<Management>>, Path(id): Path<String>, uri: Uri) -> ApiAnswer {
-    let number = number(&id)?;
+pub(super) async fn show(State(management): State<Arc<Management>>, id: Id, uri: Uri) -> ApiAnswer {
+    let number = number(id)?;
     let mut query = Query::new(&uri)?;
     let urls = query.parsed("urls", |text| text.parse().map_err(|_| "expected true or false".to_owned()))?;
     query.end()?;
@@ -50,8 +51,9 @@ pub(super) async fn show(State(management): State<Arc<Management>>, Path(id): Pa
     Ok(as_json(&whole(&letter, urls.unwrap_or(false))))
 }
 
-pub(super) async fn replay(State(management): State<Arc<Management>>, Path(id): Path<String>) -> ApiAnswer {
-    let number = number(&id)?;
+pub(super) async fn replay(State(management): State<Arc<Management>>, id: Id, uri: Uri) -> ApiAnswer {
+    let number = number(id)?;
+    Query::new(&uri)?.end()?;
     letters(&management)?;
     let closed = || ApiProblem::new(StatusCode::CONFLICT, "not_configured", "Not configured", "no destination is open");
     let replayer = management.replayer.as_ref().ok_or_else(closed)?;
@@ -59,9 +61,15 @@ pub(super) async fn replay(State(management): State<Arc<Management>>, Path(id): 
     Ok(as_json(&replayed_as_json(number, &report)))
 }
 
-pub(super) async fn discard(State(management): State<Arc<Management>>, Path(id): Path<String>) -> ApiAnswer {
-    let number = number(&id)?;
-    let letters = letters(&management)?;
+pub(super) async fn discard(State(management): State<Arc<Management>>, id: Id, uri: Uri) -> ApiAnswer {
+    let number = number(id)?;
+    Query::new(&uri)?.end()?;
+    let work = management.work.clone();
+    to_the_end(&work, async move { discard_letter(&management, number).await }).await
+}
+
+async fn discard_letter(management: &Management, number: u64) -> ApiAnswer {
+    let letters = letters(management)?;
     let letter = letters.load(number).await?.ok_or_else(|| ApiProblem::no_dead_letter(number))?;
     let busy = || ApiProblem::in_flight("it is being replayed or discarded");
     let _reserved = management.reserved.reserve(letter.delivery().key).ok_or_else(busy)?;
@@ -70,8 +78,9 @@ pub(super) async fn discard(State(management): State<Arc<Management>>, Path(id):
     }
     let kept = &letter.summary;
     tracing::warn!(
-        dead_letter = number, webhook_id = %kept.webhook_id, source = %kept.source, target = %kept.target,
-        event = kept.event, reason = %kept.reason, "dead letter discarded"
+        dead_letter = number, webhook_id = %kept.webhook_id, source = %kept.source,
+        destination = kept.target.destination.as_deref(), topic = kept.target.topic.as_deref(), event = kept.event,
+        reason = %kept.reason, "dead letter discarded"
     );
     Ok(as_json(&json!({"id": number, "discarded": true})))
 }
@@ -83,8 +92,9 @@ fn letters(management: &Management) -> Result<&Letters, ApiProblem> {
     })
 }
 
-fn number(id: &str) -> Result<u64, ApiProblem> {
-    id.parse().map_err(|_| ApiProblem::parameter("the id of a dead letter is a number, as the list shows it"))
+fn number(id: Id) -> Result<u64, ApiProblem> {
+    let number = id.ok().and_then(|Path(id)| id.parse().ok());
+    number.ok_or_else(|| ApiProblem::parameter("the id of a dead letter is a number, as the list shows it"))
 }
 
 fn whole(letter: &KeptLetter, urls: bool) -> Value {

@@ -3,9 +3,21 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio_util::task::TaskTracker;
 
 use crate::reason::{Failure, Reason};
 use crate::replay::ReplayRefusal;
+
+/// What a call answers.
+pub(super) type ApiAnswer = Result<Response, ApiProblem>;
+
+/// Does a call that changes something to its end, whether or not its caller waits: what was changed is logged.
+pub(super) async fn to_the_end(
+    work: &TaskTracker,
+    call: impl Future<Output = ApiAnswer> + Send + 'static,
+) -> ApiAnswer {
+    work.spawn(call).await.unwrap_or_else(|_| Err(Failure::from(Reason::Failed).into()))
+}
 
 /// A problem.
 #[derive(Debug)]

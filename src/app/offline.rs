@@ -55,7 +55,7 @@ impl Offline {
                 let courier = Arc::new(Courier::new([], Arc::clone(&ledger), None, None, metrics));
                 let (ledger, letters) = (Arc::clone(&ledger), Some(letters));
                 let reserved = ReservedLetters::default();
-                (Arc::new(Management { ledger, letters, reserved, replayer: None }), courier)
+                (Arc::new(Management { ledger, letters, reserved, work: work.clone(), replayer: None }), courier)
             }
         };
         Ok(Offline { api: api(management, AdminAccess::in_process()), ledger, courier, work })

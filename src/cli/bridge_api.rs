@@ -13,16 +13,19 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::exit::block_on;
-use super::inputs::{local, start_logging};
+use super::exit::{block_on, mistakes};
+use super::inputs::{local, process_environment, start_logging};
 use super::output::note;
 use crate::app::offline::Offline;
-use crate::config::{BridgeAccess, Flags, Settings, StoreKind};
+use crate::config::{BridgeAccess, Flags, Settings, StoreKind, bridge_access};
+use crate::ledger::embedded;
 use crate::store;
 use crate::telemetry::logs::Logs;
 
 /// How long a bridge may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long a call may take. A replay takes as long as its publish besides.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The API of a bridge.
 pub(super) enum BridgeApi {
@@ -35,6 +38,8 @@ pub(super) enum BridgeApi {
 pub(super) struct RunningBridge {
     client: reqwest::Client,
     base: String,
+    /// How long a replay may take.
+    replay: Duration,
 }
 
 /// A call that was answered with an error.
@@ -50,15 +55,19 @@ impl fmt::Display for CallRefused {
 impl std::error::Error for CallRefused {}
 
 /// Runs a command's work on the API, and prints its error with the causes. Exit 1 if there is no API.
+/// `logs` is set once something is logged.
 pub(super) fn with_api(
     flags: &Flags,
-    access: &BridgeAccess,
+    logs: &mut Option<Logs>,
     settings: Option<&Settings>,
     work: impl AsyncFnOnce(&BridgeApi) -> anyhow::Result<()>,
 ) -> ExitCode {
-    let mut logs = None; // until the error was logged
+    let access = match bridge_access(flags, &process_environment) {
+        Ok(access) => access,
+        Err(all) => return mistakes(&all),
+    };
     block_on(async {
-        let api = BridgeApi::open(flags, access, settings, &mut logs).await?;
+        let api = BridgeApi::open(flags, &access, settings, logs).await?;
         let done = work(&api).await;
         if let BridgeApi::Directory(offline) = api {
             offline.close().await;
@@ -68,8 +77,8 @@ pub(super) fn with_api(
 }
 
 impl BridgeApi {
-    /// Finds the bridge. Without one, opens the store; and its destinations, if there are settings. A directory that a flag
-    /// names, and no address, is preferred while no process uses it.
+    /// Finds the bridge. Without one, opens the store; and its destinations, if there are settings. Unless an address is
+    /// given, a store that no process uses is preferred: what answers at the address is then the bridge of another store.
     ///
     /// # Errors
     /// Neither can be used.
@@ -79,9 +88,12 @@ impl BridgeApi {
         settings: Option<&Settings>,
         logs: &mut Option<Logs>,
     ) -> anyhow::Result<BridgeApi> {
-        let named = flags.data.is_some() && flags.admin.is_none();
-        if named && access.store == StoreKind::Embedded && !store::is_in_use(&access.data) {
-            return BridgeApi::directory(access, settings, logs).await;
+        let is_named = flags.data.is_some() || embedded::exists(&access.data).is_ok();
+        let is_local = access.store == StoreKind::Embedded && flags.admin.is_none() && is_named;
+        if is_local && !store::is_in_use(&access.data) {
+            let opened = BridgeApi::directory(access, settings, logs).await?;
+            note(format_args!("no bridge runs on {}: using its store", access.data.display()));
+            return Ok(opened);
         }
         let why = match RunningBridge::connect(access).await? {
             Ok(bridge) => return Ok(BridgeApi::Running(bridge)),
@@ -108,7 +120,9 @@ impl BridgeApi {
         settings: Option<&Settings>,
         logs: &mut Option<Logs>,
     ) -> anyhow::Result<BridgeApi> {
-        *logs = Some(start_logging().map_err(|_| anyhow::anyhow!("the log cannot be started"))?);
+        if logs.is_none() {
+            *logs = Some(start_logging().map_err(|_| anyhow::anyhow!("the log cannot be started"))?);
+        }
         let offline = Offline::open(access, settings).await.map_err(|failure| anyhow::anyhow!("{}", failure.detail))?;
         Ok(BridgeApi::Directory(offline))
     }
@@ -158,7 +172,10 @@ impl RunningBridge {
         let address = local(access.admin);
         let tried = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(address)).await;
         Ok(match tried {
-            Ok(Ok(_)) => Ok(RunningBridge { client, base: format!("http://{address}") }),
+            Ok(Ok(_)) => {
+                let replay = access.publish_timeout + ANSWER;
+                Ok(RunningBridge { client, base: format!("http://{address}"), replay })
+            }
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no connection within {} s", CONNECT.as_secs())),
         })
@@ -166,13 +183,15 @@ impl RunningBridge {
 
     async fn call(&self, method: Method, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
         let request = self.client.request(method, format!("{}{path}", self.base));
-        // A replay takes as long as its publish.
+        let limit = if path.ends_with("/replay") { self.replay } else { ANSWER };
         let answer = async {
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status().as_u16(), response.bytes().await?.to_vec()))
         };
         let named = || format!("the bridge at {} did not answer", self.base);
-        answer.await.map_err(reqwest::Error::without_url).with_context(named)
+        let late = || format!("{} within {} s: what was asked may be done nevertheless", named(), limit.as_secs());
+        let answer = tokio::time::timeout(limit, answer).await.with_context(late)?;
+        answer.map_err(reqwest::Error::without_url).with_context(named)
     }
 }
 

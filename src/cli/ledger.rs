@@ -9,10 +9,7 @@ use serde_json::Value;
 
 use super::args::AccessArgs;
 use super::bridge_api::with_api;
-use super::exit::mistakes;
-use super::inputs::process_environment;
 use super::output::line;
-use crate::config::bridge_access;
 use crate::source::VIDEOGEN;
 use crate::videogen_api::printable;
 
@@ -66,11 +63,7 @@ pub(super) fn run(args: &LedgerArgs) -> ExitCode {
         LedgerCommand::Forget(args) => (Method::DELETE, args),
     };
     let flags = args.access.flags();
-    let access = match bridge_access(&flags, &process_environment) {
-        Ok(access) => access,
-        Err(all) => return mistakes(&all),
-    };
-    with_api(&flags, &access, None, async |api| {
+    with_api(&flags, &mut None, None, async |api| {
         let mut url = Url::parse("http://h/api/v1/ledger")?;
         url.query_pairs_mut().append_pair("id", &args.id).append_pair("source", &args.source);
         let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::mistake::{Place, Report, hint, quoted};
-use super::raw::{Leaf, RawAdmin, RawFile, RawLimits};
+use super::raw::{Leaf, RawAdmin, RawFile, RawLimits, RawTimeout};
 use super::substitute::Environment;
 use super::units::{DAY, HOUR, SECOND};
 use super::{Ack, BridgeAccess, Settings, StoreKind};
@@ -30,7 +30,7 @@ pub(super) fn check(file: RawFile, environment: &Environment<'_>, report: &mut R
     let mut checker = Checker::new(environment, report);
     let limits = checker.limits(&file.limits);
     let sources = checker.sources(file.sources);
-    let publish_timeout = checker.duration(&file.publish.timeout, 120 * SECOND, SECOND..=HOUR);
+    let publish_timeout = checker.publish_timeout(&file.publish);
     let destinations = checker.destinations(file.destinations, limits.body, publish_timeout);
     let routes = checker.routes(file.routes, file.unrouted, &sources, &destinations);
     let claim_check = checker.claim_check(&file.claim_check, &destinations);
@@ -95,10 +95,15 @@ pub(super) fn bridge_access(file: &RawFile, environment: &Environment<'_>, repor
         store: checker.store(file.store.as_ref()),
         data: checker.data(&file.data),
         dedup_window: checker.duration(&file.dedup.window, 7 * DAY, SECOND..=3650 * DAY),
+        publish_timeout: checker.publish_timeout(&file.publish),
     }
 }
 
 impl Checker<'_, '_> {
+    fn publish_timeout(&mut self, publish: &RawTimeout) -> Duration {
+        self.duration(&publish.timeout, 120 * SECOND, SECOND..=HOUR)
+    }
+
     fn data(&mut self, leaf: &Option<Leaf>) -> PathBuf {
         self.value(leaf, PathBuf::from("hookbridge-data"), |text| match text {
             "" => Err("expected a directory".into()),

@@ -66,6 +66,8 @@ pub struct BridgeAccess {
     pub data: PathBuf,
     /// How long an id is remembered.
     pub dedup_window: Duration,
+    /// How long a publish may take.
+    pub publish_timeout: Duration,
 }
 
 /// When the sender is answered.

@@ -5,7 +5,7 @@ use crate::reason::Reason;
 use crate::route::Pattern;
 
 /// Each condition that is given must hold.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LetterFilter {
     /// The source's name.
     pub source: Option<String>,

@@ -36,6 +36,7 @@ impl IntegrityRule {
 /// # Errors
 /// There is no store, a process has it open, a newer version made it, or it cannot be read at all.
 pub fn check(directory: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<Vec<String>, Failure> {
+    exists(directory, schema)?;
     let _lock = lock_unchanged(directory)?;
     check_file(&directory.join(schema.file), schema, rules)
 }
@@ -74,10 +75,10 @@ pub fn back_up(directory: &Path, file: &Path, schema: &Schema, rules: &[Integrit
     let target = std::path::absolute(file).map_err(|error| named(&error))?;
     let parent = target.parent().unwrap_or(Path::new("/"));
     // Under another name until it is whole.
-    let partial = parent.join(format!(".hookbridge-backup.{}", std::process::id()));
+    let partial = parent.join(format!(".hookbridge-backup.{:016x}", rand::random::<u64>()));
+    let created = File::options().write(true).create_new(true).mode(PRIVATE_FILE).open(&partial);
+    created.map_err(|error| failure(&partial.display().to_string(), &error))?;
     let copied = || {
-        let created = File::options().write(true).create_new(true).mode(PRIVATE_FILE).open(&partial);
-        created.map_err(|error| named(&error))?;
         let source = read_only(&directory.join(schema.file))?;
         let text = partial.to_str().ok_or_else(|| named(&"the path is not UTF-8"))?;
         source.execute("VACUUM INTO ?", [text]).map_err(|error| named(&explained(&error)))?;
@@ -88,7 +89,14 @@ pub fn back_up(directory: &Path, file: &Path, schema: &Schema, rules: &[Integrit
         let copy = File::open(&partial).and_then(|copy| copy.sync_all().and(copy.metadata()));
         let bytes = copy.map_err(|error| named(&error))?.len();
         // Fails where a file of that name has been created meanwhile.
-        fs::hard_link(&partial, &target).map_err(|error| named(&error))?;
+        match fs::hard_link(&partial, &target) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                // A file system without links.
+                File::options().write(true).create_new(true).open(&target).map_err(|error| named(&error))?;
+                fs::rename(&partial, &target).map_err(|error| named(&error))?;
+            }
+            linked => linked.map_err(|error| named(&error))?,
+        }
         Ok(bytes)
     };
     let result = copied();
@@ -149,9 +157,6 @@ fn has_no_log(path: &Path) -> bool {
 }
 
 fn check_file(path: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<Vec<String>, Failure> {
-    if !path.exists() {
-        return Err(failure(&path.display().to_string(), &"there is no store here: check --data"));
-    }
     let connection = read_only(path)?;
     let named = |error: rusqlite::Error| failure(&path.display().to_string(), &explained(&error));
     let mut findings = pragma(&connection).map_err(named)?;

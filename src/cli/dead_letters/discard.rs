@@ -8,10 +8,9 @@ use axum::http::Method;
 use super::selection::{PATH, SelectionArgs};
 use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
-use crate::cli::exit::mistakes;
-use crate::cli::inputs::{process_environment, wrong};
+use crate::cli::exit::failed;
+use crate::cli::inputs::wrong;
 use crate::cli::output::{line, note};
-use crate::config::bridge_access;
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -39,24 +38,39 @@ pub(super) fn run(args: &DiscardArgs) -> ExitCode {
         return wrong("discarded dead letters cannot be restored: add --yes, as there is no terminal to ask on");
     }
     let flags = args.access.flags();
-    let access = match bridge_access(&flags, &process_environment) {
-        Ok(access) => access,
-        Err(all) => return mistakes(&all),
-    };
-    with_api(&flags, &access, None, async |api| {
-        let failed = discard(api, args).await?;
+    let (mut logs, mut ids) = (None, None);
+    let listed = with_api(&flags, &mut logs, None, async |api| {
+        ids = Some(args.selection.ids(api).await?);
+        Ok(())
+    });
+    let Some(ids) = ids else { return listed };
+    // While it asks, it holds no store: a bridge may start.
+    match agreed(&ids, args.yes) {
+        Ok(true) => {}
+        Ok(false) => return ExitCode::SUCCESS,
+        Err(error) => return failed(&error),
+    }
+    with_api(&flags, &mut logs, None, async |api| {
+        let failed = discard(api, ids).await?;
         anyhow::ensure!(failed == 0, "{failed} not discarded");
         Ok(())
     })
 }
 
-/// Returns how many failed.
-async fn discard(api: &BridgeApi, args: &DiscardArgs) -> anyhow::Result<usize> {
-    let ids = args.selection.ids(api).await?;
+/// Whether there is something to discard, and the operator wants that.
+///
+/// # Errors
+/// The operator does not.
+fn agreed(ids: &[u64], yes: bool) -> anyhow::Result<bool> {
     if ids.is_empty() {
-        return line("no dead letter matches").map(|()| 0);
+        return line("no dead letter matches").map(|()| false);
     }
-    anyhow::ensure!(args.yes || confirmed(ids.len())?, "nothing was discarded");
+    anyhow::ensure!(yes || confirmed(ids.len())?, "nothing was discarded");
+    Ok(true)
+}
+
+/// Returns how many failed.
+async fn discard(api: &BridgeApi, ids: Vec<u64>) -> anyhow::Result<usize> {
     let mut failed = 0;
     for id in ids {
         match api.call(Method::DELETE, &format!("{PATH}/{id}")).await {

@@ -7,10 +7,7 @@ use serde_json::Value;
 use super::selection::LetterFilterArgs;
 use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::with_api;
-use crate::cli::exit::mistakes;
-use crate::cli::inputs::process_environment;
 use crate::cli::output::{line, note};
-use crate::config::bridge_access;
 use crate::videogen_api::printable;
 
 /// The end of the help.
@@ -43,11 +40,7 @@ pub(super) struct ListLettersArgs {
 /// Exit 1 if neither the bridge nor its store can be asked.
 pub(super) fn run(args: &ListLettersArgs) -> ExitCode {
     let flags = args.access.flags();
-    let access = match bridge_access(&flags, &process_environment) {
-        Ok(access) => access,
-        Err(all) => return mistakes(&all),
-    };
-    with_api(&flags, &access, None, async |api| {
+    with_api(&flags, &mut None, None, async |api| {
         let (letters, next) = args.filter.list(api, args.after, args.limit).await?;
         match args.json {
             true => line(Value::Array(letters))?,

@@ -9,10 +9,9 @@ use super::list::MOST_CHARACTERS;
 use super::selection::{PATH, SelectionArgs};
 use crate::cli::args::SettingsArgs;
 use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
-use crate::cli::exit::mistakes;
 use crate::cli::inputs::{process_environment, wrong};
 use crate::cli::output::line;
-use crate::config::{bridge_access, load_without_secrets};
+use crate::config::load_without_secrets;
 use crate::videogen_api::printable;
 
 /// The end of the help.
@@ -39,14 +38,10 @@ pub(super) fn run(args: &ReplayArgs) -> ExitCode {
         return wrong(why);
     }
     let flags = args.settings.flags();
-    let access = match bridge_access(&flags, &process_environment) {
-        Ok(access) => access,
-        Err(all) => return mistakes(&all),
-    };
     // Only the directory's own replays need them: the bridge has its own.
     let loaded = load_without_secrets(&flags, &process_environment);
     let settings = loaded.as_ref().ok().map(|loaded| &loaded.settings);
-    with_api(&flags, &access, settings, async |api| {
+    with_api(&flags, &mut None, settings, async |api| {
         if let (BridgeApi::Directory(_), Err(mistakes)) = (api, &loaded) {
             anyhow::bail!("a replay without a running bridge needs the configuration of `serve`: {mistakes}");
         }
@@ -58,7 +53,7 @@ pub(super) fn run(args: &ReplayArgs) -> ExitCode {
 
 /// Replays one after the other, in their order. Returns how many failed.
 async fn replay(api: &BridgeApi, args: &ReplayArgs) -> anyhow::Result<usize> {
-    let (mut failed, mut results) = (0, Vec::new());
+    let (mut failed, mut results, mut ended) = (0, Vec::new(), Ok(()));
     let ids = args.selection.ids(api).await?;
     if ids.is_empty() && !args.json {
         line("no dead letter matches")?;
@@ -69,7 +64,11 @@ async fn replay(api: &BridgeApi, args: &ReplayArgs) -> anyhow::Result<usize> {
             Err(error) if error.is::<CallRefused>() => {
                 json!({"id": id, "replayed": false, "detail": error.to_string()})
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // Whether it was published is not known. What happened before it is.
+                ended = Err(error.context(format!("dead letter {id}")));
+                break;
+            }
         };
         failed += usize::from(result["replayed"] != true);
         match args.json {
@@ -80,7 +79,7 @@ async fn replay(api: &BridgeApi, args: &ReplayArgs) -> anyhow::Result<usize> {
     if args.json {
         line(Value::Array(results))?;
     }
-    Ok(failed)
+    ended.map(|()| failed)
 }
 
 fn shown(result: &Value) -> String {

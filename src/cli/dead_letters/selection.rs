@@ -1,5 +1,7 @@
 //! Which dead letters a command is about.
 
+use std::collections::BTreeSet;
+
 use axum::http::Method;
 use reqwest::Url;
 use serde_json::Value;
@@ -107,13 +109,18 @@ impl SelectionArgs {
         }
     }
 
-    /// The ids of those that match now.
+    /// The ids of those that match now, in order.
     pub(super) async fn ids(&self, api: &BridgeApi) -> anyhow::Result<Vec<u64>> {
         if !self.ids.is_empty() {
-            return Ok(self.ids.clone());
+            return Ok(BTreeSet::from_iter(self.ids.iter().copied()).into_iter().collect());
         }
-        let (letters, _) = self.filter.list(api, 0, u64::MAX).await?;
-        Ok(letters.iter().filter_map(|letter| letter["id"].as_u64()).collect())
+        let (mut ids, mut after) = (Vec::new(), Some(0));
+        while let Some(last) = after {
+            let (letters, next) = self.filter.list(api, last, PAGE).await?;
+            ids.extend(letters.iter().filter_map(|letter| letter["id"].as_u64()));
+            after = next;
+        }
+        Ok(ids)
     }
 }
 

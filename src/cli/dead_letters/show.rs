@@ -9,10 +9,7 @@ use super::list::{MOST_CHARACTERS, shown};
 use super::selection::PATH;
 use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::with_api;
-use crate::cli::exit::mistakes;
-use crate::cli::inputs::process_environment;
 use crate::cli::output::line;
-use crate::config::bridge_access;
 use crate::videogen_api::printable;
 
 /// The end of the help.
@@ -38,11 +35,7 @@ pub(super) struct ShowLetterArgs {
 /// Exit 1 if there is no such dead letter.
 pub(super) fn run(args: &ShowLetterArgs) -> ExitCode {
     let flags = args.access.flags();
-    let access = match bridge_access(&flags, &process_environment) {
-        Ok(access) => access,
-        Err(all) => return mistakes(&all),
-    };
-    with_api(&flags, &access, None, async |api| {
+    with_api(&flags, &mut None, None, async |api| {
         let letter = api.call(Method::GET, &format!("{PATH}/{}?urls={}", args.id, args.urls)).await?;
         if args.json {
             return line(letter);
@@ -64,6 +57,11 @@ pub(super) fn run(args: &ShowLetterArgs) -> ExitCode {
 
 /// The body without characters that a terminal acts on.
 fn harmless(body: &str) -> String {
-    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
-    body.chars().map(shown).collect()
+    let acts = |c: char| match c {
+        '\n' | '\t' => false,
+        // They change the direction of the text around them.
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    };
+    body.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
 }
