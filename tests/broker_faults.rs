@@ -76,8 +76,10 @@ impl Fault {
 async fn faults_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
     let config = place.directory().join("hookbridge.yaml").display().to_string();
     let (url, data, life) = (place.url(), place.data(), LIFE.as_secs());
+    // Where `Subject::refuse` binds its queue.
+    let exchange = if url.starts_with("amqp") { format!(", exchange: {SCOPE}") } else { String::new() };
     let text = format!(
-        "destinations: {{broker: {{url: '{url}'}}}}\ndata: '{data}'\nack: {mode}\n\
+        "destinations: {{broker: {{url: '{url}'{exchange}}}}}\ndata: '{data}'\nack: {mode}\n\
          publish: {{timeout: {life}s}}\nlimits: {{request_timeout: {life}s}}\n"
     );
     std::fs::write(&config, text).expect("written");
