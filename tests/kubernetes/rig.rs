@@ -41,6 +41,11 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Str
     }
 }
 
+/// Lets pods reach a port of the loopback inside, at the node's address.
+pub fn expose(port: u16) {
+    run("tests/kube", &["expose", &port.to_string()], "").expect("exposed");
+}
+
 /// A path of the chart's values file.
 pub fn values(name: &str) -> String {
     format!("{CHART}/values-{name}.yaml")
@@ -98,16 +103,14 @@ impl Namespace {
         self.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}));
     }
 
-    /// Gives a broker on the loopback inside a name in this namespace: a Service without pods.
+    /// Gives a broker on the loopback inside a name in this namespace.
     pub fn broker(&self, name: &str, port: u16) {
+        expose(port);
         self.service(name, &[port]);
     }
 
-    /// The same with several ports.
+    /// Gives ports of the node's address a name in this namespace: a Service without pods.
     pub fn service(&self, name: &str, ports: &[u16]) {
-        let text: Vec<String> = ports.iter().map(u16::to_string).collect();
-        let expose: Vec<&str> = ["expose"].into_iter().chain(text.iter().map(String::as_str)).collect();
-        run("tests/kube", &expose, "").expect("exposed");
         let ports: Vec<Value> =
             ports.iter().map(|port| json!({"name": format!("port-{port}"), "port": port})).collect();
         self.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::downloads::Stub;
-use crate::rig::{Namespace, SOON, inside, run, values};
+use crate::rig::{self, Namespace, SOON, inside, run, values};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::sender::{answer, client, now, request};
 use crate::support::wait::until;
@@ -99,7 +99,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Gives the brokers the names in the namespace that `deploy/README.md` gives them.
+/// Brokers under the names in the namespace that `deploy/README.md` gives them.
 fn brokers(namespace: &Namespace) -> [Broker; 3] {
     let nats = Broker::start_with(
         Kind::Nats,
@@ -109,22 +109,20 @@ fn brokers(namespace: &Namespace) -> [Broker; 3] {
         Kind::Rabbitmq,
         With { env: &[("RABBITMQ_PORT", "5672"), ("RABBITMQ_MANAGEMENT_PORT", "15672")], ..With::default() },
     );
-    // Kafka tells clients where to go: the address of the node, which forwards.
-    let kafka = Broker::start_with(
-        Kind::Kafka,
-        With {
-            conf: "advertised.listeners=PLAINTEXT://10.77.0.1:9092\n",
-            env: &[("KAFKA_PORT", "9092"), ("KAFKA_CONTROLLER_PORT", "9095")],
-        },
-    );
-    for (name, ports) in [
-        ("nats", &[4222][..]),
-        ("nats-headless", &[8222]),
-        ("rabbitmq", &[5672, 15672]),
-        ("kafka-kafka-bootstrap", &[9092]),
-    ] {
-        namespace.service(name, ports);
+    // Kafka tells clients where to go, so pods have a listener of their own, at the node's address.
+    let conf = "listeners=PLAINTEXT://127.0.0.1:9192,CONTROLLER://127.0.0.1:9095,NODE://10.77.0.1:9092
+advertised.listeners=PLAINTEXT://127.0.0.1:9192,NODE://10.77.0.1:9092
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,NODE:PLAINTEXT
+";
+    let ports = [("KAFKA_PORT", "9192"), ("KAFKA_CONTROLLER_PORT", "9095")];
+    let kafka = Broker::start_with(Kind::Kafka, With { conf, env: &ports });
+    for port in [4222, 8222, 5672, 15672] {
+        rig::expose(port);
     }
+    namespace.service("nats", &[4222]);
+    namespace.service("nats-headless", &[8222]);
+    namespace.service("rabbitmq", &[5672, 15672]);
+    namespace.service("kafka-kafka-bootstrap", &[9092]);
     [nats, kafka, rabbitmq]
 }
 
@@ -136,8 +134,8 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
     let namespace = Namespace::new("events");
     let brokers = brokers(&namespace);
     let stub = Stub::start().await;
-    let port = stub.url.rsplit(':').next().expect("a port").to_owned();
-    run("tests/kube", &["expose", &port], "").expect("exposed");
+    let port = stub.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    rig::expose(port);
     let config = json!({"nats": {"url": "nats://nats:4222"}, "kafka": {"url": "kafka://kafka-kafka-bootstrap:9092"},
         "rabbitmq": {"url": "amqp://guest:guest@rabbitmq:5672/%2f"}});
     let destinations = format!("config.destinations={config}");
