@@ -36,6 +36,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub(crate) mod backoff;
 pub mod cloudevents;
+mod encode;
 mod file;
 mod found;
 mod handle;
@@ -52,6 +53,7 @@ mod stall;
 mod status;
 mod streak;
 
+pub use encode::encoded_size;
 pub use handle::Handle;
 pub use open::open;
 pub use reopen::OpenDestination;

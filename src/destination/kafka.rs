@@ -38,7 +38,7 @@ mod cluster;
 mod connection;
 mod context;
 mod in_flight;
-mod message;
+pub(super) mod message;
 mod outcome;
 mod reach;
 mod supervisor;

@@ -34,7 +34,7 @@ pub(super) use connection::faults;
 mod api;
 mod connection;
 mod in_flight;
-mod message;
+pub(super) mod message;
 mod outcome;
 mod session;
 mod state;

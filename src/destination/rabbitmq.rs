@@ -55,7 +55,7 @@ mod lane;
 mod lane_channel;
 mod lane_map;
 mod load;
-mod message;
+pub(super) mod message;
 mod outcome;
 mod permitted;
 mod refusals;

@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod brokers;
 pub mod command;
 pub mod event;
+pub mod hot_path;
 pub mod load;
 pub mod packages;
 pub mod preload;

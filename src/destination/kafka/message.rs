@@ -10,18 +10,18 @@ use crate::message::Message;
 /// Headers and value. The client sets the record's timestamp to the time of publishing: with the event's own time,
 /// `retention.ms` would delete a replayed event at once, or `message.timestamp.*.max.ms` would refuse it. The event's time
 /// is in `ce_time`.
-pub(super) struct EncodedRecord {
+pub(in crate::destination) struct EncodedRecord {
     pub(super) headers: OwnedHeaders,
     pub(super) value: Bytes,
     /// Bytes of a batch that holds only this record, to which `max.message.bytes` applies.
-    pub(super) size: usize,
+    pub(in crate::destination) size: usize,
 }
 
 /// Bytes of a batch before its first record (Kafka's `RecordBatch.RECORD_BATCH_OVERHEAD`).
 const BATCH_OVERHEAD: usize = 61;
 
 impl EncodedRecord {
-    pub(super) fn new(message: &Message, mode: Mode, forward_signature: bool) -> EncodedRecord {
+    pub(in crate::destination) fn new(message: &Message, mode: Mode, forward_signature: bool) -> EncodedRecord {
         let event = &message.event;
         let mut headers = RecordHeaders { all: OwnedHeaders::new_with_capacity(16), count: 0, size: 0 };
         if mode == Mode::Binary {

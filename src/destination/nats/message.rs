@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::message::Message;
 
 /// What the client library sends.
-pub(super) struct NatsMessage {
+pub(in crate::destination) struct NatsMessage {
     pub(super) subject: Arc<str>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -21,7 +21,7 @@ pub(super) struct NatsMessage {
 impl NatsMessage {
     /// The event in the content mode of the settings (CloudEvents NATS protocol binding). Binary mode does not copy the
     /// body.
-    pub(super) fn new(settings: &DestinationSettings, message: &Message) -> NatsMessage {
+    pub(in crate::destination) fn new(settings: &DestinationSettings, message: &Message) -> NatsMessage {
         let event = &*message.event;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, value(&message_id(event, &message.topic)));
@@ -51,7 +51,7 @@ impl NatsMessage {
     }
 
     /// Headers and body in bytes, nearly as the server counts them.
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::destination) fn size(&self) -> usize {
         let bytes = |name: &HeaderName, values: &[HeaderValue]| {
             let name: &[u8] = name.as_ref();
             values.iter().map(|value| name.len() + value.as_str().len() + 4).sum::<usize>()

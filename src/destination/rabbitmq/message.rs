@@ -17,31 +17,31 @@ const PREFIX: &str = "cloudEvents_";
 const PERSISTENT: u8 = 2;
 
 /// A message in the form that lapin takes.
-pub(super) struct Encoded {
+pub(in crate::destination) struct Encoded {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
-    pub(super) body: Bytes,
+    pub(in crate::destination) body: Bytes,
     /// An upper bound of the bytes of headers and properties on the wire: they must fit into one frame.
-    pub(super) header_bytes: usize,
+    pub(in crate::destination) header_bytes: usize,
     /// Identifies a returned message.
     pub(super) tag: u64,
 }
 
 /// Encodes the messages of one destination.
-pub(super) struct Encoder {
+pub(in crate::destination) struct Encoder {
     mode: Mode,
     forward_signature: bool,
     hasher: RandomState,
 }
 
 impl Encoder {
-    pub(super) fn new(mode: Mode, forward_signature: bool) -> Self {
+    pub(in crate::destination) fn new(mode: Mode, forward_signature: bool) -> Self {
         Encoder { mode, forward_signature, hasher: RandomState::new() }
     }
 
     /// # Errors
     /// A name that AMQP cannot carry.
-    pub(super) fn encode(&self, message: &Message) -> Result<Encoded, Failure> {
+    pub(in crate::destination) fn encode(&self, message: &Message) -> Result<Encoded, Failure> {
         let event = &*message.event;
         let routing_key = short(&message.topic).ok_or(Reason::IllegalName)?;
         let mut headers = HeaderFields::default();
