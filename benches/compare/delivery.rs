@@ -1,0 +1,77 @@
+//! Deliveries: bodies of sample events in a realistic mix, with ids that no other process uses.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::support::program::SECRET;
+use super::support::sender::now;
+
+/// Of 20 events, how many have which name.
+const MIX: [(&str, usize); 6] = [
+    ("tool_execution.succeeded", 8),
+    ("tool_execution.failed", 1),
+    ("file.upload.completed", 3),
+    ("file.playback_ready", 3),
+    ("file.download_ready", 2),
+    ("file.analysis_completed", 3),
+];
+/// How many resources the events are about: as many partition keys.
+const RESOURCES: u64 = 50;
+
+/// Returns bodies and ids; shared by all connections.
+pub struct Deliveries {
+    bodies: Vec<Bytes>,
+    run: u32,
+    next: AtomicU64,
+}
+
+impl Deliveries {
+    pub fn new() -> Arc<Deliveries> {
+        let number_and_name = (0..RESOURCES).flat_map(|number| {
+            MIX.into_iter().flat_map(move |(name, count)| std::iter::repeat_n((number, name), count))
+        });
+        let body = |(number, name)| Bytes::from(hookbridge::samples::sample(name, number, now()).body);
+        let mut bodies: Vec<Bytes> = number_and_name.map(body).collect();
+        // Neighbours differ in name and resource. 387 and 1000 have no common factor.
+        bodies = (0..bodies.len()).map(|at| bodies[at * 387 % bodies.len()].clone()).collect();
+        Arc::new(Deliveries { bodies, run: rand::random(), next: AtomicU64::new(0) })
+    }
+
+    /// A new id, and a body.
+    pub fn next(&self) -> (String, &Bytes) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (format!("msg_{:08x}{number:016x}", self.run), &self.bodies[number as usize % self.bodies.len()])
+    }
+}
+
+/// The mean size of a body.
+pub fn mean_bytes() -> f64 {
+    let deliveries = Deliveries::new();
+    deliveries.bodies.iter().map(Bytes::len).sum::<usize>() as f64 / deliveries.bodies.len() as f64
+}
+
+/// Signs as a sender does, without code of the bridge.
+#[derive(Clone)]
+pub struct Signer(Hmac<Sha256>);
+
+impl Signer {
+    pub fn new() -> Signer {
+        let key = STANDARD.decode(SECRET.trim_start_matches("whsec_")).expect("base64");
+        Signer(Hmac::new_from_slice(&key).expect("any length"))
+    }
+
+    /// The value of `webhook-signature`.
+    pub fn sign(&self, id: &str, timestamp: &str, body: &[u8]) -> String {
+        let mut hmac = self.0.clone();
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            hmac.update(part);
+        }
+        format!("v1,{}", STANDARD.encode(hmac.finalize().into_bytes()))
+    }
+}

@@ -1,0 +1,52 @@
+//! What the bridge should reach, as ratios.
+
+use super::case::{Mode, To};
+
+/// Most CPU time of the bridge, as a multiple of the floor's.
+pub fn most_cpu(to: To, mode: Mode) -> Option<f64> {
+    let (memory, embedded) = match to {
+        To::Nothing => (1.6, 3.0),
+        To::Nats => (3.0, 4.5),
+        To::Kafka | To::Rabbitmq => (4.0, 5.5),
+        To::File => return None,
+    };
+    match mode {
+        Mode::Memory => Some(memory),
+        Mode::Embedded => Some(embedded),
+        Mode::Stored => None,
+    }
+}
+
+/// Least rate, as a multiple of Bento's (verify, deduplicate, normalize, route).
+pub fn least_of_bento(to: To, mode: Mode) -> Option<f64> {
+    match (to, mode) {
+        (To::Nats, Mode::Memory) => Some(5.0),
+        (To::Nats, Mode::Embedded) => Some(3.0),
+        (To::Kafka, Mode::Memory) => Some(4.0),
+        (To::Kafka, Mode::Embedded) => Some(2.5),
+        (To::Rabbitmq, Mode::Memory) => Some(3.5),
+        _ => None,
+    }
+}
+
+/// Least rate, as a share of the native client's.
+pub fn least_of_native(to: To, mode: Mode) -> Option<f64> {
+    (to == To::Rabbitmq && mode == Mode::Memory).then_some(0.6)
+}
+
+/// Least rate of `--ack stored`, as a share of that with `--store embedded`.
+pub fn least_of_embedded(to: To, mode: Mode) -> Option<f64> {
+    (mode == Mode::Stored && to.broker().is_some()).then_some(0.9)
+}
+
+/// Bento's rate as a share of the floor's, as measured on 2026-11-25 on one machine: Bento 1.20, medians of 3 × 8 s, 64
+/// connections, 680-byte deliveries.
+pub fn bento_of_floor(to: To) -> Option<f64> {
+    const FLOOR: f64 = 47_828.0;
+    match to {
+        To::Nats => Some(4_056.0 / FLOOR),
+        To::Kafka => Some(3_948.0 / FLOOR),
+        To::Rabbitmq => Some(2_593.0 / FLOOR),
+        To::Nothing | To::File => None,
+    }
+}

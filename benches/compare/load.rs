@@ -1,0 +1,116 @@
+//! The load: senders that each wait for their answer, or that keep a rate whatever the answers take.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::process;
+use super::row::Row;
+
+/// How much is sent.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Deliveries in flight.
+    pub connections: usize,
+    /// Deliveries a second. `None`: as many as are answered.
+    pub rate: Option<f64>,
+    /// Not measured.
+    pub warmup: Duration,
+    /// Measured afterwards.
+    pub measured: Duration,
+}
+
+/// One connection, or one publisher.
+pub trait Sender: Send + 'static {
+    /// Sends a delivery and returns the status of its answer; 0: there is none.
+    fn send(&mut self) -> impl Future<Output = u16> + Send;
+}
+
+/// When a sender sends.
+struct Schedule {
+    next: Instant,
+    interval: Option<Duration>,
+    from: Instant,
+    until: Instant,
+}
+
+#[derive(Default)]
+struct Seen {
+    answers: BTreeMap<u16, u64>,
+    /// Of good answers, in microseconds.
+    times: Vec<u32>,
+}
+
+impl Load {
+    /// Runs the senders against the process `pid`, and returns what was seen between warm-up and end.
+    pub async fn run<S: Sender>(&self, name: &str, pid: u32, senders: Vec<S>) -> Row {
+        let start = Instant::now();
+        let (from, until) = (start + self.warmup, start + self.warmup + self.measured);
+        let interval = self.rate.map(|rate| Duration::from_secs_f64(senders.len() as f64 / rate.max(0.001)));
+        let mut tasks = JoinSet::new();
+        for (number, sender) in (0_u32..).zip(senders) {
+            // At a rate, the senders are evenly apart.
+            let offset = interval.map_or(Duration::ZERO, |interval| interval * number / self.connections as u32);
+            tasks.spawn(send(sender, Schedule { next: start + offset, interval, from, until }));
+        }
+        sleep_until(from).await;
+        let cpu = process::cpu_seconds(pid);
+        sleep_until(until).await;
+        let cpu = process::cpu_seconds(pid) - cpu;
+        let peak_mib = process::peak_mib(pid);
+        let mut all = Seen::default();
+        while let Some(seen) = tasks.join_next().await {
+            let seen = seen.expect("no panic");
+            all.times.extend(seen.times);
+            for (status, count) in seen.answers {
+                *all.answers.entry(status).or_default() += count;
+            }
+        }
+        all.times.sort_unstable();
+        let answered: u64 = all.answers.values().sum();
+        let at = |share: f64| {
+            let index = (all.times.len() as f64 * share) as usize;
+            all.times.get(index.min(all.times.len().saturating_sub(1))).map_or(f64::NAN, |time| f64::from(*time) / 1e3)
+        };
+        Row {
+            name: name.to_owned(),
+            repeat: 0,
+            rate: all.times.len() as f64 / self.measured.as_secs_f64(),
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            cpu_s_per_1000: cpu / answered as f64 * 1e3,
+            peak_mib,
+            answers: all.answers,
+        }
+    }
+}
+
+async fn send(mut sender: impl Sender, mut schedule: Schedule) -> Seen {
+    let mut seen = Seen::default();
+    loop {
+        let due = match schedule.interval {
+            None => Instant::now(),
+            Some(interval) => {
+                sleep_until(schedule.next).await;
+                // A late answer delays the next delivery, which counts from the time at which it was due.
+                let due = schedule.next;
+                schedule.next += interval;
+                due
+            }
+        };
+        if due >= schedule.until {
+            return seen;
+        }
+        let status = sender.send().await;
+        let end = Instant::now();
+        if end >= schedule.from && end < schedule.until {
+            *seen.answers.entry(status).or_default() += 1;
+            if (200..300).contains(&status) {
+                seen.times.push(u32::try_from((end - due).as_micros()).unwrap_or(u32::MAX));
+            }
+        }
+    }
+}
