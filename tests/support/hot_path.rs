@@ -137,7 +137,7 @@ impl HotPath {
         let (ticket, body_hash) = self.claim(&delivery);
         let event = self.normalize(&delivery);
         let mut record = Record { body_hash, ..Record::default() };
-        for Planned { target, message } in self.route(&event) {
+        for Planned { target, message, .. } in self.route(&event) {
             let message = message.expect("a legal name");
             for settings in &self.destinations {
                 assert!(self.encode(settings, &message) > delivery.body.len());
