@@ -122,3 +122,27 @@ async fn events_in_the_spool_are_shown_and_not_forgotten() {
     let (code, _, err) = site.command(None, &["ledger", "forget", "a"]);
     assert!(code == 1 && err.contains("waits in the spool"), "{err}");
 }
+
+/// The sender's manual resend, and a replay of the dead letter from before: the event is published once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_sent_again_leaves_no_dead_letter() {
+    for ack in ["published", "stored"] {
+        let route =
+            |to: &str| format!("{FILES}\nack: {ack}\nunrouted: dead-letter\nroutes: [{{match: '{to}', to: [files]}}]");
+        let site = Site::new(&route("workflow_run.**"));
+        let mut program = site.serve_with(&["--ephemeral"]);
+        let event = body("file.playback_ready", "f");
+        assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 dead-lettered");
+        assert!(program.term().success());
+        site.configure(&route("**"));
+        let program = site.serve_with(&["--ephemeral"]);
+        let (code, out, err) = site.command(Some(&program), &["ledger", "forget", "a"]);
+        assert_eq!(code, 0, "{out}{err}");
+        assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 accepted");
+        let (code, out, err) = site.command(Some(&program), &["dead-letters", "replay", "--all"]);
+        assert!(code == 0 && out.contains("no dead letter matches"), "{ack}: {out}{err}");
+        let published = async || (site.ids("events", "file.playback_ready") == ["a"]).then_some(());
+        until("it is published", SOON, published).await;
+        assert_eq!(program.metric("hookbridge_dead_letters_bytes").await, 0.0);
+    }
+}

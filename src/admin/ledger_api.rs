@@ -30,6 +30,8 @@ pub(super) async fn forget(State(management): State<Arc<Management>>, uri: Uri) 
 }
 
 async fn forget_id(management: &Management, key: DeliveryKey) -> ApiAnswer {
+    let busy = || ApiProblem::in_flight("its dead letter is being replayed or discarded");
+    let _reserved = management.reserved.reserve(key.clone()).ok_or_else(busy)?;
     let letters = management.ledger.look_up(&key).await?.map_or_else(Vec::new, |remembered| remembered.letters);
     match management.ledger.forget(&key).await? {
         Forgotten::Done => {
@@ -71,7 +73,9 @@ fn state(remembered: &Remembered) -> &'static str {
         _ if remembered.in_flight => "in-flight",
         Some(End::Stored) if !remembered.waiting.is_empty() => "stored",
         Some(End::Stored | End::Delivered) if !remembered.letters.is_empty() => "dead-lettered",
-        Some(End::Stored | End::Delivered) => "delivered",
+        // A dead letter of the spool's may have been replayed or discarded since.
+        Some(End::Stored) => "resolved",
+        Some(End::Delivered) => "delivered",
         // They were replayed or discarded.
         Some(End::DeadLettered) if remembered.letters.is_empty() => "resolved",
         Some(End::DeadLettered) => "dead-lettered",

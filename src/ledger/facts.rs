@@ -31,8 +31,8 @@ pub(super) struct Save {
     pub dead: Vec<(Target, Reason)>,
     /// Their dead letter.
     pub letter: Option<DeadLetter>,
-    /// Confirmed targets that may have a dead letter from before: it is deleted.
-    pub confirmed: Vec<Target>,
+    /// Targets that may have a dead letter from before: it is deleted.
+    pub withdrawn: Vec<Target>,
     /// The event, if this save accepts it.
     pub accepted: Option<Arc<Accepted>>,
 }

@@ -141,7 +141,7 @@ mod tests {
                 stored: stored(),
                 dead: Vec::new(),
                 letter: None,
-                confirmed: Vec::new(),
+                withdrawn: Vec::new(),
                 accepted: None,
             })
         };

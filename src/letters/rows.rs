@@ -109,12 +109,19 @@ pub fn keep(
     added(batch, number)
 }
 
-/// Deletes the dead letter of a target that has confirmed after all, if there is one.
+/// Deletes the dead letters of targets that took the event after all, if there are any.
 ///
 /// # Errors
 /// What SQLite reports.
-pub fn withdraw(batch: &mut Batch<'_>, id: &[u8; 16], target: &Target) -> rusqlite::Result<()> {
-    remove(batch, "id = ? AND target = ?", params![id, target.to_string()]).map(drop)
+pub fn withdraw(batch: &mut Batch<'_>, id: &[u8; 16], targets: &[Target]) -> rusqlite::Result<()> {
+    let any = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?)";
+    if targets.is_empty() || !batch.transaction.prepare_cached(any)?.query_row([id], |row| row.get(0))? {
+        return Ok(());
+    }
+    for target in targets {
+        remove(batch, "id = ? AND target = ?", params![id, target.to_string()])?;
+    }
+    Ok(())
 }
 
 /// A number that no dead letter had before: an operator may still hold that of one that is gone.

@@ -261,10 +261,11 @@ pub(super) fn settle(
     let Some(bytes) = deleted else { return Ok(()) }; // it was discarded
     batch.add(format!("{EVENTS}{destination}"), -1);
     batch.add(format!("{BYTES}{destination}"), -bytes);
-    if let Some(letter) = letter {
-        let id = "SELECT id FROM spool WHERE number = ?";
-        let id: [u8; 16] = batch.transaction.prepare_cached(id)?.query_row([number], |row| row.get(0))?;
-        letters::keep(batch, &id, target, letter.failure.reason, letter)?;
+    let id = "SELECT id FROM spool WHERE number = ?";
+    let id: [u8; 16] = batch.transaction.prepare_cached(id)?.query_row([number], |row| row.get(0))?;
+    match letter {
+        Some(letter) => letters::keep(batch, &id, target, letter.failure.reason, letter)?,
+        None => letters::withdraw(batch, &id, std::slice::from_ref(target))?,
     }
     let sql = "SELECT EXISTS (SELECT 1 FROM lanes WHERE destination = ? AND topic = ? AND number = ?)";
     let mut exists = batch.transaction.prepare_cached(sql)?;

@@ -66,15 +66,14 @@ pub(super) fn load(connection: &Connection, id: Id, since: i64) -> rusqlite::Res
 pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
     let (transaction, now) = (batch.transaction, batch.now);
     let id = save.id.to_be_bytes();
-    for target in &save.confirmed {
-        letters::withdraw(batch, &id, target)?;
-    }
+    letters::withdraw(batch, &id, &save.withdrawn)?;
     if let Some(letter) = &save.letter {
         for (target, reason) in &save.dead {
             letters::keep(batch, &id, target, *reason, letter)?;
         }
     }
     if let Some(accepted) = &save.accepted {
+        letters::withdraw(batch, &id, &[Target::whole()])?;
         spool::insert(batch, &id, accepted)?;
     }
     match &save.stored {

@@ -86,12 +86,11 @@ impl<'a> Recording<'a> {
     pub(super) fn prepare(&mut self) -> (Option<(Save, u64)>, Option<End>) {
         let mut slots = self.slots.lock();
         let slot = slots.entry(self.id).or_default();
-        let confirmed = slot.withdrawn();
         if let Some(end) = slot.closed {
             // A confirm that comes after the end: the target may have a dead letter.
-            let (id, stored) = (self.id, slot.stored());
-            let save = Save { id, stored, dead: Vec::new(), letter: None, confirmed, accepted: None };
-            return ((!save.confirmed.is_empty()).then_some((save, slot.version)), Some(end));
+            let (id, stored, withdrawn) = (self.id, slot.stored(), slot.withdrawn());
+            let save = Save { id, stored, dead: Vec::new(), letter: None, withdrawn, accepted: None };
+            return ((!save.withdrawn.is_empty()).then_some((save, slot.version)), Some(end));
         }
         let was_accepted = slot.entry.known.accepted;
         if !self.held_back.is_empty() {
@@ -107,8 +106,8 @@ impl<'a> Recording<'a> {
             Fact::Confirmed(_) | Fact::Accepted => None,
         });
         let accepted = self.accepted.take().filter(|_| self.accepts);
-        let (id, stored, letter) = (self.id, slot.stored(), self.letter.take());
-        let save = Save { id, dead: dead.collect(), stored, letter, confirmed, accepted };
+        let (id, stored, letter, withdrawn) = (self.id, slot.stored(), self.letter.take(), slot.withdrawn());
+        let save = Save { id, dead: dead.collect(), stored, letter, withdrawn, accepted };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), end)
     }

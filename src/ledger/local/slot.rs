@@ -70,9 +70,16 @@ impl Slot {
         self.closed.or_else(|| self.entry.end())
     }
 
-    /// The confirmed targets that may have a dead letter.
+    /// The targets that may have a dead letter from before, which is of no use now: those that have confirmed, and with the
+    /// end of all targets the whole delivery. A dead letter can be older than what the ledger knows: ids are forgotten.
     pub(super) fn withdrawn(&self) -> Vec<Target> {
-        if self.letters { self.entry.known.confirmed.iter().cloned().collect() } else { Vec::new() }
+        let known = &self.entry.known;
+        let is_settled = matches!(self.entry.end(), Some(End::Delivered | End::DeadLettered));
+        if !self.letters && !is_settled {
+            return Vec::new();
+        }
+        let whole = Some(Target::whole()).filter(|whole| is_settled && !known.dead.contains_key(whole));
+        known.confirmed.iter().cloned().chain(whole).collect()
     }
 
     /// What the store should have.
