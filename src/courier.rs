@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::dead_letter;
+use crate::dead_letter::{self, DeadLetter};
 use crate::delivered::Delivered;
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::destination::{Confirm, Handle};
@@ -80,12 +80,12 @@ pub struct Job {
 }
 
 /// What the publish to one target led to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Driven {
     /// Its broker has confirmed.
     Confirmed(Target),
     /// It does not take the event. Its dead letter is published already, or the store has to keep it with the fact.
-    Dead(Target, Failure),
+    Dead(Target, Failure, Option<Box<DeadLetter>>),
     /// It is still open.
     Open(Target, Failure),
 }
@@ -93,7 +93,7 @@ pub enum Driven {
 impl Driven {
     fn target(&self) -> &Target {
         match self {
-            Driven::Confirmed(target) | Driven::Dead(target, _) | Driven::Open(target, _) => target,
+            Driven::Confirmed(target) | Driven::Dead(target, ..) | Driven::Open(target, _) => target,
         }
     }
 }
@@ -181,14 +181,15 @@ impl Courier {
             needed = needed.saturating_sub(usize::from(!optional));
             match driven {
                 Driven::Confirmed(target) => record.facts.push(Fact::Confirmed(target)),
-                Driven::Dead(target, failure) => {
-                    if record.dead.as_ref().is_some_and(|letter| letter.failure != failure) {
+                Driven::Dead(target, failure, letter) => {
+                    // A record has one letter for all its deaths.
+                    let has_others = record.facts.iter().any(|fact| matches!(fact, Fact::Dead(..)));
+                    let kept = |letter: Option<&DeadLetter>| letter.map(|letter| letter.failure.clone());
+                    if has_others && kept(record.dead.as_ref()) != kept(letter.as_deref()) {
                         why = self.record_so_far(&delivered, ticket, &mut record).await.err().or(why);
                     }
                     record.facts.push(Fact::Dead(target, failure.reason));
-                    if self.ledger.keeps_dead_letters() {
-                        record.dead.get_or_insert_with(|| delivered.letter(failure));
-                    }
+                    record.dead = letter.map(|letter| *letter);
                 }
                 Driven::Open(target, failure) if optional => drop(missed.insert(target, Some(failure))),
                 Driven::Open(_, failure) => why = Some(failure.reason),
@@ -296,21 +297,22 @@ impl Courier {
         if let Some(suppressed) = self.admit(Line::DeadLetter, Some(about), &failure) {
             delivered.log_dead(&target, &failure, suppressed);
         }
-        if self.ledger.keeps_dead_letters() {
-            return match self.room_for(delivered) {
-                Ok(()) => Driven::Dead(target, failure),
-                Err(full) => Driven::Open(target, full),
-            };
-        }
+        let letter = delivered.letter(failure.clone());
+        let refused = match &self.dead_letters_to {
+            None => Reason::NoDeadLetters.into(),
+            Some(to) => match self.publish(dead_letter::planned(to, &letter, &target)).await {
+                Outcome::Confirmed => return Driven::Dead(target, failure, None),
+                Outcome::Again(refused) | Outcome::Unknown(refused) | Outcome::Never(refused) => {
+                    self.log_letter(delivered, to, &refused);
+                    refused
+                }
+            },
+        };
         // It is never dropped silently (G7).
-        let Some(to) = &self.dead_letters_to else { return Driven::Open(target, Reason::NoDeadLetters.into()) };
-        let letter = self.publish(dead_letter::planned(to, &delivered.letter(failure.clone()), &target)).await;
-        match letter.failure() {
-            None => Driven::Dead(target, failure),
-            Some(refused) => {
-                self.log_letter(delivered, to, refused);
-                Driven::Open(target, refused.clone())
-            }
+        match self.ledger.keeps_dead_letters().then(|| self.room_for(delivered)) {
+            Some(Ok(())) => Driven::Dead(target, failure, Some(Box::new(letter))),
+            Some(Err(full)) => Driven::Open(target, full),
+            None => Driven::Open(target, refused),
         }
     }
 

@@ -542,3 +542,27 @@ async fn a_replay_outlives_its_caller() {
     program.logged("dead letter replayed");
     assert_eq!(site.json(Some(&program), &["dead-letters", "list"]), Value::Array(Vec::new()));
 }
+
+/// What the destination does not confirm is kept in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_go_to_a_destination_instead_of_the_store() {
+    for ack in ["published", "stored"] {
+        let two = |url: &str, to: &str| {
+            let other = format!("other: {{url: '{url}'}}");
+            let files = FILES.replace("}}", &format!("}}, {other}}}"));
+            format!("{files}\nack: {ack}\ndead_letters: {{to: {to}}}\nroutes: [{{match: '**', to: [files]}}]")
+        };
+        let site = Site::new(&two("file:DIR/other", "other"));
+        let mut program = site.serve_with(&["--ephemeral"]);
+        assert_eq!(post(&program.url("videogen"), "a", "not json").await.word(), "200 dead-lettered");
+        assert_eq!(post(&program.url("videogen"), "a", "not json").await.word(), "200 duplicate");
+        assert_eq!(site.ids("other", "dead-letters").len(), 1, "{ack}");
+        assert_eq!(site.json(Some(&program), &["dead-letters", "list"]), Value::Array(Vec::new()));
+        assert!(program.term().success());
+
+        site.configure(&two("nats://127.0.0.1:1", "other"));
+        let program = site.serve_with(&["--ephemeral"]);
+        assert_eq!(post(&program.url("videogen"), "b", "not json").await.word(), "200 dead-lettered");
+        assert_eq!(ids(&site.json(Some(&program), &["dead-letters", "list"])), ["b"], "{ack}");
+    }
+}

@@ -72,7 +72,7 @@ pub fn schema() -> Value {
                         (
                             "to",
                             text(
-                                "The destination that takes dead letters, in the topic `dead-letters`, if the store keeps none.",
+                                "The destination that takes dead letters, in the topic `dead-letters`, instead of the store. The store keeps those that it does not confirm.",
                             ),
                         ),
                     ],

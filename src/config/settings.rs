@@ -33,7 +33,7 @@ pub struct Settings {
     pub spool_max_bytes: u64,
     /// How long an id is remembered, in elapsed time. Default 7 days.
     pub dedup_window: Duration,
-    /// The destination for dead letters, if the store keeps none.
+    /// The destination for dead letters. The store keeps those that it does not confirm.
     pub dead_letters_to: Option<Arc<str>>,
     /// Most bytes of dead letters in the store. Default 1 GiB.
     pub dead_letters_max_bytes: u64,

@@ -118,7 +118,7 @@ impl Lane {
             let delivered = &accepted.delivered;
             let (end, letter) = match driving.await {
                 Driven::Confirmed(_) => (End::Delivered, None),
-                Driven::Dead(_, failure) => (End::DeadLettered, Some(delivered.letter(failure))),
+                Driven::Dead(_, _, letter) => (End::DeadLettered, letter.map(|letter| *letter)),
                 Driven::Open(..) => return Tried { number, settled: false },
             };
             let settle = || context.spool.settle(number, target.clone(), Arc::clone(&accepted), letter.clone());
