@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::downloads::Stub;
-use crate::rig::{self, Namespace, SOON, inside, run, values};
+use crate::rig::{self, Namespace, SOON, inside, run};
 use crate::support::brokers::{Broker, Kind, With};
 use crate::support::sender::{answer, client, now, request};
 use crate::support::wait::until;
@@ -136,13 +136,14 @@ async fn workers_scale_by_their_topic_from_zero_and_back() {
     let stub = Stub::start().await;
     let port = stub.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     rig::expose(port);
-    let config = json!({"nats": {"url": "nats://nats:4222"}, "kafka": {"url": "kafka://kafka-kafka-bootstrap:9092"},
-        "rabbitmq": {"url": "amqp://guest:guest@rabbitmq:5672/%2f"}});
-    let destinations = format!("config.destinations={config}");
-    let everywhere = r#"config.routes=[{"match": "**", "to": ["nats", "kafka", "rabbitmq"]}]"#;
-    // Helm would keep the destination of the values file beside these.
-    let without = "config.destinations.events=null";
-    namespace.install(&values("minimal"), &["--set-json", &destinations, "--set-json", everywhere, "--set", without]);
+    let values = json!({"secrets": {"existing": "hookbridge"}, "config": {
+        "sources": {"videogen": {"secrets": "${file:/run/secrets/hookbridge/signing-secret}"}},
+        "destinations": {"nats": {"url": "nats://nats:4222"}, "kafka": {"url": "kafka://kafka-kafka-bootstrap:9092"},
+            "rabbitmq": {"url": "amqp://guest:guest@rabbitmq:5672/%2f"}},
+        "routes": [{"match": "**", "to": ["nats", "kafka", "rabbitmq"]}]}});
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    std::fs::write(file.path(), values.to_string()).expect("written");
+    namespace.install(file.path().to_str().expect("UTF-8"), &[]);
     let workers = [("nats", "typescript"), ("kafka", "python"), ("rabbitmq", "python")].map(|(broker, language)| {
         let manifest = format!("examples/workers/{language}/{broker}.yaml");
         Scaled { namespace: &namespace, broker, manifest }
