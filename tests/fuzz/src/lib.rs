@@ -52,3 +52,9 @@ pub mod destination {
         }
     }
 }
+
+/// In the place of the library's module, which also compresses bodies and writes objects.
+#[path = "../../../src/oversize"]
+pub mod oversize {
+    pub mod settings;
+}
