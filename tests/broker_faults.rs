@@ -1,5 +1,8 @@
 //! Faults of a broker for longer than a publish lives, under load, over every broker and in both modes. Nothing is lost or
 //! reordered, and only what had an unknown outcome is doubled. With `stored`, the sender sees only 200, within 10 s.
+//!
+//! All faults with `HOOKBRIDGE_LONG` and for the table (`tests/faults`). Otherwise those that no other test has in both modes: `outage.rs` and `stored.rs` have
+//! kills and restarts.
 
 #[path = "destinations/mod.rs"]
 mod suite;
@@ -9,7 +12,7 @@ use std::time::Duration;
 
 use suite::place::{Place, SCOPE};
 use suite::{Stored, Subject};
-use support::load::{Load, TOPIC, is_long, row};
+use support::load::{Load, TOPIC, is_for_the_table, is_long, row};
 use support::program::{Program, SECRET};
 use support::sender::{body, client, deliver};
 use support::wait::until;
@@ -33,6 +36,10 @@ enum Fault {
 impl Fault {
     const ALL: [Fault; 6] =
         [Fault::Killed, Fault::Frozen, Fault::Restarted, Fault::Full, Fault::Deleted, Fault::Blocked];
+
+    fn these() -> &'static [Fault] {
+        if is_long() || is_for_the_table() { &Fault::ALL } else { &[Fault::Frozen, Fault::Full] }
+    }
 
     fn words(self) -> (&'static str, &'static str) {
         match self {
@@ -88,7 +95,7 @@ async fn faults_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
     let url = program.url("videogen");
     let drained =
         async || until("the spool is empty", SOON, async || (program.sum(SPOOLED).await == 0.0).then_some(())).await;
-    for fault in Fault::ALL {
+    for fault in Fault::these() {
         let (tag, words) = fault.words();
         deliver(&client(), &url, &format!("before-{tag}"), &body(TOPIC, "before")).await;
         drained().await;
@@ -101,7 +108,7 @@ async fn faults_lose_nothing<S: Subject>(place: Place<S>, mode: &str) {
         let (load, began) = (Load::start(tag, &url, KEYS), Instant::now());
         until("longer than a publish lives", SOON, async || {
             let enough = load.accepted() >= 20 * KEYS || (mode == "published" && load.refused() >= KEYS);
-            (enough && began.elapsed() > LIFE * 3 / 2 || fault == Fault::Deleted && load.accepted() >= KEYS)
+            (enough && began.elapsed() > LIFE * 3 / 2 || *fault == Fault::Deleted && load.accepted() >= KEYS)
                 .then_some(())
         })
         .await;

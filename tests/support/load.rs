@@ -159,6 +159,11 @@ pub fn is_long() -> bool {
     std::env::var_os("HOOKBRIDGE_LONG").is_some()
 }
 
+/// Whether a table is asked for: it has a row for each fault.
+pub fn is_for_the_table() -> bool {
+    std::env::var_os("HOOKBRIDGE_TABLE").is_some()
+}
+
 /// A row of the table in `tests/README.md`: printed, and appended to the file that `HOOKBRIDGE_TABLE` names.
 pub fn row<S>(fault: &str, mode: &str, fate: &Fate, slowest: Duration) {
     let destination = std::any::type_name::<S>().rsplit(':').next().unwrap_or_default();
