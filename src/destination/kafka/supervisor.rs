@@ -19,9 +19,9 @@ use super::reach::reach;
 use super::tls_files::tls_files;
 use super::topology::admin::TopicAdmin;
 use super::topology::{CheckedTopics, Wanted};
-use crate::destination::Opening;
 use crate::destination::backoff::Backoff;
 use crate::destination::status::Status;
+use crate::destination::{Health, Opening};
 use crate::reason::{Failure, Reason};
 use crate::watched_files::WatchedFiles;
 
@@ -200,8 +200,17 @@ impl ProducerSupervisor {
         loop {
             let fatal = self.cluster.fatal().or_else(|| self.slot.fatal_error());
             let refused = fatal.filter(|failure| failure.reason == Reason::NotAuthorized);
-            if refused.is_some() || Instant::now() >= end {
+            if refused.is_some() {
                 return refused;
+            }
+            if Instant::now() >= end {
+                // A producer that replaced a refused one has no answer yet.
+                return match self.cluster.status().health() {
+                    Health::Starting(Some(failure)) | Health::Down(failure) => {
+                        Some(failure).filter(|failure| failure.reason == Reason::NotAuthorized)
+                    }
+                    Health::Starting(None) | Health::Up => None,
+                };
             }
             tokio::time::sleep(POLL).await;
         }
