@@ -128,7 +128,8 @@ async fn an_outage_reaches_no_sender<S: Subject>(place: Place<S>) {
     let (_, page) = program.get("/readyz").await;
     assert!(page.contains("\"status\":\"ready\"") && page.contains("\"optional\":true"), "{page}");
     let kept = letters(&site, &program);
-    assert!(words.iter().filter(|(_, word)| *word == "200 dead-lettered").all(|(id, _)| kept.contains(id)), "{kept:?}");
+    // A late confirm has withdrawn others.
+    assert!(words.keys().filter(|id| id.starts_with("down")).all(|id| kept.contains(id)), "{kept:?}");
     let doubtful = in_flight_or_unknown(&program).await;
     // What was answered 200 outlives the process, and is not published again.
     program.kill();
