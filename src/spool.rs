@@ -7,6 +7,7 @@
 //! [`crate::lanes`] takes the events to their brokers.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,9 +28,9 @@ mod rows;
 const TMPFS: i64 = 0x0102_1994;
 const RAMFS: i64 = 0x8584_58f6;
 const OVERLAY: i64 = 0x794c_7630;
-/// Room that is left on the disk for draining: at least this many bytes …
-const LEAST_FREE: u64 = 256 << 20;
-/// … and this share of the disk.
+/// Room that is left on the disk for draining: one part in `FREE_SHARE` of the disk, within these bytes. What draining
+/// writes (the log of the database, dead letters) does not grow with the disk.
+const LEAST_FREE: RangeInclusive<u64> = 256 << 20..=1 << 30;
 const FREE_SHARE: u64 = 20;
 
 /// The spool of a data directory.
@@ -55,7 +56,7 @@ impl Spool {
             return Err(Failure::new(Reason::SpoolFull, detail));
         }
         let Volume { free, size } = self.store.volume();
-        let least = LEAST_FREE.max(size / FREE_SHARE);
+        let least = (size / FREE_SHARE).clamp(*LEAST_FREE.start(), *LEAST_FREE.end());
         if free < least {
             let detail =
                 format!("{free} bytes are free on the disk of the data directory: {least} are left for draining");

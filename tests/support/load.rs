@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::sender::{answer, body, client, request};
 
@@ -15,6 +15,8 @@ use super::sender::{answer, body, client, request};
 pub const TOPIC: &str = "file.playback_ready";
 /// One of so many deliveries has a body that nothing can be published from.
 const UNUSABLE: usize = 10;
+/// How long a sender may try its last delivery.
+const LAST_ANSWER: Duration = Duration::from_secs(120);
 
 /// Senders at work, one for each key. Each sends its next delivery when the last one is answered 200.
 pub struct Load {
@@ -78,12 +80,13 @@ impl Load {
         Duration::from_millis(self.shared.slowest.load(Ordering::Relaxed))
     }
 
-    /// Waits until every sender has its last answer.
+    /// Waits until every sender has its last answer, and panics when one gets none.
     pub async fn stop(self) -> Sent {
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut counts = Vec::new();
         for sender in self.senders {
-            counts.push(sender.await.expect("no panic"));
+            let ended = timeout(LAST_ANSWER, sender).await;
+            counts.push(ended.expect("the last delivery of a key is still refused").expect("no panic"));
         }
         let refused = self.shared.refused.load(Ordering::Relaxed);
         Sent {
