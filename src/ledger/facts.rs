@@ -27,6 +27,8 @@ pub(super) enum Stored {
 pub(super) struct Save {
     pub id: Id,
     pub stored: Stored,
+    /// Whether the store may have facts of its targets.
+    pub has_facts: bool,
     /// The targets that this save reports dead.
     pub dead: Vec<(Target, Reason)>,
     /// Their dead letter.

@@ -139,6 +139,7 @@ mod tests {
             memory.save(Save {
                 id,
                 stored: stored(),
+                has_facts: false,
                 dead: Vec::new(),
                 letter: None,
                 withdrawn: Vec::new(),

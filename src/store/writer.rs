@@ -29,6 +29,7 @@ pub struct Batch<'a> {
     pub transaction: &'a Transaction<'a>,
     /// Elapsed seconds: what rows expire by.
     pub now: i64,
+    tallies: &'a Tallies,
     changes: &'a mut BTreeMap<Cow<'static, str>, i64>,
 }
 
@@ -36,6 +37,12 @@ impl Batch<'_> {
     /// Changes a tally, if the batch is committed. Only the tallies of the [`Schema`](super::Schema) survive a restart.
     pub fn add(&mut self, tally: impl Into<Cow<'static, str>>, change: i64) {
         *self.changes.entry(tally.into()).or_default() += change;
+    }
+
+    /// A tally, with the changes of this batch.
+    pub fn tally(&self, name: &str) -> u64 {
+        let change = self.changes.get(name).copied().unwrap_or(0);
+        self.tallies.get(name).copied().unwrap_or(0).saturating_add_signed(change)
     }
 }
 
@@ -214,11 +221,11 @@ impl WriterThread {
     fn transact(&mut self, writes: &mut [Box<dyn PendingWrite>]) -> rusqlite::Result<()> {
         let now = self.clock.now();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut tallies = self.tallies.lock().clone();
         let mut changes = BTreeMap::new();
         for write in writes.iter_mut() {
-            write.run(&mut Batch { transaction: &transaction, now, changes: &mut changes })?;
+            write.run(&mut Batch { transaction: &transaction, now, tallies: &tallies, changes: &mut changes })?;
         }
-        let mut tallies = self.tallies.lock().clone();
         for (name, change) in changes {
             let tally = tallies.entry(name).or_default();
             *tally = tally.saturating_add_signed(change);

@@ -87,7 +87,10 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
                 let sql = "UPDATE ids SET at = ?2, end = ?3, body = ?4 WHERE id = ?1";
                 transaction.prepare_cached(sql)?.execute(values)?;
             }
-            transaction.prepare_cached("DELETE FROM facts WHERE id = ?")?.execute([id]).map(drop)
+            if save.has_facts {
+                transaction.prepare_cached("DELETE FROM facts WHERE id = ?")?.execute([id])?;
+            }
+            Ok(())
         }
         Stored::Open(known) => keep_facts(transaction, &id, known, now),
     }

@@ -88,8 +88,8 @@ impl<'a> Recording<'a> {
         let slot = slots.entry(self.id).or_default();
         if let Some(end) = slot.closed {
             // A confirm that comes after the end: the target may have a dead letter.
-            let (id, stored, withdrawn) = (self.id, slot.stored(), slot.withdrawn());
-            let save = Save { id, stored, dead: Vec::new(), letter: None, withdrawn, accepted: None };
+            let (id, stored, withdrawn, has_facts) = (self.id, slot.stored(), slot.withdrawn(), slot.has_facts);
+            let save = Save { id, stored, has_facts, dead: Vec::new(), letter: None, withdrawn, accepted: None };
             return ((!save.withdrawn.is_empty()).then_some((save, slot.version)), Some(end));
         }
         let was_accepted = slot.entry.known.accepted;
@@ -107,7 +107,9 @@ impl<'a> Recording<'a> {
         });
         let accepted = self.accepted.take().filter(|_| self.accepts);
         let (id, stored, letter, withdrawn) = (self.id, slot.stored(), self.letter.take(), slot.withdrawn());
-        let save = Save { id, dead: dead.collect(), stored, letter, withdrawn, accepted };
+        let dead = dead.collect();
+        slot.has_facts |= matches!(stored, Stored::Open(_));
+        let save = Save { id, dead, stored, has_facts: slot.has_facts, letter, withdrawn, accepted };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), end)
     }

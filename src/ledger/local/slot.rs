@@ -28,6 +28,8 @@ pub(super) struct Slot {
     pub(super) closed: Option<End>,
     /// Whether a target may have a dead letter, which its confirm withdraws.
     letters: bool,
+    /// Whether the store may have facts of its targets.
+    pub(super) has_facts: bool,
     /// Records in progress: claims wait for them.
     pub(super) recording: u32,
     /// Counts changes of the entry.
@@ -55,6 +57,7 @@ impl Slot {
             }
             Some(Stored::Open(known)) => {
                 self.letters |= !known.dead.is_empty();
+                self.has_facts = true;
                 let mine = &mut self.entry.known;
                 mine.frozen = known.frozen.or(mine.frozen.take());
                 mine.confirmed.extend(known.confirmed);
