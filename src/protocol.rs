@@ -57,6 +57,11 @@ impl Target {
         Target { destination: None, topic: None }
     }
 
+    /// The same destination without a topic.
+    pub fn without_topic(&self) -> Self {
+        Target { destination: self.destination.clone(), topic: None }
+    }
+
     /// Reads what [`Display`](fmt::Display) writes.
     pub fn parse(text: &str) -> Self {
         match text.split_once('/') {

@@ -72,3 +72,34 @@ async fn an_event_comes_back_as_it_was_accepted() {
     assert!(spool.depths().iter().all(|depth| (depth.events, depth.bytes) == (0, 0)), "{:?}", spool.depths());
     opened.ledger.close().await;
 }
+
+/// No legal name could be made when it became dead. Since then the topic was changed, and the id forgotten.
+#[tokio::test]
+async fn an_accepted_event_replaces_its_dead_letters_without_a_topic() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = embedded::open(directory.path(), Duration::from_secs(3600)).unwrap();
+    let (ledger, key, event) = (opened.ledger, delivery().key, Arc::new(event()));
+    let claim = async || match ledger.claim(&key, 0).await {
+        Ok(Claim::Mine(ticket, _)) => ticket,
+        _ => panic!("not granted"),
+    };
+    let delivered = || Delivered { delivery: delivery(), event: Some(event.name.clone()) };
+    for unnamed in [Target::unnamed("d"), Target::unnamed("e"), Target::whole()] {
+        let dead = Some(delivered().letter(Reason::IllegalName.into()));
+        let facts = vec![Fact::Dead(unnamed.clone(), Reason::IllegalName)];
+        let record = Record { targets: vec![unnamed], facts, dead, ..Record::default() };
+        ledger.record(&key, claim().await, record).await.unwrap();
+        ledger.forget(&key).await.unwrap();
+    }
+    let planned = [
+        Planned::new(&"d".into(), "a.b".into(), None, &event),
+        Planned::never(Target::unnamed("e"), Reason::IllegalName.into()),
+    ];
+    let targets = planned.iter().map(|planned| planned.target.clone()).collect();
+    let accepted = Some(Arc::new(Accepted::new(delivered(), Arc::clone(&event), planned)));
+    let record = Record { targets, facts: vec![Fact::Accepted], accepted, ..Record::default() };
+    ledger.record(&key, claim().await, record).await.unwrap();
+    let letters = ledger.look_up(&key).await.unwrap().unwrap().letters;
+    let left: Vec<Target> = letters.into_iter().map(|letter| letter.target).collect();
+    assert_eq!(left, [Target::unnamed("e")], "`e` has no name today either");
+}

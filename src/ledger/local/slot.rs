@@ -74,15 +74,17 @@ impl Slot {
     }
 
     /// The targets that may have a dead letter from before, which is of no use now: those that have confirmed, and with the
-    /// end of all targets the whole delivery. A dead letter can be older than what the ledger knows: ids are forgotten.
+    /// end of all targets the whole delivery and their destinations without a topic. A dead letter can be older than what
+    /// the ledger knows: ids are forgotten.
     pub(super) fn withdrawn(&self) -> Vec<Target> {
         let known = &self.entry.known;
         let is_settled = matches!(self.entry.end(), Some(End::Delivered | End::DeadLettered));
         if !self.letters && !is_settled {
             return Vec::new();
         }
-        let whole = Some(Target::whole()).filter(|whole| is_settled && !known.dead.contains_key(whole));
-        known.confirmed.iter().cloned().chain(whole).collect()
+        let unnamed = known.confirmed.iter().map(Target::without_topic).chain([Target::whole()]);
+        let unnamed = unnamed.filter(|target| is_settled && !known.dead.contains_key(target));
+        known.confirmed.iter().cloned().chain(unnamed).collect()
     }
 
     /// What the store should have.
