@@ -1,9 +1,11 @@
 //! What operators ask of a ledger: what is known of a delivery, and to forget it.
 
-use super::slot::{Slot, Slots, release};
+use std::sync::Arc;
+
+use super::slot::{Slot, Slots, Turn, release};
 use crate::ledger::facts::{FactStore, Id, Stored};
 use crate::ledger::{Forgotten, Remembered};
-use crate::protocol::{Known, Ticket};
+use crate::protocol::{Entry, Known, Ticket};
 use crate::reason::{Failure, Reason};
 
 /// What memory and store know of a delivery.
@@ -35,14 +37,15 @@ pub(super) async fn look_up<S: FactStore>(slots: &Slots, store: &S, id: Id) -> R
     Ok((!nothing || !found.letters.is_empty() || !found.waiting.is_empty()).then_some(found))
 }
 
-/// Forgets a delivery that no task publishes. Copies that arrive meanwhile wait, as for another copy.
+/// Forgets a delivery that no task publishes. Copies that arrive meanwhile wait, as for another copy. Confirms that arrive
+/// meanwhile are recorded afterwards, without what is forgotten.
 pub(super) async fn forget<S: FactStore>(
     slots: &Slots,
     store: &S,
     id: Id,
     ticket: Ticket,
 ) -> Result<Forgotten, Failure> {
-    let was_in_memory = {
+    let (was_in_memory, turn) = {
         let mut slots = slots.lock();
         let known = slots.contains_key(&id);
         let slot = slots.entry(id).or_default();
@@ -50,9 +53,10 @@ pub(super) async fn forget<S: FactStore>(
             return Ok(Forgotten::InFlight);
         }
         slot.entry.holder = Some(ticket);
-        known
+        (known, Arc::clone(&slot.turn))
     };
-    let held = HeldSlot { slots, id, ticket };
+    let held = HeldSlot { slots, id, ticket, turn: Arc::clone(&turn) };
+    let _turn = turn.lock_owned().await;
     let forgotten = store.forget(id).await?;
     if forgotten != Forgotten::InFlight {
         held.clear();
@@ -67,13 +71,17 @@ struct HeldSlot<'a> {
     slots: &'a Slots,
     id: Id,
     ticket: Ticket,
+    /// The turn of the slot that is held.
+    turn: Arc<Turn>,
 }
 
 impl HeldSlot<'_> {
-    /// Forgets what memory knows. A confirm that is being recorded meanwhile stays.
+    /// Forgets what memory knows. Records that wait for their turn merge their own facts again.
     fn clear(&self) {
-        if let Some(slot) = self.slots.lock().get_mut(&self.id).filter(|slot| slot.recording == 0) {
-            slot.entry.known = Known::default();
+        // A record whose turn came first may have ended the delivery: a slot of today belongs to another claim then.
+        if let Some(slot) = self.slots.lock().get_mut(&self.id).filter(|slot| Arc::ptr_eq(&slot.turn, &self.turn)) {
+            // An end by a waiting record's facts has taken the claim.
+            slot.entry = Entry { holder: Some(self.ticket), known: Known::default() };
             (slot.loaded, slot.closed, slot.saved) = (false, None, slot.version);
         }
     }

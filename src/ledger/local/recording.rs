@@ -21,6 +21,8 @@ pub(super) struct Recording<'a> {
     behind: &'a AtomicBool,
     id: Id,
     ticket: Ticket,
+    /// Merged at once, and again if the id was forgotten before this record's turn.
+    confirms: Vec<Fact>,
     /// Deaths and acceptance, with the targets of their record: merged when it is this record's turn.
     held_back: Vec<Fact>,
     targets: Vec<Target>,
@@ -59,6 +61,7 @@ impl<'a> Recording<'a> {
             behind,
             id,
             ticket,
+            confirms,
             held_back,
             targets,
             letter,
@@ -91,6 +94,13 @@ impl<'a> Recording<'a> {
             let (id, stored, withdrawn, has_facts) = (self.id, slot.stored(), slot.withdrawn(), slot.has_facts);
             let save = Save { id, stored, has_facts, dead: Vec::new(), letter: None, withdrawn, accepted: None };
             return ((!save.withdrawn.is_empty()).then_some((save, slot.version)), Some(end));
+        }
+        let is_known = |fact: &Fact| match fact {
+            Fact::Confirmed(target) => slot.entry.known.confirmed.contains(target),
+            Fact::Dead(..) | Fact::Accepted => true,
+        };
+        if !self.confirms.iter().all(is_known) {
+            slot.add(self.ticket, &self.targets, &self.confirms, self.body_hash);
         }
         let was_accepted = slot.entry.known.accepted;
         if !self.held_back.is_empty() {

@@ -22,6 +22,8 @@ mod forgetting;
 #[derive(Default)]
 struct Fake {
     kept: Mutex<HashMap<Id, Stored>>,
+    /// The targets whose dead letters were deleted.
+    withdrawn: Mutex<BTreeSet<Target>>,
     broken: AtomicBool,
     /// How many of the next calls wait for [`Fake::let_go`].
     hold: AtomicU32,
@@ -72,6 +74,7 @@ impl FactStore for Fake {
         async move {
             gate.await;
             self.fault()?;
+            self.withdrawn.lock().extend(save.withdrawn);
             self.kept.lock().insert(save.id, save.stored);
             Ok(())
         }

@@ -41,3 +41,35 @@ fn what_only_memory_knows_is_shown_and_forgotten() {
     assert_eq!(now(ledger.forget(&x)), Ok(Forgotten::Done));
     assert!(ledger.slots.lock().is_empty() && now(ledger.look_up(&x)).expect("readable").is_none());
 }
+
+/// The confirm comes from a publish that was in flight when the id was forgotten.
+#[test]
+fn a_late_confirm_does_not_bring_back_what_was_forgotten() {
+    let ledger = Local::new(Fake::default());
+    let (x, (stale, _)) = (key("x"), mine(&ledger, "x"));
+    now(ledger.record(&x, stale, record(&["a"]))).expect("saved");
+    ledger.release(&x, stale, Reason::Timeout);
+    ledger.store.hold(2);
+    let mut forget = ledger.forget(&x);
+    assert!((&mut forget).now_or_never().is_none());
+    let mut late = ledger.record(&x, stale, record(&["b"]));
+    assert!((&mut late).now_or_never().is_none());
+    ledger.store.hold(0);
+    ledger.store.let_go();
+    assert_eq!(now(forget), Ok(Forgotten::Done));
+    assert_eq!(now(late), Ok(None));
+    let (_, known) = mine(&ledger, "x");
+    assert_eq!(known.confirmed, BTreeSet::from([target("b")]), "only the late confirm is known");
+}
+
+/// A dead letter from before the id was forgotten: its target had no legal name then.
+#[test]
+fn a_delivered_event_withdraws_the_letters_of_its_destinations() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    now(ledger.record(&key("x"), ticket, record(&["a"]))).expect("saved");
+    assert!(ledger.store.withdrawn.lock().is_empty(), "`b` is open");
+    now(ledger.record(&key("x"), ticket, record(&["b"]))).expect("saved");
+    let expected = BTreeSet::from([target("a"), target("b"), Target::unnamed("stream"), Target::whole()]);
+    assert_eq!(*ledger.store.withdrawn.lock(), expected);
+}
