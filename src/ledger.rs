@@ -72,8 +72,6 @@ pub struct Remembered {
     pub in_flight: bool,
     /// Hash of its body.
     pub body_hash: Option<u32>,
-    /// Seconds since its last change, as far as the store was in use.
-    pub age: Option<i64>,
     /// Its dead letters.
     pub letters: Vec<LetterSummary>,
     /// The targets for which it waits in the spool.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::problem::{ApiAnswer, ApiProblem, to_the_end};
 use super::query::Query;
-use super::shown::{as_json, summary, time};
+use super::shown::{as_json, summary};
 use crate::delivery::DeliveryKey;
 use crate::ledger::{Forgotten, Remembered};
 use crate::management::Management;
@@ -86,7 +86,7 @@ fn state(remembered: &Remembered) -> &'static str {
 }
 
 fn shown(key: &DeliveryKey, remembered: &Remembered) -> Value {
-    let Remembered { known, letters, waiting, body_hash, age, .. } = remembered;
+    let Remembered { known, letters, waiting, body_hash, .. } = remembered;
     let confirmed = known.confirmed.iter().map(|target| json!({"target": target.to_string(), "state": "confirmed"}));
     let dead = letters.iter().map(|letter| {
         let (target, reason) = (letter.target.to_string(), letter.reason.word());
@@ -106,7 +106,6 @@ fn shown(key: &DeliveryKey, remembered: &Remembered) -> Value {
     let targets: Vec<Value> = confirmed.chain(dead).chain(without_letter).chain(open).chain(waiting).collect();
     json!({
         "source": &*key.source, "webhook_id": &*key.id, "state": state(remembered),
-        "changed": age.map(|age| time(jiff::Timestamp::now().as_second() - age)),
         "body_hash": body_hash.map(|hash| format!("{hash:08x}")), "targets": targets,
         "dead_letters": letters.iter().map(summary).collect::<Vec<_>>(),
     })

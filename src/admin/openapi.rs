@@ -75,8 +75,7 @@ pub(super) fn description() -> Value {
                     "type": "object", "properties": {
                         "source": string(), "webhook_id": string(),
                         "state": {"enum": ["in-flight", "open", "stored", "delivered", "dead-lettered", "resolved", "ignored", "forgotten"],
-                            "description": "`resolved`: its dead letters were replayed or discarded"},
-                        "changed": {"type": ["string", "null"], "format": "date-time"},
+                            "description": "`resolved`: its dead letters were replayed or discarded, if it had any; with `--ack stored`, the spool has delivered the rest"},
                         "body_hash": {"type": ["string", "null"]},
                         "targets": {"type": "array", "items": {"type": "object", "properties": {
                             "target": string(), "state": {"enum": ["confirmed", "dead", "open", "waiting"]},

@@ -28,6 +28,6 @@ pub(super) fn failure(failure: &Failure) -> (Value, Value) {
 }
 
 /// RFC 3339.
-pub(super) fn time(seconds: i64) -> Value {
+fn time(seconds: i64) -> Value {
     jiff::Timestamp::from_second(seconds).map_or(Value::Null, |time| time.to_string().into())
 }

@@ -82,7 +82,7 @@ fn text(value: &Value, name: &str) -> String {
 
 fn print(answer: &Value) -> anyhow::Result<()> {
     line(format_args!("{}  {}  {}", text(answer, "webhook_id"), text(answer, "source"), text(answer, "state")))?;
-    line(format_args!("    changed {}, body hash {}", text(answer, "changed"), text(answer, "body_hash")))?;
+    line(format_args!("    body hash {}", text(answer, "body_hash")))?;
     for target in answer["targets"].as_array().into_iter().flatten() {
         let letter = target["dead_letter"].as_u64().map_or_else(String::new, |id| format!(", dead letter {id}"));
         let why = target["reason"].as_str().map_or_else(String::new, |reason| format!(": {}", printable(reason, 200)));

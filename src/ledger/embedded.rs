@@ -139,7 +139,7 @@ impl FactStore for Embedded {
 
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
         let window = self.window;
-        self.store.read(move |connection, now| tables::background(connection, id, now, window))
+        self.store.read(move |connection, now| tables::background(connection, id, now - window))
     }
 
     fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {

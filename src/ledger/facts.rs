@@ -43,8 +43,6 @@ pub(super) struct Save {
 #[derive(Default)]
 pub(super) struct Background {
     pub stored: Option<Stored>,
-    /// Seconds since the last change.
-    pub age: Option<i64>,
     pub letters: Vec<LetterSummary>,
     /// The targets for which it waits in the spool.
     pub waiting: Vec<Target>,

@@ -91,9 +91,8 @@ impl FactStore for Memory {
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
         let kept = self.kept.lock();
         let found = kept.stored.get(&id).filter(|(since, _)| since.elapsed() <= self.window);
-        let age = found.and_then(|(since, _)| i64::try_from(since.elapsed().as_secs()).ok());
         let stored = found.map(|(_, stored)| stored.clone());
-        ready(Ok(Background { stored, age, ..Background::default() })).boxed()
+        ready(Ok(Background { stored, ..Background::default() })).boxed()
     }
 
     fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {

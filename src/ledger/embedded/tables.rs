@@ -99,14 +99,11 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
     }
 }
 
-/// All that is kept of an id.
-pub(super) fn background(connection: &Connection, id: Id, now: i64, window: i64) -> rusqlite::Result<Background> {
+/// All that is kept of an id. Ids whose last change is older than `since` are forgotten already.
+pub(super) fn background(connection: &Connection, id: Id, since: i64) -> rusqlite::Result<Background> {
     let key = id.to_be_bytes();
-    let changed = "SELECT max(at) FROM (SELECT at FROM ids WHERE id = ?1 AND at >= ?2 UNION ALL SELECT at FROM facts WHERE id = ?1)";
-    let at: Option<i64> = connection.query_row(changed, params![key, now - window], |row| row.get(0))?;
     Ok(Background {
-        stored: load(connection, id, now - window)?,
-        age: at.map(|at| now - at),
+        stored: load(connection, id, since)?,
         letters: letters::of_id(connection, &key)?,
         waiting: spool::waiting(connection, &key)?,
     })

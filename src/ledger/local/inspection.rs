@@ -15,7 +15,6 @@ pub(super) async fn look_up<S: FactStore>(slots: &Slots, store: &S, id: Id) -> R
     let mut merged = Slot::default();
     merged.merge(background.stored.clone());
     let mut found = Remembered {
-        age: background.age,
         letters: background.letters,
         waiting: background.waiting,
         body_hash: matches!(background.stored, Some(Stored::Closed { .. })).then_some(merged.body_hash),
