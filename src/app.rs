@@ -25,14 +25,14 @@ use crate::ingress::Ingress;
 use crate::keyring::Keyring;
 use crate::lanes::Lanes;
 use crate::ledger::{self, Ledger};
-use crate::letters::{Letters, expire};
+use crate::letters::{Letters, ReservedLetters, expire};
 use crate::listener::{descriptors, serve};
 use crate::management::Management;
 use crate::oversize::{ObjectStorage, reduction};
 use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::reload::SecretsInForce;
-use crate::replay::{Replayer, ReservedLetters};
+use crate::replay::Replayer;
 use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
@@ -126,7 +126,7 @@ impl App {
         let ledger = Arc::clone(&vitals.ledger);
         let management = management(&settings, ledger, letters.clone(), Arc::clone(&vitals.courier), &work);
         if let (Some(letters), Some(age)) = (letters.clone(), settings.dead_letters_max_age) {
-            tokio::spawn(vitals.draining.clone().run_until_cancelled_owned(expire(letters, age)));
+            tokio::spawn(vitals.draining.clone().run_until_cancelled_owned(expire(letters, management.reserved.clone(), age)));
         }
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),

@@ -6,23 +6,30 @@
 //! | `kept` | a dead letter that was read, and the delivery that it came from |
 //! | `filter` | which dead letters a list contains |
 //! | `expiry` | deletes old ones |
+//! | `reserved` | which are being replayed, discarded or deleted |
 //!
 //! A dead letter is kept in the transaction that records the fact, so [`keep`] is called by the ledger and the spool; it goes in
 //! the one that records a late confirm ([`withdraw`]). Whether there is room is checked before, by the courier.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use rusqlite::Connection;
+
+use crate::delivery::DeliveryKey;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::store::{Batch, Store};
 pub use expiry::expire;
 pub use filter::LetterFilter;
 pub use kept::{KeptLetter, LetterSummary};
+pub use reserved::{ReservedLetter, ReservedLetters};
 pub use rows::{LetterCount, TABLES, count, counts, keep, of_id, rules, withdraw};
 
 mod expiry;
 mod filter;
 mod kept;
+mod reserved;
 mod rows;
 
 /// Most rows that one look-up reads: claims wait for it.
@@ -113,11 +120,12 @@ impl Letters {
         self.store.write(move |batch| rows::delete(batch, number)).await
     }
 
-    /// Replaces a dead letter by one for each of these targets. Returns their numbers, in the same order.
+    /// Replaces a dead letter by one for each of these targets. Returns their numbers, in the same order; `None` if there is
+    /// no dead letter of this number.
     ///
     /// # Errors
     /// The store may not have done it.
-    pub async fn split(&self, number: u64, targets: Vec<Target>) -> Result<Vec<u64>, Failure> {
+    pub async fn split(&self, number: u64, targets: Vec<Target>) -> Result<Option<Vec<u64>>, Failure> {
         self.store.write(move |batch| rows::split(batch, number, &targets)).await
     }
 
@@ -129,15 +137,21 @@ impl Letters {
         self.store.write(move |batch| rows::set_failure(batch, number, &failure)).await
     }
 
-    /// Deletes dead letters that were kept before a unix second. Returns how many.
+    /// Deletes dead letters that were kept for more than `age` seconds of the store's own clock, but those that are reserved.
+    /// Returns how many.
     ///
     /// # Errors
     /// The store may not have deleted all of them.
-    pub async fn delete_before(&self, before: i64) -> Result<u64, Failure> {
-        let (mut after, mut expired) = (0, 0);
+    pub async fn delete_older(&self, age: i64, reserved: &ReservedLetters) -> Result<u64, Failure> {
+        let (mut after, mut deleted) = (0, 0);
         loop {
-            let old = self.store.read(move |connection, _| rows::older(connection, before, after, SCAN)).await?;
-            for numbers in old.numbers.chunks(DELETIONS).map(<[u64]>::to_vec) {
+            let older = move |connection: &Connection, now: i64| rows::older(connection, now - age, after, SCAN);
+            let old = self.store.read(older).await?;
+            for letters in old.letters.chunks(DELETIONS) {
+                let mut held: HashMap<&DeliveryKey, Option<ReservedLetter>> = HashMap::new();
+                let mut is_free = |key| held.entry(key).or_insert_with(|| reserved.reserve(key.clone())).is_some();
+                let free = letters.iter().filter(|(_, key)| is_free(key)).map(|(number, _)| *number);
+                let numbers: Vec<u64> = free.collect();
                 let delete = move |batch: &mut Batch<'_>| {
                     let mut deleted = 0;
                     for number in numbers {
@@ -145,11 +159,11 @@ impl Letters {
                     }
                     Ok(deleted)
                 };
-                expired += self.store.write(delete).await?;
+                deleted += self.store.write(delete).await?;
             }
             match old.last {
                 Some(last) => after = last,
-                None => return Ok(expired),
+                None => return Ok(deleted),
             }
         }
     }

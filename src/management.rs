@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
-use crate::letters::Letters;
-use crate::replay::{Replayer, ReservedLetters};
+use crate::letters::{Letters, ReservedLetters};
+use crate::replay::Replayer;
 
 /// What the admin API works on.
 pub struct Management {

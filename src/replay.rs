@@ -8,18 +8,17 @@
 //! becomes one letter for each of the other targets, so that none of them is lost, and no later replay repeats a confirmed
 //! one. It is deleted after the confirm: when the process dies in between, the next replay publishes again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use crate::courier::Courier;
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::ledger::{Claim, Ledger, Record};
-use crate::letters::{KeptLetter, LetterSummary, Letters};
+use crate::letters::{KeptLetter, LetterSummary, Letters, ReservedLetters};
 use crate::message::Outcome;
 use crate::normalize::normalize;
 use crate::pipeline::hash;
@@ -84,29 +83,6 @@ pub enum ReplayRefusal {
     NotConfigured(String),
     /// The store cannot be used. If the event was confirmed before, its letter is still there.
     Store(Failure),
-}
-
-/// Deliveries that one caller has for itself.
-#[derive(Clone, Default)]
-pub struct ReservedLetters(Arc<Mutex<HashSet<DeliveryKey>>>);
-
-/// A delivery that is reserved until this is dropped.
-pub struct ReservedLetter {
-    all: ReservedLetters,
-    key: DeliveryKey,
-}
-
-impl ReservedLetters {
-    /// Reserves a delivery; `None` if it is reserved already.
-    pub fn reserve(&self, key: DeliveryKey) -> Option<ReservedLetter> {
-        self.0.lock().insert(key.clone()).then(|| ReservedLetter { all: self.clone(), key })
-    }
-}
-
-impl Drop for ReservedLetter {
-    fn drop(&mut self) {
-        self.all.0.lock().remove(&self.key);
-    }
 }
 
 /// The right to publish a delivery, given back when it is dropped.
@@ -302,7 +278,7 @@ impl Replaying<'_> {
             }
             None => {
                 let others: Vec<Target> = targets.iter().filter(|other| *other != target).cloned().collect();
-                let numbers = letters.split(self.letter, others.clone()).await?;
+                let numbers = letters.split(self.letter, others.clone()).await?.unwrap_or_default();
                 self.rest = Some(others.into_iter().zip(numbers).collect());
             }
         }

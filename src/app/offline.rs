@@ -12,10 +12,9 @@ use crate::admin::{AdminAccess, api};
 use crate::config::{BridgeAccess, Settings};
 use crate::courier::Courier;
 use crate::ledger::{self, Ledger};
-use crate::letters::Letters;
+use crate::letters::{Letters, ReservedLetters};
 use crate::management::Management;
 use crate::reason::Failure;
-use crate::replay::ReservedLetters;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a destination may take to be usable.

@@ -59,7 +59,7 @@ pub fn schema() -> Value {
                             "max_age",
                             described(
                                 reference("duration"),
-                                "How long the store keeps one; older ones are deleted, and counted in the log. Default: no limit.",
+                                "How long the store keeps one, in time of the running bridge; older ones are deleted, and counted in the log. Default: no limit.",
                             ),
                         ),
                         (

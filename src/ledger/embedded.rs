@@ -174,3 +174,6 @@ impl FactStore for Embedded {
         self.store.close().boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

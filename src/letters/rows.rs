@@ -4,16 +4,17 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::kept::{KeptLetter, LetterSummary};
 use crate::dead_letter::DeadLetter;
+use crate::delivery::DeliveryKey;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::store::{Batch, IntegrityRule, Store, Tallies};
 
-/// The table.
+/// The table. `time` is that of the wall clock, for people; `kept` that of the store's own clock, which dead letters expire by.
 pub const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS dead_letters (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL,
         webhook_id TEXT NOT NULL, event TEXT, reason TEXT NOT NULL, detail TEXT NOT NULL, time INTEGER NOT NULL,
-        headers TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (id, target)
+        kept INTEGER NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (id, target)
     ) STRICT;
 ";
 /// How the tallies begin.
@@ -90,8 +91,8 @@ pub fn keep(
     let number = next_number(batch)?;
     let mut insert = batch.transaction.prepare_cached(
         "INSERT INTO dead_letters
-         (number, id, target, source, webhook_id, event, reason, detail, time, headers, body)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         (number, id, target, source, webhook_id, event, reason, detail, time, kept, headers, body)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     insert.execute(params![
         number,
@@ -103,6 +104,7 @@ pub fn keep(
         reason.word(),
         letter.failure.detail,
         time,
+        batch.now,
         headers,
         &delivery.body[..],
     ])?;
@@ -165,8 +167,12 @@ pub(super) fn delete(batch: &mut Batch<'_>, number: u64) -> rusqlite::Result<boo
     remove(batch, "number = ?", [stored(number)])
 }
 
-pub(super) fn split(batch: &mut Batch<'_>, number: u64, targets: &[Target]) -> rusqlite::Result<Vec<u64>> {
+pub(super) fn split(batch: &mut Batch<'_>, number: u64, targets: &[Target]) -> rusqlite::Result<Option<Vec<u64>>> {
     let number = stored(number);
+    let exists = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE number = ?)";
+    if !batch.transaction.prepare_cached(exists)?.query_row([number], |row| row.get(0))? {
+        return Ok(None);
+    }
     let mut numbers = Vec::with_capacity(targets.len());
     for target in targets {
         let target = target.to_string();
@@ -174,8 +180,8 @@ pub(super) fn split(batch: &mut Batch<'_>, number: u64, targets: &[Target]) -> r
         remove(batch, same, params![target, number])?;
         let next = next_number(batch)?;
         let sql = "INSERT OR IGNORE INTO dead_letters
-                   (number, id, target, source, webhook_id, event, reason, detail, time, headers, body)
-                   SELECT ?, id, ?, source, webhook_id, event, reason, detail, time, headers, body
+                   (number, id, target, source, webhook_id, event, reason, detail, time, kept, headers, body)
+                   SELECT ?, id, ?, source, webhook_id, event, reason, detail, time, kept, headers, body
                    FROM dead_letters WHERE number = ?";
         if batch.transaction.prepare_cached(sql)?.execute(params![next, target, number])? == 1 {
             added(batch, next)?;
@@ -183,7 +189,7 @@ pub(super) fn split(batch: &mut Batch<'_>, number: u64, targets: &[Target]) -> r
         numbers.push(next.unsigned_abs());
     }
     remove(batch, "number = ?", [number])?;
-    Ok(numbers)
+    Ok(Some(numbers))
 }
 
 pub(super) fn set_failure(batch: &mut Batch<'_>, number: u64, failure: &Failure) -> rusqlite::Result<()> {
@@ -239,22 +245,29 @@ pub fn of_id(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Vec<Let
     connection.prepare_cached(&sql)?.query_map([id], summary)?.collect()
 }
 
-/// Numbers of old rows.
+/// Old rows.
 pub(super) struct OldLetters {
-    pub numbers: Vec<u64>,
+    /// Their numbers and deliveries.
+    pub letters: Vec<(u64, DeliveryKey)>,
     /// The last number that was read, if there may be more behind it.
     pub last: Option<u64>,
 }
 
-/// The rows that were kept before a unix second, among the next `most` rows.
+/// The rows that were kept before a second of the store's own clock, among the next `most` rows.
 pub(super) fn older(connection: &Connection, before: i64, after: u64, most: usize) -> rusqlite::Result<OldLetters> {
-    let sql = "SELECT number, time < ? FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?";
+    let sql = "SELECT number, kept < ?, source, webhook_id FROM dead_letters WHERE number > ? ORDER BY number LIMIT ?";
     let mut select = connection.prepare_cached(sql)?;
-    let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?));
-    let rows: Vec<(u64, bool)> =
-        select.query_map(params![before, stored(after), stored(most as u64)], row)?.collect::<rusqlite::Result<_>>()?;
-    let last = rows.last().filter(|_| rows.len() == most).map(|(number, _)| *number);
-    Ok(OldLetters { numbers: rows.into_iter().filter_map(|(number, old)| old.then_some(number)).collect(), last })
+    let mut rows = select.query(params![before, stored(after), stored(most as u64)])?;
+    let (mut old, mut read, mut last) = (OldLetters { letters: Vec::new(), last: None }, 0, 0);
+    while let Some(row) = rows.next()? {
+        (read, last) = (read + 1, row.get::<_, i64>(0)?.unsigned_abs());
+        if row.get(1)? {
+            let key = DeliveryKey { source: row.get_ref(2)?.as_str()?.into(), id: row.get_ref(3)?.as_str()?.into() };
+            old.letters.push((last, key));
+        }
+    }
+    old.last = (read == most).then_some(last);
+    Ok(old)
 }
 
 /// What every row satisfies.

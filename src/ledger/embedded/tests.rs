@@ -1,0 +1,52 @@
+//! Dead letters, as the ledger keeps them.
+
+use super::*;
+use crate::delivered::Delivered;
+use crate::delivery::fixture::delivery;
+use crate::ledger::{Claim, Record};
+use crate::letters::{Letters, ReservedLetters};
+use crate::protocol::{Fact, Target};
+use crate::reason::Reason;
+
+/// Keeps a dead letter for each of these targets of one delivery.
+async fn kept(opened: &Opened, targets: &[Target]) -> Letters {
+    let key = delivery().key;
+    let Ok(Claim::Mine(ticket, _)) = opened.ledger.claim(&key, 0).await else { panic!("not granted") };
+    let dead = Some(Delivered { delivery: delivery(), event: None }.letter(Reason::TooLarge.into()));
+    let facts = targets.iter().map(|target| Fact::Dead(target.clone(), Reason::TooLarge)).collect();
+    let record = Record { targets: targets.to_vec(), facts, dead, ..Record::default() };
+    opened.ledger.record(&key, ticket, record).await.expect("kept");
+    Letters::new(Arc::clone(&opened.store), 1 << 20)
+}
+
+/// The wall clock may be years ahead when a bridge starts.
+#[tokio::test]
+async fn dead_letters_expire_by_the_clock_of_the_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+    let letters = kept(&opened, &[Target::new("d", "a"), Target::new("d", "b")]).await;
+    let set = async |sql: &'static str| {
+        opened.store.write(move |batch| batch.transaction.execute(sql, [])).await.expect("changed");
+    };
+    let reserved = ReservedLetters::default();
+    set("UPDATE dead_letters SET time = 0").await;
+    assert_eq!(letters.delete_older(60, &reserved).await, Ok(0), "no minute has elapsed");
+    set("UPDATE dead_letters SET kept = kept - 100").await;
+    let held = reserved.reserve(delivery().key).expect("free");
+    assert_eq!(letters.delete_older(60, &reserved).await, Ok(0), "they are being replayed");
+    drop(held);
+    assert_eq!(letters.delete_older(60, &reserved).await, Ok(2));
+    assert_eq!(letters.bytes(), 0);
+    assert!(reserved.reserve(delivery().key).is_some(), "it is free again");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_gone_is_not_split() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+    let letters = kept(&opened, &[Target::whole()]).await;
+    let targets = vec![Target::new("d", "a"), Target::new("d", "b")];
+    let numbers = letters.split(1, targets.clone()).await.expect("written").expect("it is there");
+    assert_eq!(letters.load(numbers[1]).await.expect("read").expect("kept").summary.target, targets[1]);
+    assert_eq!(letters.split(1, targets).await, Ok(None));
+}
