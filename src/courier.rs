@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::dead_letter::{self, DeadLetter};
 use crate::delivered::Delivered;
@@ -39,13 +39,16 @@ mod late;
 /// commit.
 const PARTIAL: Duration = Duration::from_millis(200);
 
+/// How long the publish of a dead letter may take where the store can keep it: the sender waits for its answer.
+const LETTER: Duration = Duration::from_secs(2);
+
 /// All destinations, and where facts and dead letters go.
 pub struct Courier {
     destinations: HashMap<Arc<str>, Handle>,
     ledger: Arc<dyn Ledger>,
     /// Where the ledger keeps dead letters, if it does.
     letters: Option<Arc<Letters>>,
-    /// The destination that takes dead letters if the ledger keeps none.
+    /// The destination that takes dead letters instead of the store, if there is one.
     dead_letters_to: Option<Arc<str>>,
     metrics: Arc<Metrics>,
     late: LatePublishes,
@@ -288,8 +291,8 @@ impl Courier {
         }
     }
 
-    /// Makes a dead letter of what a target did not take. If the store keeps none, it is published. If there is no place for
-    /// it, the target is still open.
+    /// Makes a dead letter of what a target did not take. It is published where a destination takes dead letters; the store
+    /// keeps what that does not confirm. If there is no place for it, the target is still open.
     async fn bury(&self, delivered: &Delivered, target: Target, failure: Failure) -> Driven {
         fail_point(Step::Never);
         // What the whole delivery is refused for concerns its source: each has a first line.
@@ -300,7 +303,7 @@ impl Courier {
         let letter = delivered.letter(failure.clone());
         let refused = match &self.dead_letters_to {
             None => Reason::NoDeadLetters.into(),
-            Some(to) => match self.publish(dead_letter::planned(to, &letter, &target)).await {
+            Some(to) => match self.publish_letter(dead_letter::planned(to, &letter, &target)).await {
                 Outcome::Confirmed => return Driven::Dead(target, failure, None),
                 Outcome::Again(refused) | Outcome::Unknown(refused) | Outcome::Never(refused) => {
                     self.log_letter(delivered, to, &refused);
@@ -314,6 +317,16 @@ impl Courier {
             Some(Err(full)) => Driven::Open(target, full),
             None => Driven::Open(target, refused),
         }
+    }
+
+    /// Without a store for dead letters, there is no other place to fall back to.
+    async fn publish_letter(&self, planned: Planned) -> Outcome {
+        let publish = self.publish(planned);
+        if !self.ledger.keeps_dead_letters() {
+            return publish.await;
+        }
+        let no_confirm = |_| Outcome::Unknown(Failure::new(Reason::Timeout, "no confirm in time: the store keeps it too"));
+        timeout(LETTER, publish).await.unwrap_or_else(no_confirm)
     }
 
     /// Whether another dead letter may be kept.

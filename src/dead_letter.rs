@@ -1,5 +1,5 @@
-//! What is kept of a delivery that cannot be published; and the same as an event, for stores that keep no dead letters
-//! (`dead_letters.to` names its destination).
+//! What is kept of a delivery that cannot be published; and the same as an event, for the destination that `dead_letters.to`
+//! names.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ pub(super) enum Content<'a> {
         /// The condition on the data, in words.
         when: Option<String>,
     },
-    /// Dead letters, if the store keeps none.
+    /// Dead letters, if `dead_letters.to` names a destination.
     DeadLetters,
 }
 

@@ -3,8 +3,6 @@ use std::sync::Arc;
 
 use futures_util::future::{pending, ready};
 use parking_lot::Mutex;
-use tokio::time::timeout;
-
 use super::*;
 use crate::delivery::DeliveryKey;
 use crate::delivery::fixture::delivery;
@@ -137,6 +135,21 @@ async fn a_dead_letter_that_hangs_does_not_delay_the_record_of_a_confirm() {
         "the letter hangs"
     );
     assert_eq!(*ledger.facts.lock(), [Fact::Confirmed(good)]);
+}
+
+/// The sender waits for its answer, and the store has room.
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_whose_publish_hangs_is_kept_in_the_store() {
+    let ledger = Arc::new(Recorded { keeps_dead_letters: true, ..Recorded::default() });
+    let spied: Arc<dyn Ledger> = Arc::clone(&ledger) as _;
+    let courier = Courier::new([handle("letters", [])], spied, None, Some("letters".into()), Arc::default());
+    let ticket = Ticket { process: 1, number: 1 };
+    assert_eq!(ledger.entry.lock().claim(ticket), crate::protocol::Permission::Mine(Known::default()));
+    let planned = vec![Planned::never(Target::whole(), Reason::NotJson.into())];
+    let job = Job { delivery: delivery(), event: None, planned, known: Known::default(), ticket, body_hash: 0 };
+    let ended = timeout(Duration::from_secs(5), Arc::new(courier).deliver(job, Duration::from_secs(2))).await;
+    assert_eq!(ended, Ok(Ok(End::DeadLettered)));
+    assert_eq!(*ledger.letters.lock(), BTreeSet::from([Target::whole()]));
 }
 
 #[test]
