@@ -126,7 +126,11 @@ impl App {
         let ledger = Arc::clone(&vitals.ledger);
         let management = management(&settings, ledger, letters.clone(), Arc::clone(&vitals.courier), &work);
         if let (Some(letters), Some(age)) = (letters.clone(), settings.dead_letters_max_age) {
-            tokio::spawn(vitals.draining.clone().run_until_cancelled_owned(expire(letters, management.reserved.clone(), age)));
+            tokio::spawn(vitals.draining.clone().run_until_cancelled_owned(expire(
+                letters,
+                management.reserved.clone(),
+                age,
+            )));
         }
         let pipeline = Arc::new(Pipeline {
             ledger: Arc::clone(&vitals.ledger),

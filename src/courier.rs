@@ -24,7 +24,7 @@ use crate::destination::{Confirm, Handle};
 use crate::event::Event;
 use crate::fail_point::{Step, fail_point};
 use crate::ledger::{Ledger, Record};
-use crate::letters::Letters;
+use crate::letters::{LetterRoom, Letters};
 use crate::message::Outcome;
 use crate::protocol::{End, Fact, Known, Target, Ticket};
 use crate::reason::{Failure, Reason};
@@ -88,9 +88,18 @@ pub enum Driven {
     /// Its broker has confirmed.
     Confirmed(Target),
     /// It does not take the event. Its dead letter is published already, or the store has to keep it with the fact.
-    Dead(Target, Failure, Option<Box<DeadLetter>>),
+    Dead(Target, Failure, Option<Box<UnkeptLetter>>),
     /// It is still open.
     Open(Target, Failure),
+}
+
+/// A dead letter that the store has to keep.
+#[derive(Debug)]
+pub struct UnkeptLetter {
+    /// The dead letter.
+    pub letter: DeadLetter,
+    /// Its room; dropped once the store has it.
+    pub room: Option<LetterRoom>,
 }
 
 impl Driven {
@@ -152,6 +161,7 @@ impl Courier {
             }
         }
         let mut why = None;
+        let mut rooms: Vec<LetterRoom> = Vec::new(); // until all is recorded
         loop {
             let driven = tokio::select! {
                 biased;
@@ -187,12 +197,14 @@ impl Courier {
                 Driven::Dead(target, failure, letter) => {
                     // A record has one letter for all its deaths.
                     let has_others = record.facts.iter().any(|fact| matches!(fact, Fact::Dead(..)));
+                    let (letter, room) = letter.map(|it| (it.letter, it.room)).unzip();
+                    rooms.extend(room.flatten());
                     let kept = |letter: Option<&DeadLetter>| letter.map(|letter| letter.failure.clone());
-                    if has_others && kept(record.dead.as_ref()) != kept(letter.as_deref()) {
+                    if has_others && kept(record.dead.as_ref()) != kept(letter.as_ref()) {
                         why = self.record_so_far(&delivered, ticket, &mut record).await.err().or(why);
                     }
                     record.facts.push(Fact::Dead(target, failure.reason));
-                    record.dead = letter.map(|letter| *letter);
+                    record.dead = letter;
                 }
                 Driven::Open(target, failure) if optional => drop(missed.insert(target, Some(failure))),
                 Driven::Open(_, failure) => why = Some(failure.reason),
@@ -312,8 +324,8 @@ impl Courier {
             },
         };
         // It is never dropped silently (G7).
-        match self.ledger.keeps_dead_letters().then(|| self.room_for(delivered)) {
-            Some(Ok(())) => Driven::Dead(target, failure, Some(Box::new(letter))),
+        match self.ledger.keeps_dead_letters().then(|| self.room_for(&letter)) {
+            Some(Ok(room)) => Driven::Dead(target, failure, Some(Box::new(UnkeptLetter { letter, room }))),
             Some(Err(full)) => Driven::Open(target, full),
             None => Driven::Open(target, refused),
         }
@@ -325,16 +337,17 @@ impl Courier {
         if !self.ledger.keeps_dead_letters() {
             return publish.await;
         }
-        let no_confirm = |_| Outcome::Unknown(Failure::new(Reason::Timeout, "no confirm in time: the store keeps it too"));
+        let no_confirm =
+            |_| Outcome::Unknown(Failure::new(Reason::Timeout, "no confirm in time: the store keeps it too"));
         timeout(LETTER, publish).await.unwrap_or_else(no_confirm)
     }
 
-    /// Whether another dead letter may be kept.
-    fn room_for(&self, delivered: &Delivered) -> Result<(), Failure> {
-        let Some(letters) = &self.letters else { return Ok(()) };
-        letters.room(delivered.delivery.body.len()).inspect_err(|failure| {
+    /// Room for another dead letter.
+    fn room_for(&self, letter: &DeadLetter) -> Result<Option<LetterRoom>, Failure> {
+        let Some(letters) = &self.letters else { return Ok(None) };
+        letters.room(letter).map(Some).inspect_err(|failure| {
             if let Some(suppressed) = self.admit(Line::NoRoom, None, failure) {
-                tracing::error!(webhook_id = %delivered.delivery.key.id, %failure, suppressed, "dead letter not kept");
+                tracing::error!(webhook_id = %letter.delivery.key.id, %failure, suppressed, "dead letter not kept");
             }
         })
     }

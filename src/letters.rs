@@ -14,8 +14,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use crate::dead_letter::DeadLetter;
 use crate::delivery::DeliveryKey;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
@@ -41,6 +43,21 @@ const DELETIONS: usize = 200;
 pub struct Letters {
     store: Arc<Store>,
     max_bytes: u64,
+    /// Bytes that have room and may not be committed.
+    pending: Arc<Mutex<u64>>,
+}
+
+/// Room for a dead letter, given back when this is dropped: by then the store counts what it keeps.
+#[derive(Debug)]
+pub struct LetterRoom {
+    pending: Arc<Mutex<u64>>,
+    bytes: u64,
+}
+
+impl Drop for LetterRoom {
+    fn drop(&mut self) {
+        *self.pending.lock() -= self.bytes;
+    }
 }
 
 /// Dead letters in the order of their numbers.
@@ -54,17 +71,19 @@ pub struct LetterPage {
 impl Letters {
     /// The dead letters in a store. It takes `max_bytes` at most.
     pub fn new(store: Arc<Store>, max_bytes: u64) -> Self {
-        Letters { store, max_bytes }
+        Letters { store, max_bytes, pending: Arc::default() }
     }
 
-    /// Whether there is room for a dead letter with a body of this size.
+    /// Room for a dead letter, for as long as it may not be committed.
     ///
     /// # Errors
     /// As many bytes are kept as may be.
-    pub fn room(&self, bytes: usize) -> Result<(), Failure> {
-        let kept = self.bytes();
-        if kept.saturating_add(bytes as u64) <= self.max_bytes {
-            return Ok(());
+    pub fn room(&self, letter: &DeadLetter) -> Result<LetterRoom, Failure> {
+        let mut pending = self.pending.lock();
+        let (kept, bytes) = (self.bytes().saturating_add(*pending), rows::size(letter));
+        if kept.saturating_add(bytes) <= self.max_bytes {
+            *pending += bytes;
+            return Ok(LetterRoom { pending: Arc::clone(&self.pending), bytes });
         }
         let detail = format!(
             "{kept} bytes of dead letters are kept; `dead_letters.max_bytes` is {}: replay or discard some",

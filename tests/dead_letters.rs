@@ -331,6 +331,23 @@ async fn without_room_a_dead_letter_is_answered_503() {
     assert_eq!(post(&url, "second", &bad).await.word(), "200 dead-lettered");
 }
 
+/// What is not committed yet counts too.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_at_the_same_time_stay_within_their_room() {
+    let site = Site::new(&format!("{FILES}\ndead_letters: {{max_bytes: 1MiB}}"));
+    let program = site.serve();
+    let (url, bad) = (program.url("videogen"), "x".repeat(600 << 10));
+    let sent = (0..6).map(|number| {
+        let (url, bad) = (url.clone(), bad.clone());
+        async move { post(&url, &format!("bad_{number}"), &bad).await.word() }
+    });
+    let mut words = join_all(sent).await;
+    words.sort();
+    assert_eq!(words[0], "200 dead-lettered");
+    assert!(words[1..].iter().all(|word| word == "503 dead_letters_full"), "{words:?}");
+    assert!(program.metric("hookbridge_dead_letters_bytes").await <= f64::from(1 << 20));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn old_dead_letters_are_deleted_and_counted() {
     let site = Site::new(&format!("{FILES}\ndead_letters: {{max_age: 1s}}"));

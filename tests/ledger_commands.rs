@@ -192,8 +192,7 @@ async fn a_replay_of_a_forgotten_id_leaves_its_other_dead_letters() {
     site.configure(&all("file:DIR/second", "file:DIR/third"));
     let program = site.serve_with(&["--ephemeral"]);
     for (destination, state) in [("second", "dead-lettered"), ("third", "resolved")] {
-        let (code, out, err) =
-            site.command(Some(&program), &["dead-letters", "replay", "--destination", destination]);
+        let (code, out, err) = site.command(Some(&program), &["dead-letters", "replay", "--destination", destination]);
         assert_eq!(code, 0, "{out}{err}");
         assert_eq!(site.json(Some(&program), &["ledger", "show", "a"])["state"], state);
         assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 duplicate");

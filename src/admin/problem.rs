@@ -77,7 +77,8 @@ impl ApiProblem {
                 ApiProblem::in_flight("it is being replayed or discarded, or a delivery with its id is in flight")
             }
             ReplayRefusal::Delivered => {
-                let detail = "a later delivery with its id was delivered: discard it, or let `ledger forget` forget the id";
+                let detail =
+                    "a later delivery with its id was delivered: discard it, or let `ledger forget` forget the id";
                 ApiProblem::new(StatusCode::CONFLICT, "delivered", "Delivered", detail)
             }
             ReplayRefusal::NotConfigured(detail) => {

@@ -1,8 +1,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use futures_util::future::{pending, ready};
-use parking_lot::Mutex;
 use super::*;
 use crate::delivery::DeliveryKey;
 use crate::delivery::fixture::delivery;
@@ -16,6 +14,8 @@ use crate::naming::Kind;
 use crate::protocol::Entry;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
+use futures_util::future::{pending, ready};
+use parking_lot::Mutex;
 
 mod optional;
 

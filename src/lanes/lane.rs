@@ -118,10 +118,11 @@ impl Lane {
             let delivered = &accepted.delivered;
             let (end, letter) = match driving.await {
                 Driven::Confirmed(_) => (End::Delivered, None),
-                Driven::Dead(_, _, letter) => (End::DeadLettered, letter.map(|letter| *letter)),
+                Driven::Dead(_, _, letter) => (End::DeadLettered, letter),
                 Driven::Open(..) => return Tried { number, settled: false },
             };
-            let settle = || context.spool.settle(number, target.clone(), Arc::clone(&accepted), letter.clone());
+            let dead = || letter.as_ref().map(|unkept| unkept.letter.clone());
+            let settle = || context.spool.settle(number, target.clone(), Arc::clone(&accepted), dead());
             fail_point(Step::Settling);
             // It is not published again, however long the store fails.
             until_done(&context, settle).await;

@@ -85,7 +85,7 @@ pub fn keep(
     letter: &DeadLetter,
 ) -> rusqlite::Result<()> {
     let delivery = &letter.delivery;
-    let headers = serde_json::to_string(&delivery.kept_headers()).unwrap_or_default();
+    let headers = headers(letter);
     let time = jiff::Timestamp::now().as_second();
     remove(batch, "id = ? AND target = ?", params![id, target.to_string()])?;
     let number = next_number(batch)?;
@@ -109,6 +109,15 @@ pub fn keep(
         &delivery.body[..],
     ])?;
     added(batch, number)
+}
+
+fn headers(letter: &DeadLetter) -> String {
+    serde_json::to_string(&letter.delivery.kept_headers()).unwrap_or_default()
+}
+
+/// Bytes that a dead letter takes, as they are counted.
+pub(super) fn size(letter: &DeadLetter) -> u64 {
+    (headers(letter).chars().count() + letter.delivery.body.len()) as u64
 }
 
 /// Deletes the dead letters of targets that took the event after all, if there are any.
