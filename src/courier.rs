@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -31,8 +31,10 @@ use crate::reason::{Failure, Reason};
 use crate::route::{Planned, Routes};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+pub use driven::{Driven, Driving, UnkeptLetter};
 use late::LatePublishes;
 
+mod driven;
 mod late;
 
 /// How long confirmed targets wait for slow ones before their facts are recorded alone. Until then a delivery costs one
@@ -81,37 +83,6 @@ pub struct Job {
     /// Hash of the body.
     pub body_hash: u32,
 }
-
-/// What the publish to one target led to.
-#[derive(Debug)]
-pub enum Driven {
-    /// Its broker has confirmed.
-    Confirmed(Target),
-    /// It does not take the event. Its dead letter is published already, or the store has to keep it with the fact.
-    Dead(Target, Failure, Option<Box<UnkeptLetter>>),
-    /// It is still open.
-    Open(Target, Failure),
-}
-
-/// A dead letter that the store has to keep.
-#[derive(Debug)]
-pub struct UnkeptLetter {
-    /// The dead letter.
-    pub letter: DeadLetter,
-    /// Its room; dropped once the store has it.
-    pub room: Option<LetterRoom>,
-}
-
-impl Driven {
-    fn target(&self) -> &Target {
-        match self {
-            Driven::Confirmed(target) | Driven::Dead(target, ..) | Driven::Open(target, _) => target,
-        }
-    }
-}
-
-/// A publish in progress. Dropping it does not stop the publish: its outcome is then lost.
-pub type Driving = BoxFuture<'static, Driven>;
 
 impl Courier {
     /// A courier for these destinations.

@@ -14,7 +14,7 @@ use crate::naming::Kind;
 use crate::protocol::Entry;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
-use futures_util::future::{pending, ready};
+use futures_util::future::{BoxFuture, pending, ready};
 use parking_lot::Mutex;
 
 mod optional;
