@@ -368,6 +368,7 @@ pub fn reconcile(mut planned: Vec<Planned>, known: &Known, event: &Arc<Event>, r
         }
         planned.push(match &target.topic {
             Some(topic) => routes.planned_before(event, target, topic),
+            None if *target == Target::whole() => Planned::never(target.clone(), Reason::Unrouted.into()),
             None => Planned::never(target.clone(), Reason::IllegalName.into()), // none could be made then
         });
     }

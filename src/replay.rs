@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::courier::Courier;
 use crate::delivery::{Delivery, DeliveryKey};
 use crate::ledger::{Claim, Ledger, Record};
-use crate::letters::{KeptLetter, LetterSummary, Letters, ReservedLetters};
+use crate::letters::{KeptLetter, Letters, ReservedLetters};
 use crate::message::Outcome;
 use crate::normalize::normalize;
 use crate::pipeline::hash;
@@ -121,14 +121,14 @@ impl Replayer {
         let delivery = letter.delivery();
         let body_hash = hash(&delivery.body);
         let (ticket, known) = match self.ledger.claim(&key, body_hash).await.map_err(ReplayRefusal::Store)? {
-            Claim::Mine(ticket, known) => (ticket, Some(known)),
+            Claim::Mine(ticket, known) => (ticket, known),
             Claim::Busy(_) => return Err(ReplayRefusal::InFlight),
             Claim::Closed { end: End::Delivered, .. } => return Err(ReplayRefusal::Delivered),
             // Only its dead letters are open. Late facts need no current ticket.
-            Claim::Closed { .. } => (Ticket { process: rand::random(), number: 0 }, None),
+            Claim::Closed { .. } => (Ticket { process: rand::random(), number: 0 }, Known::default()),
         };
         let _claim = ReplayClaim { ledger: &*self.ledger, key: &key, ticket };
-        let Replayable { planned, mut all } = self.plan(&letter, &delivery)?;
+        let Replayable { planned, all } = self.plan(&letter, &delivery)?;
         if planned.iter().any(|planned| self.courier.is_late(&key, &planned.target)) {
             return Err(ReplayRefusal::InFlight); // its first publish may still be confirmed
         }
@@ -136,18 +136,7 @@ impl Replayer {
         if planned.iter().any(|planned| remembered.waiting.contains(&planned.target)) {
             return Err(ReplayRefusal::InFlight); // a later copy is in the spool
         }
-        let mut dead = Vec::new();
-        let others = || remembered.letters.iter().filter(|other| other.number != number);
-        let is_whole = |letter: &LetterSummary| letter.target == Target::whole();
-        if known == Some(Known::default()) && !is_whole(&letter.summary) && !others().any(is_whole) {
-            // The ledger has forgotten the id. Only what has a dead letter is dead: the other targets had confirmed.
-            all = planned.iter().map(|planned| planned.target.clone()).collect();
-            let others: Vec<_> = others().filter(|other| !all.contains(&other.target)).collect();
-            all.extend(others.iter().map(|other| other.target.clone()));
-            dead = others.into_iter().map(|other| Fact::Dead(other.target.clone(), other.reason)).collect();
-        }
-        let (known, rest) = (known.unwrap_or_default(), None);
-        let mut replaying = Replaying { replayer: self, key: &key, ticket, all, dead, body_hash, letter: number, rest };
+        let mut replaying = Replaying { replayer: self, key: &key, ticket, all, body_hash, letter: number, rest: None };
         let report = replaying.publish(planned, &known).await.map_err(ReplayRefusal::Store)?;
         for TargetReplay { target, outcome, .. } in &report.targets {
             tracing::info!(
@@ -175,14 +164,17 @@ impl Replayer {
         };
         let routed = match self.routes.plan(&event) {
             Plan::To(planned) => planned,
-            Plan::DeadLetter(reason) if *target == Target::whole() => {
-                vec![Planned::never(Target::whole(), reason.into())]
-            }
-            Plan::DeadLetter(_) | Plan::Ignore => Vec::new(),
+            Plan::DeadLetter(reason) => vec![Planned::never(Target::whole(), reason.into())],
+            Plan::Ignore => Vec::new(),
         };
+        // Also those that are not published now: if the ledger has forgotten the id, a resend has to reach them.
         let mut all: Vec<Target> = routed.iter().map(|planned| planned.target.clone()).collect();
         let planned = match (&target.destination, &target.topic) {
             (Some(_), Some(topic)) => vec![self.routes.planned_before(&event, target, topic)],
+            // It still has no topic. The destination's other topics are not dead.
+            (Some(_), None) if all.contains(target) => {
+                routed.into_iter().filter(|planned| planned.target == *target).collect()
+            }
             (Some(name), None) => {
                 routed.into_iter().filter(|planned| planned.target.destination.as_ref() == Some(name)).collect()
             }
@@ -221,8 +213,6 @@ struct Replaying<'a> {
     key: &'a DeliveryKey,
     ticket: Ticket,
     all: Vec<Target>,
-    /// What the ledger has forgotten of them.
-    dead: Vec<Fact>,
     body_hash: u32,
     letter: u64,
     /// The letters of the other targets, once the first has confirmed.
@@ -266,7 +256,7 @@ impl Replaying<'_> {
 
     /// Records a confirm, then deletes its letter.
     async fn confirm(&mut self, target: &Target, targets: &[Target]) -> Result<(), Failure> {
-        let facts = std::iter::once(Fact::Confirmed(target.clone())).chain(self.dead.iter().cloned()).collect();
+        let facts = vec![Fact::Confirmed(target.clone())];
         let record = Record { targets: self.all.clone(), facts, body_hash: self.body_hash, ..Record::default() };
         self.replayer.ledger.record(self.key, self.ticket, record).await?;
         let letters = &self.replayer.letters;

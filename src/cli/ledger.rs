@@ -98,7 +98,8 @@ fn print_forgotten(answer: &Value) -> anyhow::Result<()> {
         return Ok(());
     }
     line(format_args!(
-        "its dead letters stay ({}): discard them once the delivery has come again, or a replay publishes it twice",
+        "its dead letters stay ({}): replay or discard them, or send the delivery again, which deletes those of the targets \
+         that it reaches",
         letters.join(", ")
     ))
 }
