@@ -103,3 +103,27 @@ async fn an_accepted_event_replaces_its_dead_letters_without_a_topic() {
     let left: Vec<Target> = letters.into_iter().map(|letter| letter.target).collect();
     assert_eq!(left, [Target::unnamed("e")], "`e` has no name today either");
 }
+
+/// `--ack stored` takes over a delivery that has a dead letter: one of its two topics on a destination has no legal name.
+#[tokio::test]
+async fn an_accepted_event_leaves_the_dead_letter_of_its_own_delivery() {
+    let directory = tempfile::tempdir().unwrap();
+    let opened = embedded::open(directory.path(), Duration::from_secs(3600)).unwrap();
+    let (ledger, key, event) = (opened.ledger, delivery().key, Arc::new(event()));
+    let delivered = || Delivered { delivery: delivery(), event: Some(event.name.clone()) };
+    let planned = Planned::new(&"d".into(), "a.b".into(), None, &event);
+    let targets = vec![Target::unnamed("d"), planned.target.clone()];
+    let Ok(Claim::Mine(ticket, _)) = ledger.claim(&key, 0).await else { panic!("not granted") };
+    let facts = vec![Fact::Dead(targets[0].clone(), Reason::IllegalName)];
+    let dead = Some(delivered().letter(Reason::IllegalName.into()));
+    let record = Record { targets: targets.clone(), facts, dead, ..Record::default() };
+    assert_eq!(ledger.record(&key, ticket, record).await, Ok(None));
+    ledger.release(&key, ticket, Reason::Timeout);
+    let Ok(Claim::Mine(ticket, _)) = ledger.claim(&key, 0).await else { panic!("not granted") };
+    let accepted = Some(Arc::new(Accepted::new(delivered(), Arc::clone(&event), [planned])));
+    let record = Record { targets, facts: vec![Fact::Accepted], accepted, ..Record::default() };
+    ledger.record(&key, ticket, record).await.unwrap();
+    let letters = ledger.look_up(&key).await.unwrap().unwrap().letters;
+    let left: Vec<Target> = letters.into_iter().map(|letter| letter.target).collect();
+    assert_eq!(left, [Target::unnamed("d")]);
+}

@@ -73,10 +73,6 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
         }
     }
     if let Some(accepted) = &save.accepted {
-        // The spool replaces what could not be named or routed before.
-        let named = accepted.targets.iter().map(|it| &it.target).filter(|target| target.topic.is_some());
-        let unnamed: Vec<Target> = named.map(Target::without_topic).chain([Target::whole()]).collect();
-        letters::withdraw(batch, &id, &unnamed)?;
         spool::insert(batch, &id, accepted)?;
     }
     match &save.stored {

@@ -91,7 +91,7 @@ impl<'a> Recording<'a> {
         let slot = slots.entry(self.id).or_default();
         if let Some(end) = slot.closed {
             // A confirm that comes after the end: the target may have a dead letter.
-            let (id, stored, withdrawn, has_facts) = (self.id, slot.stored(), slot.withdrawn(), slot.has_facts);
+            let (id, stored, withdrawn, has_facts) = (self.id, slot.stored(), slot.withdrawn(None), slot.has_facts);
             let save = Save { id, stored, has_facts, dead: Vec::new(), letter: None, withdrawn, accepted: None };
             return ((!save.withdrawn.is_empty()).then_some((save, slot.version)), Some(end));
         }
@@ -116,10 +116,10 @@ impl<'a> Recording<'a> {
             Fact::Confirmed(_) | Fact::Accepted => None,
         });
         let accepted = self.accepted.take().filter(|_| self.accepts);
-        let (id, stored, letter, withdrawn) = (self.id, slot.stored(), self.letter.take(), slot.withdrawn());
-        let dead = dead.collect();
-        slot.has_facts |= matches!(stored, Stored::Open(_));
-        let save = Save { id, dead, stored, has_facts: slot.has_facts, letter, withdrawn, accepted };
+        slot.has_facts |= matches!(slot.stored(), Stored::Open(_));
+        let (stored, has_facts, dead) = (slot.stored(), slot.has_facts, dead.collect());
+        let (id, letter, withdrawn) = (self.id, self.letter.take(), slot.withdrawn(accepted.as_deref()));
+        let save = Save { id, stored, has_facts, dead, letter, withdrawn, accepted };
         self.dead = save.dead.iter().map(|(target, _)| target.clone()).collect();
         (Some((save, slot.version)), end)
     }

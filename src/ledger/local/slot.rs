@@ -11,6 +11,7 @@ use crate::ledger::Claim;
 use crate::ledger::facts::{Id, Stored};
 use crate::protocol::{End, Entry, Fact, Target, Ticket};
 use crate::reason::Reason;
+use crate::spool::Accepted;
 
 /// All deliveries in memory.
 pub(super) type Slots = Mutex<HashMap<Id, Slot>>;
@@ -73,17 +74,21 @@ impl Slot {
         self.closed.or_else(|| self.entry.end())
     }
 
-    /// The targets that may have a dead letter from before, which is of no use now: those that have confirmed, and with the
-    /// end of all targets the whole delivery and their destinations without a topic. A dead letter can be older than what
-    /// the ledger knows: ids are forgotten.
-    pub(super) fn withdrawn(&self) -> Vec<Target> {
+    /// The targets that may have a dead letter from before, which is of no use now: those that have confirmed; and with the
+    /// end of all targets, or where the spool takes the event now, the whole delivery and the destinations without a topic
+    /// that it reaches. A dead letter can be older than what the ledger knows: ids are forgotten.
+    pub(super) fn withdrawn(&self, accepted: Option<&Accepted>) -> Vec<Target> {
         let known = &self.entry.known;
         let is_settled = matches!(self.entry.end(), Some(End::Delivered | End::DeadLettered));
-        if !self.letters && !is_settled {
+        if !self.letters && !is_settled && accepted.is_none() {
             return Vec::new();
         }
-        let unnamed = known.confirmed.iter().map(Target::without_topic).chain([Target::whole()]);
-        let unnamed = unnamed.filter(|target| is_settled && !known.dead.contains_key(target));
+        // A late confirm says nothing of other topics: which are dead is not known after the end.
+        let confirmed = known.confirmed.iter().filter(|_| is_settled && self.closed.is_none());
+        let spooled = accepted.into_iter().flat_map(|it| &it.targets).map(|it| &it.target);
+        let reached = confirmed.chain(spooled.filter(|target| target.topic.is_some())).map(Target::without_topic);
+        let whole = (is_settled || accepted.is_some()).then(Target::whole);
+        let unnamed = reached.chain(whole).filter(|target| !known.dead.contains_key(target));
         known.confirmed.iter().cloned().chain(unnamed).collect()
     }
 

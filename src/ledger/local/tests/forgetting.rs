@@ -73,3 +73,18 @@ fn a_delivered_event_withdraws_the_letters_of_its_destinations() {
     let expected = BTreeSet::from([target("a"), target("b"), Target::unnamed("stream"), Target::whole()]);
     assert_eq!(*ledger.store.withdrawn.lock(), expected);
 }
+
+/// As a replay records it: the routes lead to one topic now, and the dead letter without a topic is still of use.
+#[test]
+fn a_confirm_after_the_end_leaves_the_letters_of_other_topics() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "x");
+    let targets = vec![target("a"), Target::unnamed("stream")];
+    let facts = targets.iter().map(|target| Fact::Dead(target.clone(), Reason::Unrouted)).collect();
+    let end = now(ledger.record(&key("x"), ticket, Record { targets, facts, ..record(&[]) }));
+    assert_eq!(end, Ok(Some(End::DeadLettered)));
+    ledger.store.withdrawn.lock().clear();
+    let late = Record { targets: vec![target("a")], ..record(&["a"]) };
+    now(ledger.record(&key("x"), ticket, late)).expect("saved");
+    assert_eq!(*ledger.store.withdrawn.lock(), BTreeSet::from([target("a"), Target::whole()]));
+}
