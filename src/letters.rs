@@ -26,7 +26,7 @@ pub use expiry::expire;
 pub use filter::LetterFilter;
 pub use kept::{KeptLetter, LetterSummary};
 pub use reserved::{ReservedLetter, ReservedLetters};
-pub use rows::{LetterCount, TABLES, count, counts, keep, of_id, rules, withdraw};
+pub use rows::{LetterCount, TABLES, count, counts, extend, keep, of_id, rules, withdraw};
 
 mod expiry;
 mod filter;

@@ -27,6 +27,7 @@ pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
     let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
     let schema = Schema { window, ..SCHEMA };
     let (store, hash_key) = Store::open(directory, &schema, |transaction, tallies| {
+        letters::extend(transaction)?;
         letters::count(transaction, tallies)?;
         spool::count(transaction, tallies)?;
         tables::hash_key(transaction)

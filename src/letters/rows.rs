@@ -7,7 +7,7 @@ use crate::dead_letter::DeadLetter;
 use crate::delivery::DeliveryKey;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
-use crate::store::{Batch, IntegrityRule, Store, Tallies};
+use crate::store::{Batch, IntegrityRule, Store, Tallies, meta};
 
 /// The table. `time` is that of the wall clock, for people; `kept` that of the store's own clock, which dead letters expire by.
 pub const TABLES: &str = "
@@ -33,6 +33,19 @@ pub struct LetterCount {
     pub reason: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// Adds what tables of earlier builds lack: their dead letters count as kept now. A default rewrites no row.
+///
+/// # Errors
+/// What SQLite reports.
+pub fn extend(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let exists = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('dead_letters') WHERE name = 'kept')";
+    if transaction.query_row(exists, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    let now: i64 = meta(transaction, "elapsed", || 0)?;
+    transaction.execute_batch(&format!("ALTER TABLE dead_letters ADD COLUMN kept INTEGER NOT NULL DEFAULT {now}"))
 }
 
 /// Counts the dead letters when a store is opened.

@@ -50,3 +50,30 @@ async fn a_dead_letter_that_is_gone_is_not_split() {
     assert_eq!(letters.load(numbers[1]).await.expect("read").expect("kept").summary.target, targets[1]);
     assert_eq!(letters.split(1, targets).await, Ok(None));
 }
+
+/// An earlier build made the table, without the column `kept`: its dead letters count as kept when the store is opened.
+#[tokio::test]
+async fn dead_letters_of_an_older_table_expire_from_now_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+    kept(&opened, &[Target::new("d", "a")]).await;
+    opened.ledger.close().await;
+    drop(opened);
+    let change = |sql: &str| {
+        let database = rusqlite::Connection::open(directory.path().join(SCHEMA.file)).expect("a database");
+        database.execute_batch(sql).expect("changed");
+    };
+    change("ALTER TABLE dead_letters DROP COLUMN kept");
+    for (elapsed, deleted) in [(5000, 0), (5050, 0), (5100, 1)] {
+        change(&format!("UPDATE meta SET value = {elapsed} WHERE name = 'elapsed'"));
+        let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+        let letters = Letters::new(Arc::clone(&opened.store), 1 << 20);
+        assert_eq!(letters.delete_older(90, &ReservedLetters::default()).await, Ok(deleted), "at {elapsed}");
+        opened.ledger.close().await;
+    }
+    let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+    opened.ledger.forget(&delivery().key).await.expect("forgotten");
+    let letters = kept(&opened, &[Target::new("d", "b")]).await;
+    assert_eq!(letters.delete_older(90, &ReservedLetters::default()).await, Ok(0), "a new one");
+    opened.ledger.close().await;
+}
