@@ -355,8 +355,8 @@ fn the_default_volume_holds_the_default_limits() {
     // 100 deliveries a second for 7 days, at 33 bytes an id.
     let ids = 100.0 * 7.0 * 86_400.0 * 33.0 / f64::from(1 << 30);
     let source = read("src/spool.rs");
-    assert!(source.contains("LEAST_FREE: u64 = 256 << 20;") && source.contains("FREE_SHARE: u64 = 20;"));
-    let left_free = f64::max(0.25, volume / 20.0);
+    assert!(source.contains("= 256 << 20..=1 << 30;") && source.contains("FREE_SHARE: u64 = 20;"));
+    let left_free = (volume / 20.0).clamp(0.25, 1.0);
     // A file system takes some percent for itself.
     let usable = volume * 0.95;
     let needed = ids + letters + spool + left_free;

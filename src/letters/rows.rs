@@ -140,7 +140,10 @@ pub(super) fn size(letter: &DeadLetter) -> u64 {
 pub fn withdraw(batch: &mut Batch<'_>, id: &[u8; 16], targets: &[Target]) -> rusqlite::Result<()> {
     let any = "SELECT EXISTS (SELECT 1 FROM dead_letters WHERE id = ?)";
     // Every delivery that ends comes here, and there are few dead letters, or none.
-    if targets.is_empty() || batch.tally(BYTES) == 0 || !batch.transaction.prepare_cached(any)?.query_row([id], |row| row.get(0))? {
+    if targets.is_empty()
+        || batch.tally(BYTES) == 0
+        || !batch.transaction.prepare_cached(any)?.query_row([id], |row| row.get(0))?
+    {
         return Ok(());
     }
     for target in targets {
