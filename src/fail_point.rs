@@ -20,6 +20,8 @@ pub enum Step {
     Never,
     /// All writes of a commit were made, and the commit was not.
     Writing,
+    /// Recent ids are where all ids are, and still where they were.
+    Moved,
     /// A commit is durable, and nothing knows it but the store.
     Committed,
     /// The ledger has the facts of a delivery, and the request is not answered.
@@ -36,7 +38,7 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 13] = [
+    pub const ALL: [Step; 14] = [
         Step::Checkpointed,
         Step::Draining,
         Step::Claimed,
@@ -44,6 +46,7 @@ impl Step {
         Step::Confirmed,
         Step::Never,
         Step::Writing,
+        Step::Moved,
         Step::Committed,
         Step::Recorded,
         Step::Accepted,

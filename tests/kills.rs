@@ -27,7 +27,7 @@ const KEYS: usize = 8;
 const ROUND: usize = 25;
 
 /// `Accepted` leaves an event in the spool, which the next process comes to at `Draining`.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step::Claimed,
     Step::Accepted,
     Step::Draining,
@@ -36,6 +36,7 @@ const STEPS: [Step; 13] = [
     Step::Writing,
     Step::Committed,
     Step::Checkpointed,
+    Step::Moved,
     Step::Recorded,
     Step::Never,
     Step::Answering,
@@ -66,7 +67,7 @@ fn round(mode: &str) -> Vec<Kill> {
 
 fn times(step: Step) -> u32 {
     match step {
-        Step::Checkpointed | Step::Draining => 1,
+        Step::Checkpointed | Step::Draining | Step::Moved => 1,
         Step::Never => rand::random_range(1..4),
         _ => rand::random_range(1..20),
     }

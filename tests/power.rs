@@ -99,7 +99,11 @@ fn check(directory: &Path, answered: &BTreeSet<&str>) -> Result<(), String> {
             for id in spool.query_map([], |row| row.get::<_, String>(0))? {
                 kept.insert(id?);
             }
-            let ids: i64 = store.query_row("SELECT count(*) FROM ids", [], |row| row.get(0))?;
+            let ids: i64 = store.query_row(
+                "SELECT count(*) FROM (SELECT id FROM ids UNION SELECT id FROM recent)",
+                [],
+                |row| row.get(0),
+            )?;
             Ok((whole, usize::try_from(ids).unwrap_or(0)))
         };
         let (whole, remembered) = look().map_err(|error| error.to_string())?;

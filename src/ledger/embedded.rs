@@ -15,8 +15,10 @@ use crate::reason::Failure;
 use crate::spool;
 use crate::store::{self, IntegrityRule, Schema, Store};
 use filter::IdFilter;
+use recent::RecentIds;
 
 mod filter;
+mod recent;
 mod tables;
 
 /// Opens the ledger in a directory, creating it if need be. It remembers ids for `window` of elapsed time.
@@ -24,19 +26,11 @@ mod tables;
 /// # Errors
 /// The directory cannot be used, holds another version's store, or another process has it.
 pub fn open(directory: &Path, window: Duration) -> Result<Opened, Failure> {
-    let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
-    let schema = Schema { window, ..SCHEMA };
-    let (store, hash_key) = Store::open(directory, &schema, |transaction, tallies| {
-        letters::extend(transaction)?;
-        letters::count(transaction, tallies)?;
-        spool::count(transaction, tallies)?;
-        tables::hash_key(transaction)
-    })?;
-    let store = Arc::new(store);
-    let embedded = Embedded { store: Arc::clone(&store), hash_key, window, known: Arc::default() };
+    let embedded = Embedded::open(directory, window)?;
     embedded.build_filter();
-    let ledger = LocalLedger::new(embedded);
-    Ok(Opened { ledger: Arc::new(ledger), store })
+    embedded.keep_moving();
+    let store = Arc::clone(&embedded.store);
+    Ok(Opened { ledger: Arc::new(LocalLedger::new(embedded)), store })
 }
 
 /// Whether the ledger could be opened in a directory; says how.
@@ -78,9 +72,9 @@ fn rules() -> Vec<IntegrityRule> {
 /// All but the window.
 const SCHEMA: Schema = Schema {
     file: "ledger.sqlite",
-    version: 2,
+    version: 3,
     oldest: 1,
-    tables: &[tables::TABLES, letters::TABLES, spool::TABLES],
+    tables: &[tables::TABLES, recent::TABLES, letters::TABLES, spool::TABLES],
     tallies: &[tables::IDS],
     expiring: tables::EXPIRING,
     window: 0,
@@ -100,9 +94,23 @@ struct Embedded {
     /// In seconds.
     window: i64,
     known: Arc<IdFilter>,
+    recent: Arc<RecentIds>,
 }
 
 impl Embedded {
+    /// Without what works in the background.
+    fn open(directory: &Path, window: Duration) -> Result<Self, Failure> {
+        let window = i64::try_from(window.as_secs()).unwrap_or(i64::MAX / 2);
+        let schema = Schema { window, ..SCHEMA };
+        let (store, (hash_key, recent)) = Store::open(directory, &schema, |transaction, tallies| {
+            letters::extend(transaction)?;
+            letters::count(transaction, tallies)?;
+            spool::count(transaction, tallies)?;
+            Ok((tables::hash_key(transaction)?, RecentIds::new(transaction)?))
+        })?;
+        Ok(Embedded { store: Arc::new(store), hash_key, window, known: Arc::default(), recent: Arc::new(recent) })
+    }
+
     /// Builds the filter in the background. Without a runtime, which only tests lack, every id is looked up.
     fn build_filter(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
@@ -112,6 +120,13 @@ impl Embedded {
                 tracing::debug!(%failure, "ids not read: each delivery is looked up");
             }
         });
+    }
+
+    /// Moves recent ids in the background; without a runtime, they stay where they are.
+    fn keep_moving(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let every = Duration::from_secs((self.window / 100).clamp(1, 600).unsigned_abs());
+        runtime.spawn(Arc::clone(&self.recent).keep_moving(Arc::downgrade(&self.store), every));
     }
 }
 
@@ -124,13 +139,14 @@ impl FactStore for Embedded {
         if !self.known.may_have(id) {
             return std::future::ready(Ok(None)).boxed();
         }
-        let window = self.window;
-        self.store.read(move |connection, now| tables::load(connection, id, now - window))
+        let (window, recent) = (self.window, Arc::clone(&self.recent));
+        self.store.read(move |connection, now| tables::load(connection, &recent, id, now - window))
     }
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>> {
         let id = save.id;
-        let submit = || self.store.write(move |batch| tables::save(batch, &save));
+        let recent = Arc::clone(&self.recent);
+        let submit = || self.store.write(move |batch| tables::save(batch, &recent, &save));
         let (saved, filter_due) = self.known.add(id, submit);
         if filter_due {
             self.build_filter();
@@ -139,12 +155,12 @@ impl FactStore for Embedded {
     }
 
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
-        let window = self.window;
-        self.store.read(move |connection, now| tables::background(connection, id, now - window))
+        let (window, recent) = (self.window, Arc::clone(&self.recent));
+        self.store.read(move |connection, now| tables::background(connection, &recent, id, now - window))
     }
 
     fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {
-        self.store.write(move |batch| tables::forget(batch, id))
+        self.recent.forget(&self.store, id, move |batch| tables::forget(batch, id)).boxed()
     }
 
     fn keeps_dead_letters(&self) -> bool {

@@ -12,6 +12,7 @@ use fastbloom::AtomicBloomFilter;
 use parking_lot::RwLock;
 use rusqlite::Connection;
 
+use super::recent;
 use crate::ledger::facts::Id;
 use crate::reason::{Failure, Reason};
 use crate::store::Store;
@@ -101,6 +102,8 @@ impl IdFilter {
         // Rows that were handed to the writer before are in the store after this write.
         let earlier = open()?.write(|_| Ok(()));
         earlier.await?;
+        // First, as rows are moved from here to where the next look-ups find them.
+        recent::ids(&store).await?.into_iter().for_each(|id| building.add(id));
         let mut after = None;
         loop {
             let chunk = open()?.read(move |connection, _| ids_after(connection, after));

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use super::recent::RecentIds;
 use crate::ledger::Forgotten;
 use crate::ledger::facts::{Background, Id, Save, Stored};
 use crate::letters;
@@ -16,7 +17,7 @@ pub(super) const IDS: &str = "ids";
 pub(super) const EXPIRING: &[Expiring] =
     &[Expiring { table: "ids", tally: Some(IDS) }, Expiring { table: "facts", tally: None }];
 
-/// `ids`: a delivery that has ended (`cargo bench --bench ledger` shows its size). `facts`: what is known of the targets of
+/// `ids`: a delivery that has ended, once it is no longer `recent` (`cargo bench --bench ledger` shows its size). `facts`: what is known of the targets of
 /// one that is open; `kind` only grows: 0 frozen, 1 dead, 2 confirmed.
 pub(super) const TABLES: &str = "
         CREATE TABLE IF NOT EXISTS ids (
@@ -34,7 +35,15 @@ pub(super) fn hash_key(transaction: &Transaction<'_>) -> rusqlite::Result<[u8; 1
 }
 
 /// Looks an id up. Ids whose last change is older than `since` are forgotten already.
-pub(super) fn load(connection: &Connection, id: Id, since: i64) -> rusqlite::Result<Option<Stored>> {
+pub(super) fn load(
+    connection: &Connection,
+    recent: &RecentIds,
+    id: Id,
+    since: i64,
+) -> rusqlite::Result<Option<Stored>> {
+    if let Some(row) = recent.find(connection, id)?.filter(|row| row.at >= since) {
+        return Ok(Some(Stored::Closed { end: end_of(row.end), body_hash: row.body }));
+    }
     let id = id.to_be_bytes();
     let mut ended = connection.prepare_cached("SELECT end, body FROM ids WHERE id = ? AND at >= ?")?;
     let closed = ended.query_row(params![id, since], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -63,7 +72,7 @@ pub(super) fn load(connection: &Connection, id: Id, since: i64) -> rusqlite::Res
 }
 
 /// Keeps what became known.
-pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
+pub(super) fn save(batch: &mut Batch<'_>, recent: &RecentIds, save: &Save) -> rusqlite::Result<()> {
     let (transaction, now) = (batch.transaction, batch.now);
     let id = save.id.to_be_bytes();
     letters::withdraw(batch, &id, &save.withdrawn)?;
@@ -77,15 +86,7 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
     }
     match &save.stored {
         Stored::Closed { end, body_hash } => {
-            let values = params![id, now, number_of(*end), body_hash];
-            let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO ids VALUES (?, ?, ?, ?)")?;
-            if insert.execute(values)? == 1 {
-                batch.add(IDS, 1);
-            } else {
-                // Expired, but not deleted yet.
-                let sql = "UPDATE ids SET at = ?2, end = ?3, body = ?4 WHERE id = ?1";
-                transaction.prepare_cached(sql)?.execute(values)?;
-            }
+            recent.append(batch, &id, number_of(*end), *body_hash)?;
             if save.has_facts {
                 transaction.prepare_cached("DELETE FROM facts WHERE id = ?")?.execute([id])?;
             }
@@ -96,10 +97,15 @@ pub(super) fn save(batch: &mut Batch<'_>, save: &Save) -> rusqlite::Result<()> {
 }
 
 /// All that is kept of an id. Ids whose last change is older than `since` are forgotten already.
-pub(super) fn background(connection: &Connection, id: Id, since: i64) -> rusqlite::Result<Background> {
+pub(super) fn background(
+    connection: &Connection,
+    recent: &RecentIds,
+    id: Id,
+    since: i64,
+) -> rusqlite::Result<Background> {
     let key = id.to_be_bytes();
     Ok(Background {
-        stored: load(connection, id, since)?,
+        stored: load(connection, recent, id, since)?,
         letters: letters::of_id(connection, &key)?,
         waiting: spool::waiting(connection, &key)?,
     })
@@ -111,7 +117,8 @@ pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotte
     if !spool::waiting(transaction, &id)?.is_empty() {
         return Ok(Forgotten::InFlight);
     }
-    let closed = transaction.execute("DELETE FROM ids WHERE id = ?", [id])?;
+    let recent = transaction.execute("DELETE FROM recent WHERE id = ?", [id])?;
+    let closed = transaction.execute("DELETE FROM ids WHERE id = ?", [id])? + recent;
     let open = transaction.execute("DELETE FROM facts WHERE id = ?", [id])?;
     batch.add(IDS, -i64::try_from(closed).unwrap_or(0));
     Ok(if closed + open > 0 { Forgotten::Done } else { Forgotten::Unknown })
@@ -122,6 +129,8 @@ pub(super) fn rules() -> Vec<IntegrityRule> {
     vec![
         IntegrityRule::rows("ids", "have an id that is no hash", "length(id) != 16"),
         IntegrityRule::rows("ids", "have no known end", "end NOT BETWEEN 0 AND 3"),
+        IntegrityRule::rows("recent", "have an id that is no hash", "length(id) != 16"),
+        IntegrityRule::rows("recent", "have no known end", "end NOT BETWEEN 0 AND 3"),
         IntegrityRule::rows("facts", "have an id that is no hash", "length(id) != 16"),
         IntegrityRule::rows("facts", "have no known kind", "kind NOT BETWEEN 0 AND 2 OR frozen NOT BETWEEN 0 AND 1"),
     ]
