@@ -27,7 +27,7 @@ const KEYS: usize = 8;
 const ROUND: usize = 25;
 
 /// `Accepted` leaves an event in the spool, which the next process comes to at `Draining`.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 13] = [
     Step::Claimed,
     Step::Accepted,
     Step::Draining,
@@ -36,7 +36,6 @@ const STEPS: [Step; 14] = [
     Step::Writing,
     Step::Committed,
     Step::Checkpointed,
-    Step::Moved,
     Step::Recorded,
     Step::Never,
     Step::Answering,
@@ -59,6 +58,8 @@ enum Kill {
 fn round(mode: &str) -> Vec<Kill> {
     let steps = STEPS.into_iter().filter(|step| mode == "stored" || !OF_SPOOL.contains(step));
     let mut kills: Vec<_> = steps.map(Kill::At).collect();
+    // What was accepted under load are recent ids, which the next process moves.
+    kills.extend([Kill::UnderLoad, Kill::At(Step::Moved)]);
     while kills.len() < ROUND {
         kills.push(if rand::random_range(0..3) == 0 { Kill::Starting } else { Kill::UnderLoad });
     }
@@ -140,7 +141,9 @@ async fn stored_mode_loses_nothing<S: Subject>(place: Place<S>) {
 
 #[test]
 fn every_step_is_tried() {
-    assert!(Step::ALL.iter().all(|step| STEPS.contains(step)));
+    let tried = round("stored");
+    let is_tried = |step: &Step| tried.iter().any(|kill| matches!(kill, Kill::At(at) if at == step));
+    assert!(Step::ALL.iter().all(is_tried));
 }
 
 suite::place::whole_program! {

@@ -124,11 +124,11 @@ async fn check_finds_what_is_wrong_and_changes_nothing() {
     let database = site.data().join("ledger.sqlite");
     let connection = Connection::open(&database).expect("a database");
     connection
-        .execute_batch("UPDATE dead_letters SET reason = 'bad luck'; UPDATE ids SET end = 9 WHERE end = 0")
+        .execute_batch("UPDATE dead_letters SET reason = 'bad luck'; UPDATE recent SET end = 9 WHERE end = 0")
         .expect("changed");
     drop(connection);
     let (code, out, _) = store(&site, &["check"]);
-    assert!(code == 1 && out.contains("ids: 200 rows have no known end"), "{out}");
+    assert!(code == 1 && out.contains("recent: 200 rows have no known end"), "{out}");
     assert!(out.contains("dead_letters: 1 rows have a reason that is no known word"), "{out}");
     let backup = site.path().join("backup.sqlite").display().to_string();
     let (code, _, err) = store(&site, &["backup", &backup]);
