@@ -19,8 +19,8 @@ pub(super) type Id = u128;
 pub(super) enum Stored {
     /// It has ended.
     Closed { end: End, body_hash: u32 },
-    /// Some of its targets have facts.
-    Open(Known),
+    /// Some of its targets have facts. Few are kept so: in a box, they do not make the others large.
+    Open(Box<Known>),
 }
 
 /// What is to be kept, in one transaction.

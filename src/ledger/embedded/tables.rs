@@ -68,7 +68,7 @@ pub(super) fn load(
             known.frozen.get_or_insert_default().push(target);
         }
     }
-    Ok((known != Known::default()).then_some(Stored::Open(known)))
+    Ok((known != Known::default()).then(|| Stored::Open(Box::new(known))))
 }
 
 /// Keeps what became known.

@@ -116,7 +116,7 @@ impl<'a> Recording<'a> {
             Fact::Confirmed(_) | Fact::Accepted => None,
         });
         let accepted = self.accepted.take().filter(|_| self.accepts);
-        slot.has_facts |= matches!(slot.stored(), Stored::Open(_));
+        slot.has_facts |= end.is_none();
         let (stored, has_facts, dead) = (slot.stored(), slot.has_facts, dead.collect());
         let (id, letter, withdrawn) = (self.id, self.letter.take(), slot.withdrawn(accepted.as_deref()));
         let save = Save { id, stored, has_facts, dead, letter, withdrawn, accepted };

@@ -96,7 +96,7 @@ impl Slot {
     pub(super) fn stored(&self) -> Stored {
         match self.end() {
             Some(end) => Stored::Closed { end, body_hash: self.body_hash },
-            None => Stored::Open(self.entry.known.clone()),
+            None => Stored::Open(Box::new(self.entry.known.clone())),
         }
     }
 
