@@ -2,8 +2,8 @@
 //! hash of an id is random, so that each id would change another page of the large table, and each commit write a page for
 //! every id.
 //!
-//! A row has a number that grows with each commit. The reader reads the rows that are new to it before each look-up, and
-//! keeps them in memory until they are in the large table.
+//! A row has a number that grows with each commit. Before each look-up, the reader reads the rows that are new to it, and
+//! remembers the number of each id until its row is in the large table.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -42,16 +42,17 @@ pub(super) struct RecentIds {
     /// Rows that were appended since the last move began.
     appended: AtomicUsize,
     many: Notify,
-    known: Mutex<KnownRows>,
+    numbers: Mutex<Numbers>,
     /// Held while rows are moved, and while an id is forgotten: it must not be moved after that.
     moving: tokio::sync::Mutex<()>,
 }
 
-/// The rows that were read. Changed by the reader's thread only, so that no look-up's view of the database is older.
+/// The numbers of the rows that were read, the latest of each id. Changed by the reader's thread only, so that no look-up's
+/// view of the database is older.
 #[derive(Default)]
-struct KnownRows {
-    rows: HashMap<Id, RecentRow>,
-    /// The number of the last one.
+struct Numbers {
+    of: HashMap<Id, i64>,
+    /// The number of the last row.
     last: i64,
 }
 
@@ -65,6 +66,13 @@ pub(super) struct RecentRow {
     pub(super) body: u32,
 }
 
+impl RecentRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let (number, id, at) = (row.get(0)?, Id::from_be_bytes(row.get(1)?), row.get(2)?);
+        Ok(RecentRow { number, id, at, end: row.get(3)?, body: row.get(4)? })
+    }
+}
+
 impl RecentIds {
     /// Goes on after the rows of an earlier process.
     pub(super) fn new(transaction: &Transaction<'_>) -> rusqlite::Result<Self> {
@@ -73,7 +81,7 @@ impl RecentIds {
             next: AtomicI64::new(transaction.query_row(next, [], |row| row.get(0))?),
             appended: AtomicUsize::default(),
             many: Notify::new(),
-            known: Mutex::default(),
+            numbers: Mutex::default(),
             moving: tokio::sync::Mutex::default(),
         })
     }
@@ -93,12 +101,18 @@ impl RecentIds {
 
     /// The row of an id, if it was not moved yet.
     pub(super) fn find(&self, connection: &Connection, id: Id) -> rusqlite::Result<Option<RecentRow>> {
-        let mut known = self.known.lock();
-        for row in rows_after(connection, known.last, usize::MAX)? {
-            known.last = row.number;
-            known.rows.insert(row.id, row);
+        let mut numbers = self.numbers.lock();
+        let mut new = connection.prepare_cached("SELECT number, id FROM recent WHERE number > ? ORDER BY number")?;
+        let mut rows = new.query([numbers.last])?;
+        while let Some(row) = rows.next()? {
+            numbers.last = row.get(0)?;
+            let (id, number) = (Id::from_be_bytes(row.get(1)?), numbers.last);
+            numbers.of.insert(id, number);
         }
-        Ok(known.rows.get(&id).copied())
+        let Some(number) = numbers.of.get(&id) else { return Ok(None) };
+        // None if it was moved meanwhile.
+        let sql = "SELECT number, id, at, end, body FROM recent WHERE number = ? AND id = ?";
+        connection.prepare_cached(sql)?.query_row(params![number, id.to_be_bytes()], RecentRow::read).optional()
     }
 
     /// Deletes the rows of an id with `delete`, which returns whether there were any.
@@ -114,7 +128,7 @@ impl RecentIds {
         let _moving = self.moving.lock().await;
         let deleted = store.write(delete).await?;
         let this = Arc::clone(self);
-        store.read(move |_, _| Ok(this.known.lock().rows.remove(&id))).await?;
+        store.read(move |_, _| Ok(this.numbers.lock().of.remove(&id))).await?;
         Ok(deleted)
     }
 
@@ -153,7 +167,7 @@ impl RecentIds {
         }
         let this = Arc::clone(self);
         let purged = open()?.read(move |_, _| {
-            this.known.lock().rows.retain(|_, row| row.number > last);
+            this.numbers.lock().of.retain(|_, number| *number > last);
             Ok(())
         });
         purged.await
@@ -189,11 +203,8 @@ fn open(store: &Weak<Store>) -> Result<Arc<Store>, Failure> {
 
 fn rows_after(connection: &Connection, number: i64, most: usize) -> rusqlite::Result<Vec<RecentRow>> {
     let sql = "SELECT number, id, at, end, body FROM recent WHERE number > ? ORDER BY number LIMIT ?";
-    let row = |row: &Row<'_>| {
-        let (number, id, at) = (row.get(0)?, Id::from_be_bytes(row.get(1)?), row.get(2)?);
-        Ok(RecentRow { number, id, at, end: row.get(3)?, body: row.get(4)? })
-    };
-    connection.prepare_cached(sql)?.query_map(params![number, i64::try_from(most).unwrap_or(i64::MAX)], row)?.collect()
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    connection.prepare_cached(sql)?.query_map([number, most], RecentRow::read)?.collect()
 }
 
 /// Inserts a row into the large table, or replaces that of an earlier end of the same id.
@@ -280,7 +291,7 @@ mod tests {
             assert_eq!(embedded.ids(), (first.len() + second.len()) as u64);
             move_all(&embedded).await;
         }
-        assert_eq!((left(&embedded).await, embedded.recent.known.lock().rows.len()), (0, 0));
+        assert_eq!((left(&embedded).await, embedded.recent.numbers.lock().of.len()), (0, 0));
     }
 
     #[tokio::test]
