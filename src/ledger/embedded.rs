@@ -160,7 +160,7 @@ impl FactStore for Embedded {
     }
 
     fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>> {
-        self.recent.forget(&self.store, id, move |batch| tables::forget(batch, id)).boxed()
+        self.recent.forget(&self.store, move |batch| tables::forget(batch, id)).boxed()
     }
 
     fn keeps_dead_letters(&self) -> bool {

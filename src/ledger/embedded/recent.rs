@@ -115,21 +115,17 @@ impl RecentIds {
         connection.prepare_cached(sql)?.query_row(params![number, id.to_be_bytes()], RecentRow::read).optional()
     }
 
-    /// Deletes the rows of an id with `delete`, which returns whether there were any.
+    /// Forgets an id with a write: between two moves, as a row that is being moved would come back.
     ///
     /// # Errors
     /// The store may not have done it.
     pub(super) async fn forget<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         store: &Store,
-        id: Id,
-        delete: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
+        write: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let _moving = self.moving.lock().await;
-        let deleted = store.write(delete).await?;
-        let this = Arc::clone(self);
-        store.read(move |_, _| Ok(this.numbers.lock().of.remove(&id))).await?;
-        Ok(deleted)
+        store.write(write).await
     }
 
     /// Moves rows now and then, and when there are many. Ends with the store.
