@@ -146,6 +146,9 @@ impl RecentIds {
         let open = || open(store);
         let _moving = self.moving.lock().await;
         self.appended.store(0, Ordering::Relaxed);
+        // An id may be being forgotten by a caller that has stopped waiting.
+        let earlier = open()?.write(|_| Ok(()));
+        earlier.await?;
         let mut rows = all(store).await?;
         let Some(last) = rows.last().map(|row| row.number) else { return Ok(()) };
         let firsts: Vec<i64> = rows.iter().step_by(STEP).map(|row| row.number).collect();
