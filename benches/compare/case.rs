@@ -20,6 +20,8 @@ pub enum Mode {
     Embedded,
     /// `--ack stored`.
     Stored,
+    /// The same, while the broker is down.
+    Down,
 }
 
 /// The process that is measured.
@@ -55,6 +57,12 @@ impl To {
     }
 }
 
+impl Mode {
+    pub fn name(self) -> &'static str {
+        ["memory", "embedded", "stored", "down"][self as usize]
+    }
+}
+
 impl Case {
     fn all() -> Vec<Case> {
         let mut all = vec![Case { name: "floor".into(), to: To::Nothing, server: Server::Floor }];
@@ -62,10 +70,11 @@ impl Case {
             if to.broker().is_some() {
                 all.push(Case { name: format!("native-{}", to.name()), to, server: Server::Native });
             }
-            let modes = [(Mode::Memory, "memory"), (Mode::Embedded, "embedded"), (Mode::Stored, "stored")];
             // An event that goes nowhere is not stored either.
-            for (mode, word) in modes.into_iter().filter(|(mode, _)| to != To::Nothing || *mode != Mode::Stored) {
-                all.push(Case { name: format!("{}-{word}", to.name()), to, server: Server::Bridge(mode) });
+            let modes = [Some(Mode::Memory), Some(Mode::Embedded), (to != To::Nothing).then_some(Mode::Stored)];
+            let down = to.broker().map(|_| Mode::Down);
+            for mode in modes.into_iter().chain([down]).flatten() {
+                all.push(Case { name: format!("{}-{}", to.name(), mode.name()), to, server: Server::Bridge(mode) });
             }
         }
         all

@@ -21,6 +21,10 @@ const MIX: [(&str, usize); 6] = [
     ("file.download_ready", 2),
     ("file.analysis_completed", 3),
 ];
+/// Characters of the signature in a signed URL: about as many as in those of content delivery networks.
+const SIGNATURE: usize = 220;
+/// Most bytes of bodies of a given size: of large ones, there are few.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// How many resources the events are about: as many partition keys.
 const RESOURCES: u64 = 50;
 
@@ -32,14 +36,28 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    pub fn new() -> Arc<Deliveries> {
+    /// With bodies of this size, or samples as they are.
+    pub fn new(body_bytes: Option<usize>) -> Arc<Deliveries> {
         let number_and_name = (0..RESOURCES).flat_map(|number| {
             MIX.into_iter().flat_map(move |(name, count)| std::iter::repeat_n((number, name), count))
         });
-        let body = |(number, name)| Bytes::from(hookbridge::samples::sample(name, number, now()).body);
-        let mut bodies: Vec<Bytes> = number_and_name.map(body).collect();
+        let signature = format!("?signature={}", "5f".repeat(SIGNATURE / 2));
+        let body = |(number, name)| {
+            let body = hookbridge::samples::sample(name, number, now()).body;
+            Bytes::from(match body_bytes {
+                None => body.replace("?signature=sample", &signature),
+                Some(bytes) => padded(&body, bytes),
+            })
+        };
+        let count = body_bytes.map_or(usize::MAX, |bytes| (MOST_BYTES / bytes.max(1)).max(1));
+        // A sample that is larger than that is left out.
+        let fits = |body: &Bytes| body_bytes.is_none_or(|bytes| body.len() <= bytes);
+        let mut bodies: Vec<Bytes> = number_and_name.map(body).filter(fits).take(count).collect();
+        assert!(!bodies.is_empty(), "every sample is larger");
         // Neighbours differ in name and resource. 387 and 1000 have no common factor.
-        bodies = (0..bodies.len()).map(|at| bodies[at * 387 % bodies.len()].clone()).collect();
+        if body_bytes.is_none() {
+            bodies = (0..bodies.len()).map(|at| bodies[at * 387 % bodies.len()].clone()).collect();
+        }
         Arc::new(Deliveries { bodies, run: rand::random(), next: AtomicU64::new(0) })
     }
 
@@ -50,9 +68,17 @@ impl Deliveries {
     }
 }
 
+/// An object with one more member, so that it has this size.
+fn padded(body: &str, bytes: usize) -> String {
+    const MEMBER: &str = r#","padding":""}"#;
+    let padding = "x".repeat(bytes.saturating_sub(body.len() - 1 + MEMBER.len()));
+    let member = MEMBER.replace(r#""""#, &format!(r#""{padding}""#));
+    format!("{}{member}", &body[..body.len() - 1])
+}
+
 /// The mean size of a body.
-pub fn mean_bytes() -> f64 {
-    let deliveries = Deliveries::new();
+pub fn mean_bytes(body_bytes: Option<usize>) -> f64 {
+    let deliveries = Deliveries::new(body_bytes);
     deliveries.bodies.iter().map(Bytes::len).sum::<usize>() as f64 / deliveries.bodies.len() as f64
 }
 

@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -23,7 +23,8 @@ pub async fn serve(secret: &str) {
     });
     let key = STANDARD.decode(secret.trim_start_matches("whsec_")).expect("base64");
     let keyed = Keyed::new_from_slice(&key).expect("any length");
-    let app = Router::new().route("/webhooks/videogen", post(verify)).with_state(keyed);
+    let limit = DefaultBodyLimit::max(8 * 1024 * 1024);
+    let app = Router::new().route("/webhooks/videogen", post(verify)).layer(limit).with_state(keyed);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     println!("{}", listener.local_addr().expect("an address"));
     axum::serve(listener, app).await.expect("serves");

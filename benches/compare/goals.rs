@@ -2,6 +2,16 @@
 
 use super::case::{Mode, To};
 
+/// The slowest of 100 answers at half the highest rate, in milliseconds.
+pub const MOST_P99_MS: f64 = 10.0;
+/// The slowest of 1,000.
+pub const MOST_P999_MS: f64 = 50.0;
+
+/// The most memory, with no more connections than this.
+pub const MOST_MIB: (f64, usize) = (64.0, 64);
+/// How much longer than the broker's confirm and a commit an answer takes at most, with one connection, in milliseconds.
+pub const MOST_OF_OUR_OWN_MS: f64 = 1.0;
+
 /// Most CPU time of the bridge, as a multiple of the floor's.
 pub fn most_cpu(to: To, mode: Mode) -> Option<f64> {
     let (memory, embedded) = match to {
@@ -13,7 +23,7 @@ pub fn most_cpu(to: To, mode: Mode) -> Option<f64> {
     match mode {
         Mode::Memory => Some(memory),
         Mode::Embedded => Some(embedded),
-        Mode::Stored => None,
+        Mode::Stored | Mode::Down => None,
     }
 }
 
@@ -34,9 +44,13 @@ pub fn least_of_native(to: To, mode: Mode) -> Option<f64> {
     (to == To::Rabbitmq && mode == Mode::Memory).then_some(0.6)
 }
 
-/// Least rate of `--ack stored`, as a share of that with `--store embedded`.
-pub fn least_of_embedded(to: To, mode: Mode) -> Option<f64> {
-    (mode == Mode::Stored && to.broker().is_some()).then_some(0.9)
+/// The mode that a mode is compared with, and its least rate as a share of that one's.
+pub fn least_of_other(to: To, mode: Mode) -> Option<(Mode, f64)> {
+    match (mode, to.broker()) {
+        (Mode::Stored, Some(_)) => Some((Mode::Embedded, 0.9)),
+        (Mode::Down, Some(_)) => Some((Mode::Stored, 0.8)),
+        _ => None,
+    }
 }
 
 /// Bento's rate as a share of the floor's, as measured on 2026-11-25 on one machine: Bento 1.20, medians of 3 × 8 s, 64

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::delivery::{Deliveries, Signer};
-use super::load::Sender;
+use super::load::{Load, Sender};
 use super::support::sender::now;
 
 /// See the module.
@@ -22,9 +22,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// This many connections to an address.
-    pub fn open(count: usize, address: &str) -> Vec<Connection> {
-        let (address, deliveries, signer): (Arc<str>, _, _) = (address.into(), Deliveries::new(), Signer::new());
+    /// As many connections to an address as the load has.
+    pub fn open(load: &Load, address: &str) -> Vec<Connection> {
+        let (address, deliveries, signer) = (Arc::from(address), Deliveries::new(load.body_bytes), Signer::new());
         let one = || Connection {
             address: Arc::clone(&address),
             stream: None,
@@ -33,7 +33,7 @@ impl Connection {
             request: Vec::new(),
             answer: Vec::new(),
         };
-        std::iter::repeat_with(one).take(count).collect()
+        std::iter::repeat_with(one).take(load.connections).collect()
     }
 
     fn write_request(&mut self) {

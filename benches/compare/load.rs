@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use clap::Args;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -10,16 +11,23 @@ use super::process;
 use super::row::Row;
 
 /// How much is sent.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Load {
-    /// Deliveries in flight.
+    /// Deliveries in flight
+    #[arg(long, default_value_t = 64)]
     pub connections: usize,
-    /// Deliveries a second. `None`: as many as are answered.
+    /// Deliveries a second, whatever the answers take (open loop); without it, each connection sends when it is answered
+    #[arg(long)]
     pub rate: Option<f64>,
-    /// Not measured.
-    pub warmup: Duration,
-    /// Measured afterwards.
-    pub measured: Duration,
+    /// Seconds before each case is measured
+    #[arg(long, default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Seconds for which each case is measured
+    #[arg(long, default_value_t = 8.0)]
+    pub seconds: f64,
+    /// The size of the bodies; without it, they are samples of 680 bytes on average
+    #[arg(long)]
+    pub body_bytes: Option<usize>,
 }
 
 /// One connection, or one publisher.
@@ -44,15 +52,29 @@ struct Seen {
 }
 
 impl Load {
+    /// As arguments of a process.
+    pub fn arguments(&self) -> Vec<String> {
+        let given = [
+            ("--connections", Some(self.connections.to_string())),
+            ("--rate", self.rate.map(|rate| rate.to_string())),
+            ("--warmup", Some(self.warmup.to_string())),
+            ("--seconds", Some(self.seconds.to_string())),
+            ("--body-bytes", self.body_bytes.map(|bytes| bytes.to_string())),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten().collect()
+    }
+
     /// Runs the senders against the process `pid`, and returns what was seen between warm-up and end.
     pub async fn run<S: Sender>(&self, name: &str, pid: u32, senders: Vec<S>) -> Row {
         let start = Instant::now();
-        let (from, until) = (start + self.warmup, start + self.warmup + self.measured);
+        let from = start + Duration::from_secs_f64(self.warmup);
+        let until = from + Duration::from_secs_f64(self.seconds);
         let interval = self.rate.map(|rate| Duration::from_secs_f64(senders.len() as f64 / rate.max(0.001)));
+        let count = senders.len() as u32;
         let mut tasks = JoinSet::new();
         for (number, sender) in (0_u32..).zip(senders) {
             // At a rate, the senders are evenly apart.
-            let offset = interval.map_or(Duration::ZERO, |interval| interval * number / self.connections as u32);
+            let offset = interval.map_or(Duration::ZERO, |interval| interval * number / count);
             tasks.spawn(send(sender, Schedule { next: start + offset, interval, from, until }));
         }
         sleep_until(from).await;
@@ -77,7 +99,7 @@ impl Load {
         Row {
             name: name.to_owned(),
             repeat: 0,
-            rate: all.times.len() as f64 / self.measured.as_secs_f64(),
+            rate: all.times.len() as f64 / self.seconds,
             p50_ms: at(0.5),
             p99_ms: at(0.99),
             p999_ms: at(0.999),

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! cargo bench --bench compare
-//! cargo bench --bench compare -- nats stored --repeats 5 --seconds 8 --connections 64 --rate 2000 --json rows.ndjson
+//! cargo bench --bench compare -- nats stored --repeats 5 --seconds 8 --half --json rows.ndjson
+//! cargo bench --bench compare -- --connections 1
+//! cargo bench --bench compare -- growth body ids --most 1000000
 //! ```
 //!
 //! A name is a case (`kafka-embedded`) or a part of one (`kafka`, `memory`, `native`); the floor always runs. Rates move with
@@ -18,9 +20,11 @@ mod case;
 mod delivery;
 mod floor;
 mod goals;
+mod growth;
 mod http;
 mod load;
 mod native;
+mod plot;
 mod process;
 mod row;
 mod servers;
@@ -28,9 +32,9 @@ mod table;
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use case::{Case, To};
 use load::Load;
@@ -38,57 +42,80 @@ use row::Row;
 use support::brokers::Broker;
 
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(flatten)]
+    compare: Options,
+    /// Cargo passes it
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+    #[command(subcommand)]
+    command: Option<Role>,
+}
+
+#[derive(Args)]
 struct Options {
     /// Cases or parts of their names; none: all
     names: Vec<String>,
     /// How often each case runs; the table has the medians
     #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// How long each case is measured
-    #[arg(long, default_value_t = 8.0)]
-    seconds: f64,
-    /// How long each case runs before it is measured
-    #[arg(long, default_value_t = 2.0)]
-    warmup: f64,
-    /// Deliveries in flight
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// Deliveries a second, whatever the answers take (open loop); without it, each connection sends when it is answered
+    /// Runs each case again, in an open loop at half of the rate that it reached
     #[arg(long)]
-    rate: Option<f64>,
+    half: bool,
     /// Appends one JSON object for each run
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Cargo passes it
-    #[arg(long, hide = true)]
-    bench: bool,
-    /// What this process is when the comparison starts it itself
-    #[arg(long, hide = true)]
-    role: Option<String>,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Measures how the cost of a delivery grows, and plots it
+    Growth(growth::Options),
+    #[command(hide = true)]
+    Floor { secret: String },
+    #[command(hide = true)]
+    Native {
+        client: String,
+        url: String,
+        #[command(flatten)]
+        load: Load,
+    },
 }
 
 fn main() {
     hookbridge::tls::install_provider();
-    let options = Options::parse();
-    let load = Load {
-        connections: options.connections.max(1),
-        rate: options.rate,
-        warmup: Duration::from_secs_f64(options.warmup),
-        measured: Duration::from_secs_f64(options.seconds),
-    };
+    let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    match (options.role.as_deref(), options.names.as_slice()) {
-        (None, names) => compare(&runtime, &load, &Case::select(names), &options),
-        (Some("floor"), [secret]) => runtime.block_on(floor::serve(secret)),
-        (Some("native"), [client, url]) => {
-            let row = runtime.block_on(native::run(client, url, &load));
+    match arguments.command {
+        None => compare(&runtime, &arguments.compare),
+        Some(Role::Growth(options)) => growth::run(&runtime, &options),
+        Some(Role::Floor { secret }) => runtime.block_on(floor::serve(&secret)),
+        Some(Role::Native { client, url, load }) => {
+            let row = runtime.block_on(native::run(&client, &url, &load));
             println!("{}", serde_json::to_string(&row).expect("JSON"));
         }
-        (Some(role), _) => panic!("unknown role {role}"),
     }
 }
 
-fn compare(runtime: &tokio::runtime::Runtime, load: &Load, cases: &[Case], options: &Options) {
+fn compare(runtime: &Runtime, options: &Options) {
+    let (cases, load) = (Case::select(&options.names), &options.load);
+    let rows = interleaved(runtime, &cases, options, |_| load.clone());
+    let (repeats, seconds, bytes) = (options.repeats, load.seconds, delivery::mean_bytes(load.body_bytes));
+    println!("\n{} connections, {bytes:.0}-byte bodies, {repeats} × {seconds} s", load.connections);
+    table::print(&cases, &rows, load);
+    if options.half {
+        let reached = |case: &Case| table::median(&rows, &case.name, |row| row.rate).unwrap_or_default();
+        let half = |case: &Case| Load { rate: Some(reached(case) / 2.0), ..load.clone() };
+        let rows = interleaved(runtime, &cases, options, half);
+        println!("\nThe same at half of these rates, in an open loop");
+        table::print(&cases, &rows, &Load { rate: Some(0.0), ..load.clone() });
+    }
+}
+
+fn interleaved(runtime: &Runtime, cases: &[Case], options: &Options, load: impl Fn(&Case) -> Load) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for repeat in 0..options.repeats {
         for to in To::ALL {
@@ -101,7 +128,7 @@ fn compare(runtime: &tokio::runtime::Runtime, load: &Load, cases: &[Case], optio
             group.rotate_left(first);
             let broker = to.broker().map(Broker::start);
             for case in group {
-                let row = Row { repeat, ..servers::run(runtime, case, broker.as_ref(), load) };
+                let row = Row { repeat, ..servers::run(runtime, case, broker.as_ref(), "", &load(case)) };
                 eprintln!("{repeat} {row}");
                 if let Some(path) = &options.json {
                     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the file");
@@ -111,7 +138,5 @@ fn compare(runtime: &tokio::runtime::Runtime, load: &Load, cases: &[Case], optio
             }
         }
     }
-    let bytes = delivery::mean_bytes();
-    println!("\n{} connections, {bytes:.0}-byte bodies, {} × {} s", load.connections, options.repeats, options.seconds);
-    table::print(cases, &rows);
+    rows
 }

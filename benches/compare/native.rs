@@ -42,7 +42,7 @@ pub async fn run(client: &str, url: &str, load: &Load) -> Row {
         "rabbitmq" => rabbitmq(url).await.map(|(client, connection)| (client, Some(connection))).expect("a queue"),
         other => panic!("no client is called {other}"),
     };
-    let deliveries = Deliveries::new();
+    let deliveries = Deliveries::new(load.body_bytes);
     let one = || Publisher { client: client.clone(), deliveries: Arc::clone(&deliveries), reported: false };
     let publishers = std::iter::repeat_with(one).take(load.connections).collect();
     load.run(&format!("native-{}", client.name()), std::process::id(), publishers).await

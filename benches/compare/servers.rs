@@ -1,6 +1,7 @@
 //! Starts the server of a case, loads it, and ends it.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tokio::runtime::Runtime;
@@ -12,11 +13,9 @@ use super::row::Row;
 use super::support::brokers::Broker;
 use super::support::program::{Program, SECRET};
 
-/// Runs a case once.
-pub fn run(runtime: &Runtime, case: &Case, broker: Option<&Broker>, load: &Load) -> Row {
-    let drive = |pid: u32, address: &str| {
-        runtime.block_on(load.run(&case.name, pid, Connection::open(load.connections, address)))
-    };
+/// Runs a case once. `configuration`: further settings of the bridge.
+pub fn run(runtime: &Runtime, case: &Case, broker: Option<&Broker>, configuration: &str, load: &Load) -> Row {
+    let drive = |pid: u32, address: &str| runtime.block_on(load.run(&case.name, pid, Connection::open(load, address)));
     match case.server {
         Server::Floor => {
             let floor = Floor::start();
@@ -25,50 +24,51 @@ pub fn run(runtime: &Runtime, case: &Case, broker: Option<&Broker>, load: &Load)
         Server::Native => native(case, broker.expect("a broker").url(), load),
         Server::Bridge(mode) => {
             let directory = tempfile::tempdir().expect("a directory");
-            let program = bridge(directory.path(), case.to, mode, broker);
+            let program = bridge(directory.path(), case.to, mode, broker, configuration);
             runtime.block_on(program.ready());
-            drive(program.pid(), &program.webhooks)
+            let down = broker.filter(|_| mode == Mode::Down);
+            down.inspect(|broker| broker.kill());
+            let row = drive(program.pid(), &program.webhooks);
+            drop(program);
+            down.inspect(|broker| broker.start_again());
+            row
         }
     }
 }
 
-/// The bridge as its users run it.
-fn bridge(directory: &std::path::Path, to: To, mode: Mode, broker: Option<&Broker>) -> Program {
+/// The bridge as its users run it, with its data in a directory.
+pub fn bridge(directory: &Path, to: To, mode: Mode, broker: Option<&Broker>, configuration: &str) -> Program {
     let (events, data) = (format!("file:{}/events", directory.display()), format!("{}/data", directory.display()));
     let url = match (to, broker) {
         (To::Kafka, Some(broker)) => format!("kafka://{}", broker.url()),
         (_, Some(broker)) => broker.url().to_owned(),
         (_, None) => events,
     };
-    let config = directory.join("hookbridge.yaml").display().to_string();
-    let text = format!("destinations: {{unused: {{url: '{url}'}}}}\nroutes: [{{match: '**', to: []}}]\n");
-    std::fs::write(&config, text).expect("written");
-    let target = if to == To::Nothing { ["--config", &config] } else { ["--to", &url] };
-    let mode: &[&str] = match mode {
+    let mut arguments = vec!["--secret", SECRET, "--data", &data, "--to", &url];
+    arguments.extend_from_slice(match mode {
         Mode::Memory => &["--store", "memory"],
         Mode::Embedded => &["--store", "embedded"],
-        Mode::Stored => &["--ack", "stored", "--ephemeral"],
-    };
-    Program::serve(&[&["--secret", SECRET, "--data", &data], &target[..], mode].concat())
+        Mode::Stored | Mode::Down => &["--ack", "stored", "--ephemeral"],
+    });
+    let routes = if to == To::Nothing { "routes: [{match: '**', to: []}]\n" } else { "" };
+    let (path, text) = (directory.join("hookbridge.yaml").display().to_string(), format!("{routes}{configuration}"));
+    if !text.is_empty() {
+        std::fs::write(&path, text).expect("written");
+        arguments.extend(["--config", &path]);
+    }
+    Program::serve(&arguments)
 }
 
 /// This program in another role.
-fn role(role: &str, names: &[&str]) -> Command {
+fn role(role: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command.args(["--role", role]).args(names).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg(role).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
 fn native(case: &Case, url: &str, load: &Load) -> Row {
     let mut command = role("native", &[case.to.name(), url]);
-    for (name, value) in [("--seconds", load.measured), ("--warmup", load.warmup)] {
-        command.args([name, &value.as_secs_f64().to_string()]);
-    }
-    command.args(["--connections", &load.connections.to_string()]);
-    if let Some(rate) = load.rate {
-        command.args(["--rate", &rate.to_string()]);
-    }
-    let output = command.stderr(Stdio::inherit()).output().expect("it runs");
+    let output = command.args(load.arguments()).stderr(Stdio::inherit()).output().expect("it runs");
     serde_json::from_slice(&output.stdout).expect("a row")
 }
 

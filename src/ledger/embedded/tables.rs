@@ -17,8 +17,8 @@ pub(super) const IDS: &str = "ids";
 pub(super) const EXPIRING: &[Expiring] =
     &[Expiring { table: "ids", tally: Some(IDS) }, Expiring { table: "facts", tally: None }];
 
-/// `ids`: a delivery that has ended, once it is no longer `recent` (`cargo bench --bench ledger` shows its size). `facts`: what is known of the targets of
-/// one that is open; `kind` only grows: 0 frozen, 1 dead, 2 confirmed.
+/// `ids`: a delivery that has ended, once it is no longer `recent` (`cargo bench --bench compare -- growth ids` shows its size).
+/// `facts`: what is known of the targets of one that is open; `kind` only grows: 0 frozen, 1 dead, 2 confirmed.
 pub(super) const TABLES: &str = "
         CREATE TABLE IF NOT EXISTS ids (
             id BLOB PRIMARY KEY, at INTEGER NOT NULL, end INTEGER NOT NULL, body INTEGER NOT NULL

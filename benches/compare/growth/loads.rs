@@ -1,0 +1,87 @@
+//! What grows with the load or with the configuration, and needs no data from before.
+
+use std::fmt::Write as _;
+
+use crate::case::{Case, Mode, To};
+use crate::http::Connection;
+use crate::load::{Load, Sender as _};
+use crate::servers;
+use crate::support::brokers::Broker;
+
+use super::{Bench, Sample};
+
+/// 64 of the largest bodies would exceed `limits.bytes`.
+const BODY_CONNECTIONS: usize = 8;
+/// From this many connections on, it takes a while until all are open.
+const MANY: u64 = 1000;
+const SLOW_WARMUP: f64 = 5.0;
+/// The limits are above the largest number of connections.
+const LIMITS: &str = "limits: {connections: 12000, requests: 12000}\nsources: {videogen: {in_flight: 12000}}\n";
+
+pub fn body(bench: &Bench<'_>) -> Vec<Sample> {
+    let sizes = bench.steps([512, 2048, 8192, 32_768, 131_072, 524_288, 2_097_152, 7_340_032]);
+    let load = |bytes| Load { connections: BODY_CONNECTIONS, body_bytes: Some(bytes as usize), ..bench.load.clone() };
+    measure(bench, &["floor", "nothing-memory", "file-memory", "file-stored"], sizes, |_, bytes| {
+        (load(bytes), String::new())
+    })
+}
+
+pub fn connections(bench: &Bench<'_>) -> Vec<Sample> {
+    let counts = bench.steps([1, 4, 16, 64, 256, 1024, 4096, 10_000]);
+    let mut samples =
+        measure(bench, &["floor", "nothing-memory", "nats-memory", "nats-embedded"], counts.clone(), |_, count| {
+            let warmup = if count >= MANY { SLOW_WARMUP } else { bench.load.warmup };
+            (Load { connections: count as usize, warmup, ..bench.load.clone() }, LIMITS.to_owned())
+        });
+    samples.extend(counts.map(|count| idle(bench, count)));
+    samples
+}
+
+/// Memory with connections that have each sent one delivery and stay open.
+fn idle(bench: &Bench<'_>, count: u64) -> Sample {
+    let directory = tempfile::tempdir().expect("a directory");
+    let program = servers::bridge(directory.path(), To::Nothing, Mode::Memory, None, LIMITS);
+    let load = Load { connections: count as usize, ..bench.load.clone() };
+    let mut connections = Connection::open(&load, &program.webhooks);
+    bench.runtime.block_on(async {
+        program.ready().await;
+        for connection in &mut connections {
+            assert_eq!(connection.send().await, 200);
+        }
+    });
+    let open = bench.runtime.block_on(program.sum("process_open_fds"));
+    assert!(open >= count as f64, "{open} descriptors");
+    let mib = program.resident() as f64 / 1_048_576.0;
+    Sample { curve: "idle".into(), x: count as f64, figures: vec![("peak MiB", mib)] }.reported()
+}
+
+pub fn targets(bench: &Bench<'_>) -> Vec<Sample> {
+    let counts = bench.steps([1, 2, 5, 10, 20]);
+    measure(bench, &["file-memory", "nats-memory", "kafka-memory", "rabbitmq-memory"], counts, |case, count| {
+        let mut to = String::new();
+        for number in 1..=count {
+            let _ = write!(to, "{{destination: {}, topic: 'copy{number}'}}, ", case.to.name());
+        }
+        (bench.load.clone(), format!("routes: [{{match: '**', to: [{to}]}}]\n"))
+    })
+}
+
+/// Each case with each value.
+fn measure(
+    bench: &Bench<'_>,
+    names: &[&str],
+    values: impl Iterator<Item = u64> + Clone,
+    load_and_configuration: impl Fn(&Case, u64) -> (Load, String),
+) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    for name in names {
+        let case = Case::select(&[(*name).to_owned()]).pop().expect("a case");
+        let broker = case.to.broker().map(Broker::start);
+        for value in values.clone() {
+            let (load, configuration) = load_and_configuration(&case, value);
+            let row = servers::run(bench.runtime, &case, broker.as_ref(), &configuration, &load);
+            samples.push(Sample::of(name, value, &row));
+        }
+    }
+    samples
+}
