@@ -37,6 +37,14 @@ impl Axis {
         Axis { least, most, from, length }
     }
 
+    /// Up to the next ticks on both sides, so that noise does not fill the panel.
+    fn rounded(self) -> Axis {
+        let steps = || (-9..=12).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)));
+        let least = steps().filter(|step| *step <= self.least * 0.999).last().unwrap_or(self.least);
+        let most = steps().find(|step| *step >= self.most * 1.001).unwrap_or(self.most);
+        Axis { least, most, ..self }
+    }
+
     fn at(&self, value: f64) -> f64 {
         self.from + self.length * (value.max(self.least) / self.least).ln() / (self.most / self.least).ln()
     }
@@ -103,7 +111,7 @@ fn panel(svg: &mut String, growth: &Growth, name: &str, curves: &[&str], samples
     xs.sort_unstable_by(f64::total_cmp);
     xs.dedup();
     let across = Axis::new(xs.iter().copied(), LEFT, WIDTH - LEFT - RIGHT);
-    let up = Axis::new(points.iter().map(|(_, y)| *y), HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT);
+    let up = Axis::new(points.iter().map(|(_, y)| *y), HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT).rounded();
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     let _ = writeln!(svg, r#"<text x="{LEFT}" y="{}" font-weight="bold">{name}</text>"#, TOP - 10.0);
     for tick in up.ticks() {
@@ -149,7 +157,8 @@ pub fn short(value: f64) -> String {
         value if value >= 1e3 => (value / 1e3, "k"),
         value => (value, ""),
     };
-    format!("{}{unit}", (value * 1e5).round() / 1e5)
+    let precision = if unit.is_empty() { 1e9 } else { 1e2 };
+    format!("{}{unit}", (value * precision).round() / precision)
 }
 
 /// A number of bytes with few characters.
