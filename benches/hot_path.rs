@@ -1,5 +1,5 @@
-//! The time of each step of a delivery that needs no network, for the smallest and the largest sample event; and of claims
-//! and records in each ledger, by how many are in flight at once: those of the embedded ledger share a commit.
+//! The time of each step of a delivery that needs no network, for the smallest and the largest sample event; and of a claim
+//! and a record in each ledger, by the number in flight, as the embedded ledger commits them in batches.
 //!
 //! ```text
 //! cargo bench --bench hot_path

@@ -1,11 +1,13 @@
-//! What is compared.
+//! The cases that are compared, and how they are selected.
+
+use clap::ValueEnum;
 
 use super::support::brokers::Kind;
 
 /// Where events go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum To {
-    /// Nowhere: the floor, and routes that ignore every event.
+    /// Routes that ignore every event
     Nothing,
     File,
     Nats,
@@ -13,14 +15,16 @@ pub enum To {
     Rabbitmq,
 }
 
-/// When the bridge answers, and where it keeps ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When the bridge answers, and where it stores ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
+    /// Answers once the broker has confirmed; ids in memory
     Memory,
+    /// The same, with the embedded store
     Embedded,
-    /// `--ack stored`.
+    /// Answers once the event is stored (`--ack stored`)
     Stored,
-    /// The same, while the broker is down.
+    /// The same, while the broker is down
     Down,
 }
 
@@ -41,8 +45,6 @@ pub struct Case {
 }
 
 impl To {
-    pub const ALL: [To; 5] = [To::Nothing, To::File, To::Nats, To::Kafka, To::Rabbitmq];
-
     pub fn name(self) -> &'static str {
         ["nothing", "file", "nats", "kafka", "rabbitmq"][self as usize]
     }
@@ -66,11 +68,11 @@ impl Mode {
 impl Case {
     fn all() -> Vec<Case> {
         let mut all = vec![Case { name: "floor".into(), to: To::Nothing, server: Server::Floor }];
-        for to in To::ALL {
+        for &to in To::value_variants() {
             if to.broker().is_some() {
                 all.push(Case { name: format!("native-{}", to.name()), to, server: Server::Native });
             }
-            // An event that goes nowhere is not stored either.
+            // An event without a target is never stored.
             let modes = [Some(Mode::Memory), Some(Mode::Embedded), (to != To::Nothing).then_some(Mode::Stored)];
             let down = to.broker().map(|_| Mode::Down);
             for mode in modes.into_iter().chain([down]).flatten() {
@@ -80,19 +82,19 @@ impl Case {
         all
     }
 
-    /// The cases that these names or parts of names select, and the floor.
-    ///
-    /// # Panics
-    /// A name selects none.
-    pub fn select(names: &[String]) -> Vec<Case> {
-        let selects = |name: &String, case: &Case| *name == case.name || case.name.split('-').any(|part| part == name);
-        for name in names {
-            assert!(Case::all().iter().any(|case| selects(name, case)), "no case is called {name}");
-        }
-        let mut cases = Case::all();
-        cases.retain(|case| {
-            names.is_empty() || case.server == Server::Floor || names.iter().any(|name| selects(name, case))
-        });
-        cases
+    /// The case with this name.
+    pub fn named(name: &str) -> Option<Case> {
+        Case::all().into_iter().find(|case| case.name == name)
+    }
+
+    /// The cases of these destinations and modes (none: all), with what they are compared to: the floor, and the clients of
+    /// the brokers.
+    pub fn select(to: &[To], modes: &[Mode]) -> Vec<Case> {
+        let has_mode = |case: &Case| match case.server {
+            Server::Floor | Server::Native => true,
+            Server::Bridge(mode) => modes.is_empty() || modes.contains(&mode),
+        };
+        let has_destination = |case: &Case| to.is_empty() || to.contains(&case.to) || case.server == Server::Floor;
+        Case::all().into_iter().filter(|case| has_mode(case) && has_destination(case)).collect()
     }
 }

@@ -21,9 +21,9 @@ const MIX: [(&str, usize); 6] = [
     ("file.download_ready", 2),
     ("file.analysis_completed", 3),
 ];
-/// Characters of the signature in a signed URL: about as many as in those of content delivery networks.
+/// Characters of the signature in a signed URL: about as many as content delivery networks use.
 const SIGNATURE: usize = 220;
-/// Most bytes of bodies of a given size: of large ones, there are few.
+/// Most bytes of all bodies of a given size: limits the number of large ones.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// How many resources the events are about: as many partition keys.
 const RESOURCES: u64 = 50;
@@ -36,7 +36,7 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
-    /// With bodies of this size, or samples as they are.
+    /// With bodies of this size; `None`: samples, unchanged.
     pub fn new(body_bytes: Option<usize>) -> Arc<Deliveries> {
         let number_and_name = (0..RESOURCES).flat_map(|number| {
             MIX.into_iter().flat_map(move |(name, count)| std::iter::repeat_n((number, name), count))
@@ -50,11 +50,11 @@ impl Deliveries {
             })
         };
         let count = body_bytes.map_or(usize::MAX, |bytes| (MOST_BYTES / bytes.max(1)).max(1));
-        // A sample that is larger than that is left out.
+        // Samples that are larger than the given size are left out.
         let fits = |body: &Bytes| body_bytes.is_none_or(|bytes| body.len() <= bytes);
         let mut bodies: Vec<Bytes> = number_and_name.map(body).filter(fits).take(count).collect();
         assert!(!bodies.is_empty(), "every sample is larger");
-        // Neighbours differ in name and resource. 387 and 1000 have no common factor.
+        // Neighbours differ in name and resource, as 387 and 1000 have no common factor.
         if body_bytes.is_none() {
             bodies = (0..bodies.len()).map(|at| bodies[at * 387 % bodies.len()].clone()).collect();
         }
@@ -68,7 +68,7 @@ impl Deliveries {
     }
 }
 
-/// An object with one more member, so that it has this size.
+/// The object with one more member, which pads it to this size.
 fn padded(body: &str, bytes: usize) -> String {
     const MEMBER: &str = r#","padding":""}"#;
     let padding = "x".repeat(bytes.saturating_sub(body.len() - 1 + MEMBER.len()));

@@ -1,5 +1,5 @@
-//! The floor: reads a delivery, checks its Standard Webhooks signature, and answers 204. Nothing is parsed, remembered or
-//! published.
+//! The floor: reads a delivery, verifies its Standard Webhooks signature, and answers 204. It parses, stores and publishes
+//! nothing.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,17 +11,18 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tokio::net::TcpListener;
 
+use super::support::program::SECRET;
 use super::support::sender::now;
 
 type Keyed = Hmac<Sha256>;
 
 /// Serves until standard input ends, on the address that it prints.
-pub async fn serve(secret: &str) {
+pub async fn serve() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::exit(0);
     });
-    let key = STANDARD.decode(secret.trim_start_matches("whsec_")).expect("base64");
+    let key = STANDARD.decode(SECRET.trim_start_matches("whsec_")).expect("base64");
     let keyed = Keyed::new_from_slice(&key).expect("any length");
     let limit = DefaultBodyLimit::max(8 * 1024 * 1024);
     let app = Router::new().route("/webhooks/videogen", post(verify)).layer(limit).with_state(keyed);

@@ -1,16 +1,16 @@
-//! What the bridge should reach, as ratios.
+//! The goals of the bridge.
 
 use super::case::{Mode, To};
 
-/// The slowest of 100 answers at half the highest rate, in milliseconds.
+/// Most p99 at half the highest rate, in milliseconds.
 pub const MOST_P99_MS: f64 = 10.0;
-/// The slowest of 1,000.
+/// Most p99.9 at half the highest rate, in milliseconds.
 pub const MOST_P999_MS: f64 = 50.0;
 
-/// The most memory, with no more connections than this.
+/// Most memory in MiB, and the number of connections up to which that is the goal.
 pub const MOST_MIB: (f64, usize) = (64.0, 64);
-/// How much longer than the broker's confirm and a commit an answer takes at most, with one connection, in milliseconds.
-pub const MOST_OF_OUR_OWN_MS: f64 = 1.0;
+/// With one connection: most milliseconds of p50 beyond the broker's confirm and one commit.
+pub const MOST_OVERHEAD_MS: f64 = 1.0;
 
 /// Most CPU time of the bridge, as a multiple of the floor's.
 pub fn most_cpu(to: To, mode: Mode) -> Option<f64> {
@@ -27,7 +27,7 @@ pub fn most_cpu(to: To, mode: Mode) -> Option<f64> {
     }
 }
 
-/// Least rate, as a multiple of Bento's (verify, deduplicate, normalize, route).
+/// Least rate, as a multiple of Bento's, which also verifies, deduplicates, normalizes and routes.
 pub fn least_of_bento(to: To, mode: Mode) -> Option<f64> {
     match (to, mode) {
         (To::Nats, Mode::Memory) => Some(5.0),

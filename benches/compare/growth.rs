@@ -1,4 +1,5 @@
-//! How the cost of a delivery grows with its body, with connections, targets, remembered ids, and a backlog.
+//! How the cost of a delivery grows with its body, and with the numbers of connections, targets, remembered ids, and events
+//! in the spool.
 
 use std::path::PathBuf;
 
@@ -15,10 +16,10 @@ mod loads;
 
 #[derive(Args)]
 pub struct Options {
-    /// What grows; none: everything
+    /// The axes; none: all
     #[arg(value_enum)]
-    ranges: Vec<Range>,
-    /// The largest size or number that is measured
+    axes: Vec<Range>,
+    /// The largest value of an axis that is measured: bytes for `body`, otherwise a number
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     most: u64,
     /// Seconds before each point is measured
@@ -27,8 +28,8 @@ pub struct Options {
     /// Seconds for which each point is measured
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Where the plots go
-    #[arg(long, default_value = "target/growth")]
+    /// The directory of the plots
+    #[arg(long, default_value = "benches/plots")]
     plots: PathBuf,
 }
 
@@ -68,20 +69,20 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Those of these values that are measured.
+    /// The values up to the largest one that is measured.
     fn steps<const N: usize>(&self, values: [u64; N]) -> impl Iterator<Item = u64> + Clone {
         let most = self.most;
         values.into_iter().filter(move |value| *value <= most)
     }
 }
 
-/// Measures the ranges one after the other.
+/// Measures the axes one after the other.
 pub fn run(runtime: &Runtime, options: &Options) {
     let load = Load { connections: 64, rate: None, warmup: options.warmup, seconds: options.seconds, body_bytes: None };
     let bench = Bench { runtime, load, most: options.most };
     std::fs::create_dir_all(&options.plots).expect("the directory of the plots");
     for range in Range::value_variants() {
-        if !options.ranges.is_empty() && !options.ranges.contains(range) {
+        if !options.axes.is_empty() && !options.axes.contains(range) {
             continue;
         }
         let (growth, samples) = range.measure(&bench);
@@ -107,7 +108,7 @@ impl Range {
 }
 
 impl Sample {
-    /// With what a run saw.
+    /// From one run.
     fn of(curve: &str, x: u64, row: &Row) -> Sample {
         let answered: u64 = row.answers.values().sum();
         let figures = vec![

@@ -64,7 +64,7 @@ impl Load {
         given.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten().collect()
     }
 
-    /// Runs the senders against the process `pid`, and returns what was seen between warm-up and end.
+    /// Runs the senders against the process `pid`, and returns the figures between warm-up and end.
     pub async fn run<S: Sender>(&self, name: &str, pid: u32, senders: Vec<S>) -> Row {
         let start = Instant::now();
         let from = start + Duration::from_secs_f64(self.warmup);
@@ -113,22 +113,20 @@ impl Load {
 async fn send(mut sender: impl Sender, mut schedule: Schedule) -> Seen {
     let mut seen = Seen::default();
     loop {
-        let due = match schedule.interval {
-            None => Instant::now(),
-            Some(interval) => {
-                sleep_until(schedule.next).await;
-                // A late answer delays the next delivery, which counts from the time at which it was due.
-                let due = schedule.next;
-                schedule.next += interval;
-                due
-            }
-        };
+        let due = schedule.interval.map_or_else(Instant::now, |_| schedule.next);
         if due >= schedule.until {
             return seen;
         }
+        if let Some(interval) = schedule.interval {
+            // A late answer delays the next delivery, which counts from the time at which it was due.
+            sleep_until(due).await;
+            schedule.next += interval;
+        }
         let status = sender.send().await;
         let end = Instant::now();
-        if end >= schedule.from && end < schedule.until {
+        // At a rate, a late answer counts although it comes after the end: otherwise the slowest would be missing.
+        let at = if schedule.interval.is_some() { due } else { end };
+        if at >= schedule.from && at < schedule.until {
             *seen.answers.entry(status).or_default() += 1;
             if (200..300).contains(&status) {
                 seen.times.push(u32::try_from((end - due).as_micros()).unwrap_or(u32::MAX));

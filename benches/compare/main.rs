@@ -1,16 +1,15 @@
-//! The bridge beside its limits, interleaved on one machine, with real brokers: the floor (axum and HMAC, answers 204), a
-//! native client whose publishers each wait for their confirm, and the bridge as its users run it.
+//! Compares the bridge with its limits, interleaved on one machine and with real brokers. The limits are the floor (axum and
+//! HMAC, answers 204), and each broker's native client, whose publishers each wait for their confirm.
 //!
 //! ```text
 //! cargo bench --bench compare
-//! cargo bench --bench compare -- nats stored --repeats 5 --seconds 8 --half --json rows.ndjson
+//! cargo bench --bench compare -- nats kafka --modes memory,stored --repeats 5 --seconds 8 --half --json rows.ndjson
 //! cargo bench --bench compare -- --connections 1
 //! cargo bench --bench compare -- growth body ids --most 1000000
 //! ```
 //!
-//! A name is a case (`kafka-embedded`) or a part of one (`kafka`, `memory`, `native`); the floor always runs. Rates move with
-//! the machine: compare ratios within one run, and CPU time first. Data is in the temporary directory: `TMPDIR` chooses the
-//! disk. Every server is a process of its own, so that its CPU time is its own.
+//! Rates move with the machine: compare ratios within one run, and CPU time first. Each server is a process of its own, so
+//! that its CPU time can be measured.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints a table")]
 
 #[path = "../../tests/support/mod.rs"]
@@ -33,14 +32,15 @@ mod table;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use tokio::runtime::Runtime;
 
-use case::{Case, To};
+use case::{Case, Mode, To};
 use load::Load;
 use row::Row;
-use support::brokers::Broker;
 
+/// Compares the bridge with the floor (axum and HMAC) and with each broker's native client, interleaved, with real brokers.
+/// Prints a table in Markdown. Data is in the temporary directory: TMPDIR chooses the disk.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
@@ -55,15 +55,19 @@ struct Arguments {
 
 #[derive(Args)]
 struct Options {
-    /// Cases or parts of their names; none: all
-    names: Vec<String>,
+    /// The destinations; none: all
+    #[arg(value_enum)]
+    to: Vec<To>,
+    /// The modes of the bridge, with commas between them; none: all
+    #[arg(long, value_enum, value_delimiter = ',')]
+    modes: Vec<Mode>,
     /// How often each case runs; the table has the medians
     #[arg(long, default_value_t = 3)]
     repeats: usize,
-    /// Runs each case again, in an open loop at half of the rate that it reached
+    /// Runs each case again, in an open loop at half the rate that it reached
     #[arg(long)]
     half: bool,
-    /// Appends one JSON object for each run
+    /// Appends one line of JSON for each run to this file
     #[arg(long)]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -75,9 +79,9 @@ enum Role {
     /// Measures how the cost of a delivery grows, and plots it
     Growth(growth::Options),
     #[command(hide = true)]
-    Floor { secret: String },
+    ServeFloor,
     #[command(hide = true)]
-    Native {
+    RunNative {
         client: String,
         url: String,
         #[command(flatten)]
@@ -92,8 +96,8 @@ fn main() {
     match arguments.command {
         None => compare(&runtime, &arguments.compare),
         Some(Role::Growth(options)) => growth::run(&runtime, &options),
-        Some(Role::Floor { secret }) => runtime.block_on(floor::serve(&secret)),
-        Some(Role::Native { client, url, load }) => {
+        Some(Role::ServeFloor) => runtime.block_on(floor::serve()),
+        Some(Role::RunNative { client, url, load }) => {
             let row = runtime.block_on(native::run(&client, &url, &load));
             println!("{}", serde_json::to_string(&row).expect("JSON"));
         }
@@ -101,16 +105,17 @@ fn main() {
 }
 
 fn compare(runtime: &Runtime, options: &Options) {
-    let (cases, load) = (Case::select(&options.names), &options.load);
+    let (cases, load) = (Case::select(&options.to, &options.modes), &options.load);
     let rows = interleaved(runtime, &cases, options, |_| load.clone());
     let (repeats, seconds, bytes) = (options.repeats, load.seconds, delivery::mean_bytes(load.body_bytes));
-    println!("\n{} connections, {bytes:.0}-byte bodies, {repeats} × {seconds} s", load.connections);
+    println!("\n{}", process::machine());
+    println!("{} connections, {bytes:.0}-byte bodies, {repeats} × {seconds} s", load.connections);
     table::print(&cases, &rows, load);
     if options.half {
         let reached = |case: &Case| table::median(&rows, &case.name, |row| row.rate).unwrap_or_default();
         let half = |case: &Case| Load { rate: Some(reached(case) / 2.0), ..load.clone() };
         let rows = interleaved(runtime, &cases, options, half);
-        println!("\nThe same at half of these rates, in an open loop");
+        println!("\nThe same at half these rates, in an open loop");
         table::print(&cases, &rows, &Load { rate: Some(0.0), ..load.clone() });
     }
 }
@@ -118,7 +123,7 @@ fn compare(runtime: &Runtime, options: &Options) {
 fn interleaved(runtime: &Runtime, cases: &[Case], options: &Options, load: impl Fn(&Case) -> Load) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for repeat in 0..options.repeats {
-        for to in To::ALL {
+        for &to in To::value_variants() {
             let mut group: Vec<&Case> = cases.iter().filter(|case| case.to == to).collect();
             if group.is_empty() {
                 continue;
@@ -126,7 +131,7 @@ fn interleaved(runtime: &Runtime, cases: &[Case], options: &Options, load: impl 
             // Each repeat has another order: the later ones find a fuller broker.
             let first = repeat % group.len();
             group.rotate_left(first);
-            let broker = to.broker().map(Broker::start);
+            let broker = to.broker().map(servers::broker);
             for case in group {
                 let row = Row { repeat, ..servers::run(runtime, case, broker.as_ref(), "", &load(case)) };
                 eprintln!("{repeat} {row}");

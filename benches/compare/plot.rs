@@ -16,7 +16,7 @@ const BOTTOM: f64 = 30.0;
 const HEAD: f64 = 52.0;
 const COLOURS: [&str; 7] = ["#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#00868b"];
 
-/// A logarithmic axis. 0 is where a tenth of the least positive value would be.
+/// A logarithmic axis. 0 is drawn at a tenth of the least positive value.
 struct Axis {
     least: f64,
     most: f64,
@@ -37,7 +37,7 @@ impl Axis {
         Axis { least, most, from, length }
     }
 
-    /// Up to the next ticks on both sides, so that noise does not fill the panel.
+    /// Extended to the next ticks on both sides, so that noise does not fill the panel.
     fn rounded(self) -> Axis {
         let steps = || (-9..=12).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)));
         let least = steps().filter(|step| *step <= self.least * 0.999).last().unwrap_or(self.least);
@@ -128,7 +128,7 @@ fn panel(svg: &mut String, growth: &Growth, name: &str, curves: &[&str], samples
     for x in xs {
         let at = across.at(x);
         let _ = writeln!(svg, r##"<path d="M{at:.1} {bottom}v4" stroke="#999"/>"##);
-        // A label that would touch the one before is left out.
+        // Labels that would overlap are left out.
         if at >= free_from {
             let label = (growth.label)(x);
             let _ = writeln!(svg, r#"<text x="{at:.1}" y="{:.0}" text-anchor="middle">{label}</text>"#, bottom + 16.0);

@@ -1,4 +1,4 @@
-//! What a process used, from `/proc`.
+//! The CPU time and memory of a process, and the machine, from `/proc`.
 
 /// User and system time so far, of all threads.
 pub fn cpu_seconds(pid: u32) -> f64 {
@@ -15,4 +15,13 @@ pub fn peak_mib(pid: u32) -> f64 {
     let kib =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<f64>().ok());
     kib.expect("VmHWM") / 1024.0
+}
+
+/// The day, and the processor with its number of cores.
+pub fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    format!("{}, {cores} cores of {model}", jiff::Timestamp::now().strftime("%F"))
 }

@@ -1,4 +1,4 @@
-//! What one run of a case led to.
+//! The figures of one run of a case.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -10,8 +10,13 @@ use super::case::{Case, Mode, Server, To};
 use super::http::Connection;
 use super::load::Load;
 use super::row::Row;
-use super::support::brokers::Broker;
+use super::support::brokers::{Broker, Kind, With};
 use super::support::program::{Program, SECRET};
+
+/// Starts a broker. Beside a compiler, Kafka takes minutes.
+pub fn broker(kind: Kind) -> Broker {
+    Broker::start_with(kind, With { env: &[("BROKERS_TIMEOUT", "300")], ..With::default() })
+}
 
 /// Runs a case once. `configuration`: further settings of the bridge.
 pub fn run(runtime: &Runtime, case: &Case, broker: Option<&Broker>, configuration: &str, load: &Load) -> Row {
@@ -67,7 +72,7 @@ fn role(role: &str, arguments: &[&str]) -> Command {
 }
 
 fn native(case: &Case, url: &str, load: &Load) -> Row {
-    let mut command = role("native", &[case.to.name(), url]);
+    let mut command = role("run-native", &[case.to.name(), url]);
     let output = command.args(load.arguments()).stderr(Stdio::inherit()).output().expect("it runs");
     serde_json::from_slice(&output.stdout).expect("a row")
 }
@@ -77,7 +82,7 @@ struct Floor(Child, String);
 
 impl Floor {
     fn start() -> Floor {
-        let mut child = role("floor", &[SECRET]).spawn().expect("it starts");
+        let mut child = role("serve-floor", &[]).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("an address");
         Floor(child, line.trim().to_owned())

@@ -63,6 +63,8 @@ pub struct Broker {
 struct Own {
     dir: TempDir,
     guardian: Child,
+    /// For later commands, too: `BROKERS_TIMEOUT` is not among the recorded settings.
+    env: Vec<(String, String)>,
 }
 
 impl Broker {
@@ -75,9 +77,10 @@ impl Broker {
     pub fn start_with(kind: Kind, with: With<'_>) -> Broker {
         blocking(|| {
             let dir = tempfile::Builder::new().prefix("hookbridge-").tempdir().expect("a temporary directory");
-            let own = Own { guardian: guardian(&dir), dir };
+            let env = with.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let own = Own { guardian: guardian(&dir), dir, env };
             let mut command = script(&own, "start", kind);
-            command.env("BROKERS_PORTS", ports().to_string()).envs(with.env.iter().copied());
+            command.env("BROKERS_PORTS", ports().to_string());
             if !with.conf.is_empty() {
                 let path = own.dir.path().join("appended.conf");
                 std::fs::write(&path, with.conf).expect("written");
@@ -197,6 +200,7 @@ fn guardian(dir: &TempDir) -> Child {
 fn script(own: &Own, verb: &str, kind: Kind) -> Command {
     let mut command = Command::new(SCRIPT);
     command.args([verb, kind.name()]).env("BROKERS_DIR", own.dir.path().join("brokers")).stdin(Stdio::null());
+    command.envs(own.env.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -1,4 +1,4 @@
-//! What a backlog costs with `--ack stored`: the broker is down while events are accepted, then takes them.
+//! What a backlog costs with `--ack stored`: events are accepted while the broker is down, and published when it is back.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::load::Load;
 use crate::process;
 use crate::row::Row;
 use crate::servers;
-use crate::support::brokers::{Broker, Kind};
+use crate::support::brokers::Kind;
 use crate::support::program::Program;
 
 use super::{Bench, Sample};
@@ -18,7 +18,7 @@ use super::{Bench, Sample};
 pub fn backlog(bench: &Bench<'_>) -> Vec<Sample> {
     let steps: Vec<u64> = bench.steps([0, 1000, 10_000, 100_000, 1_000_000]).collect();
     let directory = tempfile::tempdir().expect("a directory");
-    let broker = Broker::start(Kind::Nats);
+    let broker = servers::broker(Kind::Nats);
     let program = servers::bridge(directory.path(), To::Nats, Mode::Stored, Some(&broker), "");
     bench.runtime.block_on(program.ready());
     broker.kill();
@@ -29,7 +29,8 @@ pub fn backlog(bench: &Bench<'_>) -> Vec<Sample> {
     let mut samples = Vec::new();
     for events in &steps {
         while bench.runtime.block_on(waiting(&program)) < *events {
-            send(&Load { warmup: 0.0, seconds: 1.0, ..bench.load.clone() });
+            let filled = send(&Load { warmup: 0.0, seconds: 1.0, ..bench.load.clone() });
+            assert!(filled.rate > 0.0, "the spool accepts no more events: {filled}");
         }
         let (events, disk) = (bench.runtime.block_on(waiting(&program)), bytes_in(&directory.path().join("data")));
         let row = send(&Load { warmup: 0.0, ..bench.load.clone() });
@@ -49,7 +50,7 @@ async fn drain(program: &Program, steps: &[u64]) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut from = waiting(program).await;
     while waiting(program).await == from {
-        // Only paces the look.
+        // Only paces the requests for the metric.
         sleep(Duration::from_millis(10)).await;
     }
     let (mut since, mut cpu) = (Instant::now(), process::cpu_seconds(program.pid()));

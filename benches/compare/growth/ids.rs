@@ -1,4 +1,4 @@
-//! What remembered ids cost: disk, the start, claims, records while old ids are deleted, and deliveries.
+//! The cost of remembered ids: disk, the start, claims, records while old ids are deleted, and deliveries.
 
 use std::ops::Range;
 use std::path::Path;
@@ -23,7 +23,7 @@ use super::{Bench, Sample};
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 /// With this window, all ids are old when the ledger opens.
 const SHORT_WINDOW: Duration = Duration::from_secs(1);
-/// Deliveries at once while the ledger is filled.
+/// Deliveries in flight while the ledger is filled.
 const FILLING: u64 = 1024;
 const CLAIMS: u64 = 10_000;
 
@@ -73,10 +73,10 @@ fn serve(bench: &Bench<'_>, directory: &TempDir) -> Vec<(&'static str, f64)> {
     ]
 }
 
-/// The time of a claim, one after the other: of new ids, and of known ones.
+/// The median time of a claim of a new id, and of a known one.
 async fn claims(data: &Path, ids: u64) -> Vec<(&'static str, f64)> {
     let ledger = open(data, WINDOW);
-    // Every id is looked up until the filter is built, which begins with the ledger: its end is not visible.
+    // Until the filter is built, every id is looked up. It is built in the background, and nothing shows when that ends.
     let until_built = Duration::from_secs(2 + ids / 1_000_000 * 2);
     tokio::time::sleep(until_built).await;
     let mut figures = Vec::new();
@@ -99,7 +99,7 @@ async fn claims(data: &Path, ids: u64) -> Vec<(&'static str, f64)> {
     figures
 }
 
-/// The slowest of 100 records, one after the other, while all old ids are being deleted.
+/// The p99 of records, one after the other, while all old ids are deleted.
 async fn forget(bench: &Bench<'_>, data: &Path, ids: u64) -> (&'static str, f64) {
     let ledger = open(data, SHORT_WINDOW);
     let (started, mut times) = (Instant::now(), Vec::new());
@@ -119,7 +119,7 @@ fn open(data: &Path, window: Duration) -> Arc<dyn Ledger> {
     embedded::open(data, window).expect("opens").ledger
 }
 
-/// Claims and records ids, so many at once.
+/// Claims and records ids, with this many in flight.
 async fn deliver(ledger: &Arc<dyn Ledger>, range: Range<u64>, concurrency: u64) {
     let workers = (0..concurrency).map(|worker| {
         let (ledger, range) = (Arc::clone(ledger), range.clone());
@@ -145,7 +145,7 @@ fn key(number: u64) -> DeliveryKey {
     DeliveryKey { source: "videogen".into(), id: format!("msg_{number:020}").into() }
 }
 
-/// As large as most hashes are: SQLite stores small numbers in fewer bytes.
+/// As large as most hashes: SQLite stores small numbers in fewer bytes.
 fn body_hash(number: u64) -> u32 {
     u32::MAX - number as u32
 }

@@ -1,21 +1,21 @@
-//! What grows with the load or with the configuration, and needs no data from before.
+//! The axes that need no stored data: they grow with the load or with the configuration.
 
 use std::fmt::Write as _;
 
 use crate::case::{Case, Mode, To};
 use crate::http::Connection;
 use crate::load::{Load, Sender as _};
+use crate::process;
 use crate::servers;
-use crate::support::brokers::Broker;
 
 use super::{Bench, Sample};
 
 /// 64 of the largest bodies would exceed `limits.bytes`.
 const BODY_CONNECTIONS: usize = 8;
-/// From this many connections on, it takes a while until all are open.
+/// With this many connections or more, the warm-up is longer: opening them takes time.
 const MANY: u64 = 1000;
 const SLOW_WARMUP: f64 = 5.0;
-/// The limits are above the largest number of connections.
+/// Above the largest number of connections.
 const LIMITS: &str = "limits: {connections: 12000, requests: 12000}\nsources: {videogen: {in_flight: 12000}}\n";
 
 pub fn body(bench: &Bench<'_>) -> Vec<Sample> {
@@ -37,7 +37,7 @@ pub fn connections(bench: &Bench<'_>) -> Vec<Sample> {
     samples
 }
 
-/// Memory with connections that have each sent one delivery and stay open.
+/// Memory with idle connections, each of which has sent one delivery.
 fn idle(bench: &Bench<'_>, count: u64) -> Sample {
     let directory = tempfile::tempdir().expect("a directory");
     let program = servers::bridge(directory.path(), To::Nothing, Mode::Memory, None, LIMITS);
@@ -51,8 +51,8 @@ fn idle(bench: &Bench<'_>, count: u64) -> Sample {
     });
     let open = bench.runtime.block_on(program.sum("process_open_fds"));
     assert!(open >= count as f64, "{open} descriptors");
-    let mib = program.resident() as f64 / 1_048_576.0;
-    Sample { curve: "idle".into(), x: count as f64, figures: vec![("peak MiB", mib)] }.reported()
+    let figures = vec![("peak MiB", process::peak_mib(program.pid()))];
+    Sample { curve: "idle".into(), x: count as f64, figures }.reported()
 }
 
 pub fn targets(bench: &Bench<'_>) -> Vec<Sample> {
@@ -66,7 +66,7 @@ pub fn targets(bench: &Bench<'_>) -> Vec<Sample> {
     })
 }
 
-/// Each case with each value.
+/// Runs each case with each value.
 fn measure(
     bench: &Bench<'_>,
     names: &[&str],
@@ -75,8 +75,8 @@ fn measure(
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
     for name in names {
-        let case = Case::select(&[(*name).to_owned()]).pop().expect("a case");
-        let broker = case.to.broker().map(Broker::start);
+        let case = Case::named(name).expect("a case");
+        let broker = case.to.broker().map(servers::broker);
         for value in values.clone() {
             let (load, configuration) = load_and_configuration(&case, value);
             let row = servers::run(bench.runtime, &case, broker.as_ref(), &configuration, &load);
