@@ -109,7 +109,7 @@ fn compare(runtime: &Runtime, options: &Options) {
     let rows = interleaved(runtime, &cases, options, |_| load.clone());
     let (repeats, seconds, bytes) = (options.repeats, load.seconds, delivery::mean_bytes(load.body_bytes));
     println!("\n{}", process::machine());
-    println!("{} connections, {bytes:.0}-byte bodies, {repeats} × {seconds} s", load.connections);
+    println!("Connections: {}; bodies: {bytes:.0} bytes; {repeats} × {seconds} s", load.connections);
     table::print(&cases, &rows, load);
     if options.half {
         let reached = |case: &Case| table::median(&rows, &case.name, |row| row.rate).unwrap_or_default();

@@ -88,11 +88,11 @@ fn cells(case: &Case, rows: &Rows<'_>) -> Vec<Cell> {
         let most = most.filter(|_| matches!(case.server, Server::Bridge(_)));
         with_goal(rows.median(name, figure), most, digits, Goal::AtMost)
     };
-    let rates = sorted(rows.all, name, |row| row.rate);
-    let range =
-        rates.first().zip(rates.last()).map_or_else(String::new, |(least, most)| format!("{least:.0}–{most:.0}"));
-    let mut cells =
-        vec![("", name.clone()), ("deliveries/s (range)", format!("{} ({range})", plain(|row| row.rate, 0)))];
+    let rate = match &*sorted(rows.all, name, |row| row.rate) {
+        [least, .., most] => format!("{} ({least:.0}–{most:.0})", plain(|row| row.rate, 0)),
+        _ => plain(|row| row.rate, 0),
+    };
+    let mut cells = vec![("", name.clone()), ("deliveries/s (range)", rate)];
     match rows.aim {
         Aim::Rate => {
             cells.push(("CPU s / 1,000", plain(|row| row.cpu_s_per_1000, 4)));

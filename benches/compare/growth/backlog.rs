@@ -16,7 +16,7 @@ use crate::support::program::Program;
 use super::{Bench, Sample};
 
 pub fn backlog(bench: &Bench<'_>) -> Vec<Sample> {
-    let steps: Vec<u64> = bench.steps([0, 1000, 10_000, 100_000, 1_000_000]).collect();
+    let steps: Vec<u64> = bench.steps([0, 10_000, 100_000, 300_000, 1_000_000]).collect();
     let directory = tempfile::tempdir().expect("a directory");
     let broker = servers::broker(Kind::Nats);
     let program = servers::bridge(directory.path(), To::Nats, Mode::Stored, Some(&broker), "");
