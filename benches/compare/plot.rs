@@ -40,7 +40,7 @@ impl Axis {
     /// Extended to the next ticks on both sides, so that noise does not fill the panel.
     fn rounded(self) -> Axis {
         let steps = || (-9..=12).flat_map(|decade| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(decade)));
-        let least = steps().filter(|step| *step <= self.least * 0.999).last().unwrap_or(self.least);
+        let least = steps().rfind(|step| *step <= self.least * 0.999).unwrap_or(self.least);
         let most = steps().find(|step| *step >= self.most * 1.001).unwrap_or(self.most);
         Axis { least, most, ..self }
     }

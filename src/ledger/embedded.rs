@@ -75,7 +75,7 @@ const SCHEMA: Schema = Schema {
     version: 3,
     oldest: 1,
     tables: &[tables::TABLES, recent::TABLES, letters::TABLES, spool::TABLES],
-    tallies: &[tables::IDS],
+    tallies: &[recent::IDS],
     expiring: tables::EXPIRING,
     window: 0,
 };
@@ -168,7 +168,7 @@ impl FactStore for Embedded {
     }
 
     fn ids(&self) -> u64 {
-        self.store.tallies(tables::IDS).into_iter().map(|(_, count)| count).sum()
+        self.store.tallies(recent::IDS).into_iter().map(|(_, count)| count).sum()
     }
 
     fn dead_letters(&self) -> Vec<LetterCount> {

@@ -15,12 +15,13 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::tables::IDS;
 use crate::fail_point::{Step, fail_point};
 use crate::ledger::facts::Id;
 use crate::reason::{Failure, Reason};
 use crate::store::{Batch, Store};
 
+/// The tally of ids that have ended, recent or not.
+pub(super) const IDS: &str = "ids";
 /// Rows that are moved together: they take some 2 MB.
 const MANY: usize = 1 << 16;
 /// Rows that are moved in one commit: bounds how long deliveries wait for it.

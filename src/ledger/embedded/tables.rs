@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::recent::RecentIds;
+use super::recent::{IDS, RecentIds};
 use crate::ledger::Forgotten;
 use crate::ledger::facts::{Background, Id, Save, Stored};
 use crate::letters;
@@ -11,8 +11,6 @@ use crate::reason::Reason;
 use crate::spool;
 use crate::store::{Batch, Expiring, IntegrityRule, meta};
 
-/// The tally of closed ids.
-pub(super) const IDS: &str = "ids";
 /// Its rows expire.
 pub(super) const EXPIRING: &[Expiring] =
     &[Expiring { table: "ids", tally: Some(IDS) }, Expiring { table: "facts", tally: None }];
