@@ -15,7 +15,7 @@ use super::{Forgotten, Ledger};
 use crate::letters::LetterCount;
 use crate::reason::{Failure, Reason};
 
-/// Most changes that are remembered, about 300 bytes each. An id has one for each record, mostly one.
+/// Most changes that are remembered, up to 180 bytes each. An id has one for each record, mostly one.
 const MOST_CHANGES: usize = 1_000_000;
 
 /// Opens a ledger that remembers ids for `window` of elapsed time, at most a million of them, and keeps no dead letters.
