@@ -9,7 +9,7 @@ const HEIGHT: f64 = 230.0;
 const COLUMNS: usize = 3;
 /// Room around a panel for the labels of its axes.
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 30.0;
 /// Room for the title and the legend.
@@ -157,7 +157,8 @@ pub fn short(value: f64) -> String {
         value if value >= 1e3 => (value / 1e3, "k"),
         value => (value, ""),
     };
-    let precision = if unit.is_empty() { 1e9 } else { 1e2 };
+    // Three significant digits of what has a unit.
+    let precision = if unit.is_empty() { 1e9 } else { 10_f64.powi(2 - value.log10().floor() as i32) };
     format!("{}{unit}", (value * precision).round() / precision)
 }
 

@@ -9,11 +9,12 @@ use hookbridge::delivery::DeliveryKey;
 use hookbridge::ledger::{Claim, Ledger, Record, embedded};
 use hookbridge::protocol::{Fact, Target};
 use hookbridge::reason::Reason;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::case::{Mode, To};
-use crate::http::Connection;
+use crate::http;
 use crate::load::{Load, Sender as _};
 use crate::servers;
 
@@ -25,6 +26,8 @@ const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 const SHORT_WINDOW: Duration = Duration::from_secs(1);
 /// Deliveries in flight while the ledger is filled.
 const FILLING: u64 = 1024;
+/// Ids after which the filling waits for the ledger: it moves as many recent ids together.
+const RECENT: u64 = 1 << 16;
 const CLAIMS: u64 = 10_000;
 
 pub fn ids(bench: &Bench<'_>) -> Vec<Sample> {
@@ -32,13 +35,7 @@ pub fn ids(bench: &Bench<'_>) -> Vec<Sample> {
     let data = filled.path().join("data");
     let (mut existing, mut samples) = (0, Vec::new());
     for ids in bench.steps([0, 1000, 10_000, 100_000, 1_000_000, 10_000_000]) {
-        bench.runtime.block_on(async {
-            let ledger = open(&data, WINDOW);
-            let started = Instant::now();
-            deliver(&ledger, existing..ids, FILLING).await;
-            eprintln!("{} ids in {:?}", ids - existing, started.elapsed());
-            ledger.close().await;
-        });
+        bench.runtime.block_on(fill(&data, existing..ids));
         existing = ids;
         let mut figures = Vec::new();
         if ids > 0 {
@@ -53,16 +50,38 @@ pub fn ids(bench: &Bench<'_>) -> Vec<Sample> {
     samples
 }
 
+/// Adds ids. Waits for the ledger to move the recent ones: at full speed it falls behind, which it does not at the rate of
+/// real senders.
+async fn fill(data: &Path, range: Range<u64>) {
+    let ledger = open(data, WINDOW);
+    let started = Instant::now();
+    for from in range.clone().step_by(RECENT as usize) {
+        deliver(&ledger, from..range.end.min(from + RECENT), FILLING).await;
+        while recent(data) > RECENT {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    eprintln!("{} ids in {:?}, {} of all are recent", range.end - range.start, started.elapsed(), recent(data));
+    ledger.close().await;
+}
+
+/// How many ids are not in the large table yet.
+fn recent(data: &Path) -> u64 {
+    let file = Connection::open_with_flags(data.join("ledger.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let count = file.and_then(|file| file.query_row("SELECT count(*) FROM recent", [], |row| row.get::<_, i64>(0)));
+    count.expect("the store can be read").unsigned_abs()
+}
+
 /// The time to the first 200 of a new process, and its cost under full load.
 fn serve(bench: &Bench<'_>, directory: &TempDir) -> Vec<(&'static str, f64)> {
     let started = Instant::now();
     let program = servers::bridge(directory.path(), To::Nothing, Mode::Embedded, None, "");
-    let mut first = Connection::open(&Load { connections: 1, ..bench.load.clone() }, &program.webhooks);
+    let mut first = http::Connection::open(&Load { connections: 1, ..bench.load.clone() }, &program.webhooks);
     let first_200 = bench.runtime.block_on(async {
         while first[0].send().await != 200 {}
         started.elapsed()
     });
-    let connections = Connection::open(&bench.load, &program.webhooks);
+    let connections = http::Connection::open(&bench.load, &program.webhooks);
     let row = bench.runtime.block_on(bench.load.run("ids", program.pid(), connections));
     vec![
         ("first 200 after, ms", first_200.as_secs_f64() * 1e3),
@@ -78,7 +97,7 @@ async fn claims(data: &Path, ids: u64) -> Vec<(&'static str, f64)> {
     let ledger = open(data, WINDOW);
     // Until the filter is built, every id is looked up. It is built in the background, and nothing shows when that ends.
     let until_built = Duration::from_secs(2 + ids / 1_000_000 * 2);
-    tokio::time::sleep(until_built).await;
+    sleep(until_built).await;
     let mut figures = Vec::new();
     for (name, range) in [("claim of a new id, µs", ids..ids + CLAIMS), ("claim of a known id, µs", 0..CLAIMS.min(ids))]
     {
