@@ -136,7 +136,11 @@ mod tests {
         const NEXT: Schema = Schema { version: 3, oldest: 3, ..OLD };
         let directory = tempfile::tempdir().unwrap();
         let open = |schema| Store::open(directory.path(), schema, |_, _| Ok(())).map(|(store, ())| store);
+        let rules = [IntegrityRule::rows("t", "are negative", "a < 0")];
+        let check = |schema| check(directory.path(), schema, &rules);
         open(&OLD).unwrap().close().await;
+        assert_eq!(check(&NEW), Ok(Vec::new()), "its tables are still to be created");
+        back_up(directory.path(), &directory.path().join("copy"), &NEW, &rules).expect("a copy");
         let store = open(&NEW).unwrap();
         store.write(|batch| batch.transaction.execute("INSERT INTO t VALUES (7)", [])).await.unwrap();
         store.close().await;
@@ -148,7 +152,10 @@ mod tests {
         let store = open(&NEW).unwrap();
         let kept = store.read(|connection, _| connection.query_row("SELECT a FROM t", [], |row| row.get(0))).await;
         assert_eq!(kept, Ok(7));
+        store.write(|batch| batch.transaction.execute("DROP TABLE t", [])).await.unwrap();
         store.close().await;
+        drop(store);
+        assert_eq!(check(&NEW), Ok(vec!["t: no such table: t".to_owned()]));
     }
 
     #[tokio::test]
