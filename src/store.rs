@@ -158,6 +158,30 @@ mod tests {
         assert_eq!(check(&NEW), Ok(vec!["t: no such table: t".to_owned()]));
     }
 
+    /// The writer finds the last write and the end together.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_counted_last_is_kept_when_the_store_closes() {
+        let directory = tempfile::tempdir().unwrap();
+        let schema =
+            Schema { file: "s.sqlite", version: 1, oldest: 1, tables: &[], expiring: &[], tallies: &["t"], window: 60 };
+        let open = || Store::open(directory.path(), &schema, |_, _| Ok(())).map(|(store, ())| store).unwrap();
+        let store = open();
+        let slow = store.write(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            Ok(())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let counted = store.write(|batch| {
+            batch.add("t", 1);
+            Ok(())
+        });
+        store.close().await;
+        slow.await.unwrap();
+        counted.await.unwrap();
+        drop(store);
+        assert_eq!(open().tallies("t"), [("t".to_owned(), 1)]);
+    }
+
     #[tokio::test]
     async fn a_thread_that_panics_is_no_failure_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();

@@ -182,7 +182,11 @@ impl WriterThread {
                 next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
             }
             self.reporter.begin();
+            let last = !writes.is_empty() && closing.is_some();
             self.commit(writes);
+            if last {
+                self.commit(Vec::new()); // keeps the tallies
+            }
             // After a failed commit too: on a full disk, an empty log is what makes room again.
             if checkpoint_due || self.reporter.is_failing() {
                 self.checkpoint();
