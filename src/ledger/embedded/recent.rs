@@ -5,6 +5,7 @@
 //! A row has a number that grows with each commit. Before each look-up, the reader reads the rows that are new to it, and
 //! remembers the number of each id until its row is in the large table.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -155,16 +156,21 @@ impl RecentIds {
         // Larger steps where more deliveries end with a commit than a step moves.
         let step = STEP * (rows.len() / MANY).clamp(1, 8);
         let firsts: Vec<i64> = rows.iter().step_by(step).map(|row| row.number).collect();
-        // In the order of the large table, so that rows of one step share pages; the latest row of an id comes last.
-        rows.sort_unstable_by_key(|row| (row.id, row.number));
+        let mut replaced = take_replaced(&mut rows);
         for step in rows.chunks(step).map(<[RecentRow]>::to_vec) {
             let moved = open()?.write(move |batch| step.iter().try_for_each(|row| insert(batch, row)));
             moved.await?;
         }
         fail_point(Step::Moved);
         for until in firsts.into_iter().skip(1).map(|first| first - 1).chain([last]) {
+            // Counted here, as only what is deleted is not moved again.
+            let twice = replaced.partition_point(|number| *number <= until);
+            replaced.drain(..twice);
             let delete = "DELETE FROM recent WHERE number <= ?";
-            let deleted = open()?.write(move |batch| batch.transaction.prepare_cached(delete)?.execute([until]));
+            let deleted = open()?.write(move |batch| {
+                batch.add(IDS, -i64::try_from(twice).unwrap_or(0));
+                batch.transaction.prepare_cached(delete)?.execute([until])
+            });
             deleted.await?;
         }
         let this = Arc::clone(self);
@@ -223,153 +229,19 @@ fn insert(batch: &mut Batch<'_>, row: &RecentRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use futures_util::future::join_all;
-
-    use super::*;
-    use crate::ledger::Forgotten;
-    use crate::ledger::embedded::Embedded;
-    use crate::ledger::facts::{FactStore as _, Save, Stored};
-    use crate::protocol::End;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    /// Rows are moved only by the test.
-    fn opened(directory: &Path) -> Embedded {
-        Embedded::open(directory, HOUR).expect("opened")
-    }
-
-    async fn save(embedded: &Embedded, id: Id, body_hash: u32) {
-        let stored = Stored::Closed { end: End::Delivered, body_hash };
-        let (dead, withdrawn) = (Vec::new(), Vec::new());
-        let save = Save { id, stored, has_facts: false, dead, letter: None, withdrawn, accepted: None };
-        embedded.save(save).await.expect("saved");
-    }
-
-    async fn body_hash(embedded: &Embedded, id: Id) -> Option<u32> {
-        match embedded.load(id).await.expect("loaded")? {
-            Stored::Closed { body_hash, .. } => Some(body_hash),
-            Stored::Open(known) => panic!("{known:?}"),
-        }
-    }
-
-    async fn change(embedded: &Embedded, sql: &'static str) {
-        embedded.store.write(move |batch| batch.transaction.execute(sql, [])).await.expect("changed");
-    }
-
-    async fn move_all(embedded: &Embedded) {
-        embedded.recent.move_all(&Arc::downgrade(&embedded.store)).await.expect("moved");
-    }
-
-    async fn left(embedded: &Embedded) -> usize {
-        ids(&Arc::downgrade(&embedded.store)).await.expect("read").len()
-    }
-
-    fn random(count: usize) -> Vec<Id> {
-        (0..count).map(|_| rand::random()).collect()
-    }
-
-    #[tokio::test]
-    async fn an_id_is_known_before_and_after_it_is_moved_and_in_the_next_process() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (first, second) = (random(CHUNK + 10), random(10));
-        let embedded = opened(directory.path());
-        join_all(first.iter().map(|id| save(&embedded, *id, 7))).await;
-        assert_eq!(body_hash(&embedded, first[0]).await, Some(7));
-        move_all(&embedded).await;
-        join_all(second.iter().map(|id| save(&embedded, *id, 7))).await;
-        assert_eq!(left(&embedded).await, second.len());
-        embedded.close().await;
-        drop(embedded);
-        let embedded = opened(directory.path());
-        for round in 0..2 {
-            for id in first.iter().chain(&second) {
-                assert_eq!(body_hash(&embedded, *id).await, Some(7), "round {round}");
-            }
-            assert_eq!(body_hash(&embedded, rand::random()).await, None);
-            assert_eq!(embedded.ids(), (first.len() + second.len()) as u64);
-            move_all(&embedded).await;
-        }
-        assert_eq!((left(&embedded).await, embedded.recent.numbers.lock().of.len()), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn the_latest_row_of_an_id_counts() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = opened(directory.path());
-        save(&embedded, 1, 10).await;
-        move_all(&embedded).await;
-        for hash in [11, 12] {
-            save(&embedded, 1, hash).await;
-            assert_eq!(body_hash(&embedded, 1).await, Some(hash));
-        }
-        move_all(&embedded).await;
-        assert_eq!((body_hash(&embedded, 1).await, embedded.ids()), (Some(12), 1));
-    }
-
-    /// The process died after it had moved rows, and before it deleted them.
-    #[tokio::test]
-    async fn rows_that_are_moved_again_count_once() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = opened(directory.path());
-        for id in 0..10 {
-            save(&embedded, id, 7).await;
-        }
-        change(&embedded, "INSERT INTO ids SELECT id, at, end, body FROM recent WHERE number < 6").await;
-        move_all(&embedded).await;
-        assert_eq!((embedded.ids(), left(&embedded).await, body_hash(&embedded, 0).await), (10, 0, Some(7)));
-    }
-
-    #[tokio::test]
-    async fn a_recent_id_expires() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = opened(directory.path());
-        save(&embedded, 1, 7).await;
-        change(&embedded, "UPDATE recent SET at = at - 3601").await;
-        assert_eq!(body_hash(&embedded, 1).await, None);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_forgotten_id_does_not_come_back_with_the_rows_that_are_moved() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = opened(directory.path());
-        for round in 1..=20 {
-            let ids = random(STEP * 2);
-            join_all(ids.iter().map(|id| save(&embedded, *id, 7))).await;
-            assert_eq!(body_hash(&embedded, ids[0]).await, Some(7));
-            let ((), forgotten) = tokio::join!(move_all(&embedded), embedded.forget(ids[0]));
-            assert_eq!(forgotten, Ok(Forgotten::Done));
-            move_all(&embedded).await;
-            assert_eq!(body_hash(&embedded, ids[0]).await, None, "round {round}");
-            assert_eq!(embedded.ids(), round * (ids.len() as u64 - 1));
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_id_is_known_while_rows_are_moved() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = opened(directory.path());
-        let ids = random(2000);
-        let deliveries = join_all(ids.iter().enumerate().map(|(number, id)| {
-            let (embedded, earlier) = (&embedded, ids[number / 2]);
-            async move {
-                save(embedded, *id, 7).await;
-                assert_eq!(body_hash(embedded, *id).await, Some(7));
-                let hash = body_hash(embedded, earlier).await;
-                assert!(hash.is_none_or(|hash| hash == 7));
-            }
-        }));
-        let moves = async {
-            while embedded.ids() < ids.len() as u64 || left(&embedded).await > 0 {
-                move_all(&embedded).await;
-            }
-        };
-        tokio::join!(deliveries, moves);
-        for id in ids {
-            assert_eq!(body_hash(&embedded, id).await, Some(7));
-        }
-    }
+/// Sorts rows in the order of the large table, so that rows of one step share pages, and keeps the latest of each id. Returns
+/// the numbers of the others, in order.
+fn take_replaced(rows: &mut Vec<RecentRow>) -> Vec<i64> {
+    rows.sort_unstable_by_key(|row| (row.id, Reverse(row.number)));
+    let mut replaced = Vec::new();
+    rows.dedup_by(|row, latest| {
+        let same = row.id == latest.id;
+        replaced.extend(same.then_some(row.number));
+        same
+    });
+    replaced.sort_unstable();
+    replaced
 }
+
+#[cfg(test)]
+mod tests;

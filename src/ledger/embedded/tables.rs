@@ -115,10 +115,13 @@ pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotte
     if !spool::waiting(transaction, &id)?.is_empty() {
         return Ok(Forgotten::InFlight);
     }
+    // A row that was moved, and not deleted from `recent` as the move stopped there, was counted once.
+    let moved = "SELECT count(*) FROM ids JOIN recent USING (id, at, end, body) WHERE id = ?";
+    let moved: i64 = transaction.query_row(moved, [id], |row| row.get(0))?;
     let recent = transaction.execute("DELETE FROM recent WHERE id = ?", [id])?;
     let closed = transaction.execute("DELETE FROM ids WHERE id = ?", [id])? + recent;
     let open = transaction.execute("DELETE FROM facts WHERE id = ?", [id])?;
-    batch.add(IDS, -i64::try_from(closed).unwrap_or(0));
+    batch.add(IDS, moved.min(1) - i64::try_from(closed).unwrap_or(0));
     Ok(if closed + open > 0 { Forgotten::Done } else { Forgotten::Unknown })
 }
 
