@@ -154,6 +154,18 @@ fn with_second(url: &str) -> String {
     FILES.replace("}}", &format!("}}, second: {{url: '{url}'}}}}"))
 }
 
+/// A delivery of `a` whose event `second` has missed, as it was down: its dead letter is kept, and its id forgotten.
+async fn missed_and_forgotten() -> Site {
+    let site = Site::new(&format!("{}\n{OPTIONAL}", with_second("nats://127.0.0.1:1")));
+    let mut program = site.serve_with(&["--ephemeral"]);
+    let answer = post(&program.url("videogen"), "a", &body("file.playback_ready", "f")).await;
+    assert_eq!(answer.word(), "200 dead-lettered");
+    let (code, _, err) = site.command(Some(&program), &["ledger", "forget", "a"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(program.term().success());
+    site
+}
+
 /// An unknown event has no topic on `files`, and `stream` is down. The ledger forgets the id while the delivery is open, as
 /// after `dedup.window`: a replay of the dead letter must not end it.
 #[tokio::test(flavor = "multi_thread")]
@@ -186,13 +198,7 @@ async fn a_replay_of_a_forgotten_id_leaves_other_targets_to_the_resend() {
 /// The same where no route takes the event any more: the resend has a dead letter of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_of_a_forgotten_id_leaves_an_unrouted_resend_its_dead_letter() {
-    let site = Site::new(&format!("{}\n{OPTIONAL}", with_second("nats://127.0.0.1:1")));
-    let mut program = site.serve_with(&["--ephemeral"]);
-    let event = body("file.playback_ready", "f");
-    assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 dead-lettered");
-    let (code, _, err) = site.command(Some(&program), &["ledger", "forget", "a"]);
-    assert_eq!(code, 0, "{err}");
-    assert!(program.term().success());
+    let (site, event) = (missed_and_forgotten().await, body("file.playback_ready", "f"));
     let routes = "unrouted: dead-letter\nroutes: [{match: 'workflow_run.**', to: [files]}]";
     site.configure(&format!("{}\n{routes}", with_second("file:DIR/second")));
     let program = site.serve_with(&["--ephemeral"]);
@@ -221,13 +227,7 @@ async fn a_replay_without_a_topic_repeats_no_other_topic_of_its_destination() {
 /// A dead letter for a target that a resend was not routed to any more: the delivery has ended without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_event_is_not_replayed() {
-    let site = Site::new(&format!("{}\n{OPTIONAL}", with_second("nats://127.0.0.1:1")));
-    let mut program = site.serve_with(&["--ephemeral"]);
-    let event = body("file.playback_ready", "f");
-    assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 dead-lettered");
-    let (code, _, err) = site.command(Some(&program), &["ledger", "forget", "a"]);
-    assert_eq!(code, 0, "{err}");
-    assert!(program.term().success());
+    let (site, event) = (missed_and_forgotten().await, body("file.playback_ready", "f"));
     site.configure(&format!("{}\nroutes: [{{match: '**', to: [files]}}]", with_second("file:DIR/second")));
     let program = site.serve_with(&["--ephemeral"]);
     assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 accepted");

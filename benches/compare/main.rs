@@ -26,6 +26,7 @@ mod native;
 mod plot;
 mod process;
 mod row;
+mod sample;
 mod servers;
 mod table;
 

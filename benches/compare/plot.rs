@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::growth::{Growth, Sample};
+use super::sample::{Growth, Sample};
 
 const WIDTH: f64 = 330.0;
 const HEIGHT: f64 = 230.0;

@@ -1,6 +1,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, pending, ready};
+use parking_lot::Mutex;
+
 use super::*;
 use crate::delivery::DeliveryKey;
 use crate::delivery::fixture::delivery;
@@ -14,8 +17,6 @@ use crate::naming::Kind;
 use crate::protocol::Entry;
 use crate::route::{Pattern, Rule, To, Unrouted};
 use crate::template::Template;
-use futures_util::future::{BoxFuture, pending, ready};
-use parking_lot::Mutex;
 
 mod optional;
 

@@ -188,6 +188,7 @@ impl FactStore for Embedded {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
+        self.recent.stop();
         self.store.close().boxed()
     }
 }

@@ -9,11 +9,12 @@ use crate::http::Connection;
 use crate::load::Load;
 use crate::process;
 use crate::row::Row;
+use crate::sample::Sample;
 use crate::servers;
 use crate::support::brokers::Kind;
 use crate::support::program::Program;
 
-use super::{Bench, Sample};
+use super::Bench;
 
 pub fn backlog(bench: &Bench<'_>) -> Vec<Sample> {
     let steps: Vec<u64> = bench.steps([0, 10_000, 100_000, 300_000, 1_000_000]).collect();

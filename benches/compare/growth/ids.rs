@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep};
 use crate::case::{Mode, To};
 use crate::http;
 use crate::load::{Load, Sender as _};
+use crate::sample::Sample;
 use crate::servers;
 
+use super::Bench;
 use super::backlog::bytes_in;
-use super::{Bench, Sample};
 
 const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 /// With this window, all ids are old when the ledger opens.

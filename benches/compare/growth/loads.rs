@@ -6,9 +6,10 @@ use crate::case::{Case, Mode, To};
 use crate::http::Connection;
 use crate::load::{Load, Sender as _};
 use crate::process;
+use crate::sample::Sample;
 use crate::servers;
 
-use super::{Bench, Sample};
+use super::Bench;
 
 /// 64 of the largest bodies would exceed `limits.bytes`.
 const BODY_CONNECTIONS: usize = 8;

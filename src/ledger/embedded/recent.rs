@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::fail_point::{Step, fail_point};
 use crate::ledger::facts::Id;
@@ -45,6 +46,7 @@ pub(super) struct RecentIds {
     appended: AtomicUsize,
     many: Notify,
     numbers: Mutex<Numbers>,
+    closing: CancellationToken,
     /// Held while rows are moved, and while an id is forgotten: it must not be moved after that.
     moving: tokio::sync::Mutex<()>,
 }
@@ -84,6 +86,7 @@ impl RecentIds {
             appended: AtomicUsize::default(),
             many: Notify::new(),
             numbers: Mutex::default(),
+            closing: CancellationToken::new(),
             moving: tokio::sync::Mutex::default(),
         })
     }
@@ -130,14 +133,22 @@ impl RecentIds {
         store.write(write).await
     }
 
-    /// Moves rows now and then, and when there are many. Ends with the store.
+    /// Moves rows now and then, and when there are many, until [`stop`](RecentIds::stop) or the end of the store.
     pub(super) async fn keep_moving(self: Arc<Self>, store: Weak<Store>, every: Duration) {
-        while store.strong_count() > 0 {
-            if let Err(failure) = self.move_all(&store).await {
-                tracing::debug!(%failure, "recent ids stay where they are");
+        let moves = async {
+            while store.strong_count() > 0 {
+                if let Err(failure) = self.move_all(&store).await {
+                    tracing::warn!(%failure, "recent ids were not moved: the table and the memory for them grow");
+                }
+                let _ = timeout(every, self.many.notified()).await; // it is time, or there are many
             }
-            let _ = timeout(every, self.many.notified()).await; // it is time, or there are many
-        }
+        };
+        self.closing.run_until_cancelled(moves).await;
+    }
+
+    /// Ends the moves, before the store is closed. Rows that were not moved are moved by the next process.
+    pub(super) fn stop(&self) {
+        self.closing.cancel();
     }
 
     /// Moves the rows that are there. They are deleted after that: if the process dies in between, they are moved again.
