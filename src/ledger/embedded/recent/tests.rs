@@ -193,3 +193,13 @@ async fn an_id_is_known_while_rows_are_moved() {
         assert_eq!(body_hash(&embedded, id).await, Some(7));
     }
 }
+
+#[tokio::test]
+async fn moves_end_when_the_ledger_is_closed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let embedded = opened(directory.path());
+    let moves = Arc::clone(&embedded.recent).keep_moving(Arc::downgrade(&embedded.store), HOUR);
+    let moves = tokio::spawn(moves);
+    embedded.close().await;
+    timeout(Duration::from_secs(20), moves).await.expect("it has ended").expect("no panic");
+}
