@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::database::{Presence, Tallies, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
@@ -20,6 +21,9 @@ use crate::telemetry::throttle::Throttle;
 
 /// Most writes in one commit: bounds how long the first of them waits.
 const MOST: usize = 1024;
+/// Least time from one commit to the next while writes arrive together: each commit costs a sync, whatever its size. A
+/// write that arrives alone is committed at once.
+const INTERVAL: Duration = Duration::from_millis(2);
 /// How long a failing store rests before it is tried again.
 const REST: Duration = Duration::from_secs(1);
 
@@ -162,6 +166,8 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self, jobs: &Receiver<WriterJob>) {
+        // When the next commit may begin.
+        let mut next_commit = Instant::now();
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
@@ -169,6 +175,7 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
             let mut writes = Vec::new();
             let mut closing = None;
             let mut checkpoint_due = false;
@@ -182,6 +189,7 @@ impl WriterThread {
                 next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
             }
             self.reporter.begin();
+            next_commit = Instant::now() + if writes.len() > 1 { INTERVAL } else { Duration::ZERO };
             let last = !writes.is_empty() && closing.is_some();
             self.commit(writes);
             if last {
