@@ -24,6 +24,8 @@ const MOST: usize = 1024;
 /// Least time from one commit to the next while writes arrive together: each commit costs a sync, whatever its size. A
 /// write that arrives alone is committed at once.
 const INTERVAL: Duration = Duration::from_millis(2);
+/// So many writes are committed at once too.
+const ENOUGH: usize = 16;
 /// How long a failing store rests before it is tried again.
 const REST: Duration = Duration::from_secs(1);
 
@@ -155,6 +157,29 @@ impl Writer {
     }
 }
 
+/// What the thread does next.
+#[derive(Default)]
+struct DueJobs {
+    writes: Vec<Box<dyn PendingWrite>>,
+    checkpoint: bool,
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl DueJobs {
+    /// Adds a job, and those that wait.
+    fn take(&mut self, first: Option<WriterJob>, jobs: &Receiver<WriterJob>) {
+        let mut next = first;
+        while self.writes.len() < MOST && self.closing.is_none() {
+            match next.take().or_else(|| jobs.try_recv().ok()) {
+                Some(WriterJob::Write(write)) => self.writes.push(write),
+                Some(WriterJob::Checkpoint) => self.checkpoint = true,
+                Some(WriterJob::Close(done)) => self.closing = Some(done),
+                None => return,
+            }
+        }
+    }
+}
+
 struct WriterThread {
     connection: Connection,
     presence: Presence,
@@ -175,19 +200,13 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
-            let mut writes = Vec::new();
-            let mut closing = None;
-            let mut checkpoint_due = false;
-            let mut next = first;
-            while let Some(job) = next {
-                match job {
-                    WriterJob::Write(write) => writes.push(write),
-                    WriterJob::Checkpoint => checkpoint_due = true,
-                    WriterJob::Close(done) => closing = Some(done),
-                }
-                next = if writes.len() < MOST && closing.is_none() { jobs.try_recv().ok() } else { None };
+            let mut due = DueJobs::default();
+            due.take(first, jobs);
+            if due.writes.len() < ENOUGH {
+                std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
+                due.take(None, jobs);
             }
+            let DueJobs { writes, checkpoint, closing } = due;
             self.reporter.begin();
             next_commit = Instant::now() + if writes.len() > 1 { INTERVAL } else { Duration::ZERO };
             let last = !writes.is_empty() && closing.is_some();
@@ -196,7 +215,7 @@ impl WriterThread {
                 self.commit(Vec::new()); // keeps the tallies
             }
             // After a failed commit too: on a full disk, an empty log is what makes room again.
-            if checkpoint_due || self.reporter.is_failing() {
+            if checkpoint || self.reporter.is_failing() {
                 self.checkpoint();
             }
             if let Some(done) = closing {
