@@ -1,18 +1,24 @@
 //! RabbitMQ. Messages are read by taking them from the queue, so what was read is kept here. A topic that refuses is a
-//! classic queue without room: quorum queues take more than their limit.
+//! classic queue that one message fills: quorum queues take more than their limit.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hookbridge::destination::settings::{BrokerUrl, DestinationSettings};
 use hookbridge::secret::Secret;
-use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use parking_lot::Mutex;
 
 use super::{Differences, Ending, Stored, Subject, subject};
 use crate::support::brokers::{Broker, Kind, With};
+
+/// The limit of a queue that refuses, in bytes: more than any test publishes to it afterwards.
+const LIMIT: u32 = 4 << 20;
 
 pub struct Rabbitmq {
     broker: Holder,
@@ -115,18 +121,25 @@ impl Subject for Rabbitmq {
     }
 
     async fn refuse(&self, scope: &str, topic: &str) {
+        self.delete(scope, topic).await;
         let (_connection, channel) = self.channel().await;
-        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
         let mut arguments = FieldTable::default();
-        arguments.insert("x-max-length".into(), AMQPValue::LongInt(0));
+        arguments.insert("x-max-length-bytes".into(), AMQPValue::LongUInt(LIMIT));
         arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        channel.queue_declare(topic.into(), QueueDeclareOptions::durable(), arguments).await.expect("a full queue");
+        channel.queue_declare(topic.into(), QueueDeclareOptions::durable(), arguments).await.expect("a queue");
         let (options, key) = (QueueBindOptions::default(), topic.into());
         channel.queue_bind(topic.into(), scope.into(), key, options, FieldTable::default()).await.expect("bound");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        let (options, filler) = (BasicPublishOptions::default(), vec![0; LIMIT as usize]);
+        let sent = channel.basic_publish("".into(), topic.into(), options, &filler, BasicProperties::default()).await;
+        let confirmed = sent.expect("the filler is sent").await.expect("the filler is confirmed");
+        assert_eq!(confirmed, Confirmation::Ack(None), "the queue is filled");
     }
 
-    async fn delete(&self, scope: &str, topic: &str) {
-        self.accept(scope, topic).await;
+    /// The destination creates the queue again when its messages are returned.
+    async fn delete(&self, _scope: &str, topic: &str) {
+        let (_connection, channel) = self.channel().await;
+        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
     }
 
     async fn block(&self, blocked: bool) -> bool {
@@ -135,10 +148,12 @@ impl Subject for Rabbitmq {
         true
     }
 
+    /// Makes room. The full queue is not deleted: RabbitMQ confirms what arrives in a queue while it is deleted.
     async fn accept(&self, _scope: &str, topic: &str) {
-        // The destination creates the queue again when its messages are returned.
         let (_connection, channel) = self.channel().await;
-        channel.queue_delete(topic.into(), QueueDeleteOptions::default()).await.expect("the queue is deleted");
+        let filler =
+            channel.basic_get(topic.into(), BasicGetOptions { no_ack: true }).await.expect("the queue is read");
+        assert_eq!(filler.expect("a filler").delivery.data.len(), LIMIT as usize, "only the filler is in the queue");
     }
 }
 
