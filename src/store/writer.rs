@@ -10,7 +10,6 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::database::{Presence, Tallies, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
@@ -21,10 +20,12 @@ use crate::telemetry::throttle::Throttle;
 
 /// Most writes in one commit: bounds how long the first of them waits.
 const MOST: usize = 1024;
-/// Least time from one commit to the next while writes arrive together: each commit costs a sync, whatever its size. A
-/// write that arrives alone is committed at once.
-const INTERVAL: Duration = Duration::from_millis(2);
-/// So many writes are committed at once too.
+/// After a commit of so many writes, the next one waits for more of them, as each commit costs a sync whatever its size. One
+/// delivery after the other makes at most two: the event, and that the one before is published.
+const TOGETHER: usize = 3;
+/// How long it waits,
+const PATIENCE: Duration = Duration::from_micros(500);
+/// unless so many wait already.
 const ENOUGH: usize = 16;
 /// How long a failing store rests before it is tried again.
 const REST: Duration = Duration::from_secs(1);
@@ -191,8 +192,7 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self, jobs: &Receiver<WriterJob>) {
-        // When the next commit may begin.
-        let mut next_commit = Instant::now();
+        let mut are_together = false;
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
@@ -202,13 +202,13 @@ impl WriterThread {
             };
             let mut due = DueJobs::default();
             due.take(first, jobs);
-            if due.writes.len() < ENOUGH {
-                std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
+            if are_together && due.writes.len() < ENOUGH {
+                std::thread::sleep(PATIENCE);
                 due.take(None, jobs);
             }
             let DueJobs { writes, checkpoint, closing } = due;
             self.reporter.begin();
-            next_commit = Instant::now() + if writes.len() > 1 { INTERVAL } else { Duration::ZERO };
+            are_together = writes.len() >= TOGETHER;
             let last = !writes.is_empty() && closing.is_some();
             self.commit(writes);
             if last {
