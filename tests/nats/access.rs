@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use tokio::time::Instant;
 
+use futures_util::future::join_all;
 use hookbridge::destination::settings::Tls;
 use hookbridge::destination::{Destination, Health, Opening};
 use hookbridge::message::Outcome;
@@ -192,7 +194,7 @@ async fn missing_permission_to_publish_is_found_without_a_message() {
     };
     let server = Reloadable::start(&denied("a, \"b.>\""));
     let opening = opening(&[&with_user(&server.nats, "bridge:pw")], &["a", "b.*", "c"]);
-    let metrics = std::sync::Arc::clone(&opening.metrics);
+    let metrics = Arc::clone(&opening.metrics);
     let destination = open(opening);
     let named = |failure: &Failure| {
         let has = |topic: &str| failure.detail.contains(&format!("may not publish to `{topic}`"));
@@ -201,6 +203,18 @@ async fn missing_permission_to_publish_is_found_without_a_message() {
     let both = (Reason::NotAuthorized, true, true, false);
     assert_eq!(named(&destination.ensure().await.expect_err("two topics are denied")), both);
     assert_eq!(named(&down(&*destination).await), both);
+    // Checks at the same time do not forget each other's refusals.
+    let checks = (0..4).map(|_| {
+        let destination = Arc::clone(&destination);
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                assert_eq!(named(&destination.ensure().await.expect_err("two topics are denied")), both);
+            }
+        })
+    });
+    for checked in join_all(checks).await {
+        checked.expect("every check finds both");
+    }
     let options = async_nats::ConnectOptions::with_user_and_password("admin".into(), "pw".into());
     let admin = async_nats::jetstream::new(options.connect(server.nats.url()).await.expect("a connection"));
     // The first checks are those of an empty stream.

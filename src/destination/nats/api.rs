@@ -22,6 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum RequestError {
     /// The server answered with an error.
     Refused(ApiError),
+    /// This user may not send the request.
+    Denied(Failure),
     /// There was no answer.
     Unanswered(Failure),
 }
@@ -31,7 +33,7 @@ impl RequestError {
     pub(super) fn code(&self) -> u64 {
         match self {
             RequestError::Refused(error) => error.err_code,
-            RequestError::Unanswered(_) => 0,
+            RequestError::Denied(_) | RequestError::Unanswered(_) => 0,
         }
     }
 
@@ -39,13 +41,8 @@ impl RequestError {
     pub(super) fn text(&self) -> &str {
         match self {
             RequestError::Refused(error) => &error.description,
-            RequestError::Unanswered(failure) => &failure.detail,
+            RequestError::Denied(failure) | RequestError::Unanswered(failure) => &failure.detail,
         }
-    }
-
-    /// Whether this user may not send the request.
-    pub(super) fn denied(&self) -> bool {
-        matches!(self, RequestError::Unanswered(Failure { reason: Reason::NotAuthorized, .. }))
     }
 }
 
@@ -56,7 +53,7 @@ impl From<RequestError> for Failure {
                 401 | 403 => Reason::NotAuthorized,
                 _ => Reason::Topology,
             }),
-            RequestError::Unanswered(failure) => failure,
+            RequestError::Denied(failure) | RequestError::Unanswered(failure) => failure,
         }
     }
 }
@@ -90,9 +87,15 @@ pub(super) async fn send(connection: &Connection, subject: &str, request: Reques
     let mut denied = connection.denied.subscribe();
     let answer = tokio::select! {
         answer = connection.client.send_request(subject.to_owned(), request) => answer,
-        _ = denied.wait_for(|denied| denied.iter().any(|other| other == subject || *other == inbox)) => {
-            let why = format!("this user may not publish to {subject}, or may not receive the answer");
-            return Err(RequestError::Unanswered(Failure::new(Reason::NotAuthorized, why)));
+        denied = denied.wait_for(|denied| denied.iter().any(|other| other == subject || *other == inbox)) => {
+            // As of now: another request to the subject forgets what was denied before.
+            let is_subject = denied.is_ok_and(|denied| denied.iter().any(|other| other == subject));
+            let not_authorized = |why| Failure::new(Reason::NotAuthorized, why);
+            return Err(if is_subject {
+                RequestError::Denied(not_authorized(format!("this user may not publish to {subject}")))
+            } else {
+                RequestError::Unanswered(not_authorized(format!("this user may not receive the answer to {subject}")))
+            });
         }
     };
     let failed =

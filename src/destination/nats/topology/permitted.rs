@@ -9,7 +9,7 @@ use futures_util::stream::iter;
 use tokio::time::sleep;
 
 use super::Wanted;
-use crate::destination::nats::api::send;
+use crate::destination::nats::api::{RequestError, send};
 use crate::destination::nats::connection::Connection;
 use crate::destination::permission::{self, sample};
 use crate::reason::Failure;
@@ -56,10 +56,8 @@ async fn is_permitted(connection: &Connection, subject: &str) -> Option<bool> {
     let request = Request::new().headers(headers).timeout(Some(TIMEOUT));
     match send(connection, subject, request).await {
         Ok(_) => Some(true),
-        // The inbox may be denied instead, and then the connection ends.
-        Err(error) if error.denied() => {
-            connection.denied.borrow().iter().any(|denied| denied == subject).then_some(false)
-        }
+        Err(RequestError::Denied(_)) => Some(false),
+        // The inbox may be denied, and then the connection ends.
         Err(_) => None,
     }
 }

@@ -68,7 +68,7 @@ pub(in crate::destination::nats) async fn ensure(
                 others if others.is_empty() => return Err(error.into()),
                 others => overlaps.extend(others),
             },
-            Err(error) if error.denied() => {
+            Err(RequestError::Denied(_)) => {
                 let why = format!("stream {name} does not take every topic, and this user may not create or change it");
                 return Err(Failure::new(Reason::NotAuthorized, why));
             }
