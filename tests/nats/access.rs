@@ -207,7 +207,7 @@ async fn missing_permission_to_publish_is_found_without_a_message() {
     let checks = (0..4).map(|_| {
         let destination = Arc::clone(&destination);
         tokio::spawn(async move {
-            for _ in 0..500 {
+            for _ in 0..200 {
                 assert_eq!(named(&destination.ensure().await.expect_err("two topics are denied")), both);
             }
         })
