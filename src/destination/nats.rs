@@ -33,6 +33,7 @@ pub(super) use connection::faults;
 
 mod api;
 mod connection;
+mod denied;
 mod in_flight;
 pub(super) mod message;
 mod outcome;

@@ -78,20 +78,12 @@ pub(super) async fn send(connection: &Connection, subject: &str, request: Reques
     // Each request has its own inbox, because the library's shared inbox never forgets a request without an answer.
     let inbox = connection.client.new_inbox();
     let request = request.inbox(inbox.clone());
-    // The permission may have been granted since the last request.
-    connection.denied.send_if_modified(|denied| {
-        let before = denied.len();
-        denied.retain(|other| other != subject);
-        denied.len() < before
-    });
-    let mut denied = connection.denied.subscribe();
+    let denied = connection.denied.next([subject, &inbox]);
     let answer = tokio::select! {
         answer = connection.client.send_request(subject.to_owned(), request) => answer,
-        denied = denied.wait_for(|denied| denied.iter().any(|other| other == subject || *other == inbox)) => {
-            // As of now: another request to the subject forgets what was denied before.
-            let is_subject = denied.is_ok_and(|denied| denied.iter().any(|other| other == subject));
+        denied = denied => {
             let not_authorized = |why| Failure::new(Reason::NotAuthorized, why);
-            return Err(if is_subject {
+            return Err(if denied == subject {
                 RequestError::Denied(not_authorized(format!("this user may not publish to {subject}")))
             } else {
                 RequestError::Unanswered(not_authorized(format!("this user may not receive the answer to {subject}")))

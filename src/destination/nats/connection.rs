@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::watch;
 
+use super::denied::DeniedSubjects;
 use crate::destination::backoff::Backoff;
 use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, SettingFault, SettingPart, Tls};
 use crate::destination::status::State;
@@ -41,7 +41,7 @@ pub(super) struct Connection {
     pub(super) number: u64,
     pub(super) client: Client,
     /// Subjects that the server does not allow this user on this connection.
-    pub(super) denied: Arc<watch::Sender<Vec<String>>>,
+    pub(super) denied: Arc<DeniedSubjects>,
     /// Subjects that the server has let this user publish to on this connection, when it was asked.
     pub(super) permitted: Arc<Mutex<HashSet<String>>>,
     /// The largest request to the JetStream API that this client has sent, in bytes.

@@ -10,7 +10,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -33,8 +32,6 @@ const STALLED: Duration = Duration::from_secs(5);
 const MAX_BATCH: usize = 256;
 /// How long a new connection may take to answer before publishes are sent on it all the same.
 const ROUND_TRIP: Duration = Duration::from_secs(1);
-/// Bounds the memory for the denied subjects of a connection.
-const MAX_DENIED: usize = 1024;
 
 /// Runs until another client is needed. Returns the reason. `number` is the number of the last connection.
 pub(super) async fn run(
@@ -168,7 +165,7 @@ impl ClientSession<'_> {
             let connection = Connection {
                 number: *self.number,
                 client: self.client.clone(),
-                denied: Arc::new(watch::Sender::new(Vec::new())),
+                denied: Arc::default(),
                 permitted: Arc::default(),
                 largest_request: Arc::clone(&self.largest_request),
             };
@@ -247,13 +244,7 @@ impl ClientSession<'_> {
             if connection.permitted.lock().remove(subject) || !self.state.wanted.asks_about(subject) {
                 self.state.recheck.notify_one();
             }
-            connection.denied.send_if_modified(|denied| {
-                let new = denied.len() < MAX_DENIED && !denied.iter().any(|known| known == subject);
-                if new {
-                    denied.push(subject.to_owned());
-                }
-                new
-            });
+            connection.denied.add(subject);
         }
         match subject.strip_prefix(&self.prefix) {
             // Without the inbox no answer arrives, so nothing is sent. The server does not accept the subscription

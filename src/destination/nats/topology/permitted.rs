@@ -31,8 +31,7 @@ const AT_ONCE: usize = 64;
 pub(super) async fn denied(wanted: &Wanted, connection: &Connection) -> Vec<Failure> {
     let topics = wanted.topics.iter().map(|topic| (topic.clone(), sample(topic)));
     // Subjects can contain a part of the event.
-    let refused = connection.denied.borrow().clone();
-    let others = refused.into_iter().filter(|subject| {
+    let others = connection.denied.subjects().into_iter().filter(|subject| {
         !subject.starts_with("$JS.API.") && !subject.starts_with("_INBOX.") && !wanted.asks_about(subject)
     });
     let unknown: Vec<_> = topics
@@ -42,6 +41,7 @@ pub(super) async fn denied(wanted: &Wanted, connection: &Connection) -> Vec<Fail
     let ask = |(topic, subject): (String, String)| async move {
         let allowed = is_permitted(connection, &subject).await;
         if allowed == Some(true) {
+            connection.denied.remove(&subject);
             connection.permitted.lock().insert(subject);
         }
         (allowed == Some(false)).then(|| permission::denied(&topic, &"the server's permissions deny it"))
