@@ -28,6 +28,8 @@ pub mod descriptors;
 const IDLE: Duration = Duration::from_secs(30);
 /// How often an HTTP/2 connection is pinged, to find dead ones.
 const PING: Duration = Duration::from_secs(20);
+/// The first bytes of an HTTP/2 connection (RFC 9113 §3.4).
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A request's connection, in the request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +46,7 @@ pub struct ConnectionInfo {
 /// If no connection can be accepted (no file descriptors left), it tries again after a short pause.
 pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(limits.connections));
-    let (builder, first_head) = (Arc::new(builder(limits)), limits.read_timeout);
+    let (protocols, first_head) = (Arc::new(Protocols::new(limits)), limits.read_timeout);
     let (connections, idle) = (TaskTracker::new(), Arc::new(IdleConnections::default()));
     let mut failing = false;
     for number in 0_u64.. {
@@ -74,9 +76,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
         };
         let Some((permit, stream, peer)) = accepted else { continue };
         let requests = Requests::new(ConnectionInfo { number, peer }, Arc::clone(&idle));
-        let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
+        let (protocols, router, stop) = (Arc::clone(&protocols), router.clone(), stop.clone());
         connections.spawn(async move {
-            connection(&builder, stream, router, first_head, requests, &stop).await;
+            connection(&protocols, stream, router, first_head, requests, &stop).await;
             drop(permit);
         });
     }
@@ -85,22 +87,41 @@ pub async fn serve(listener: TcpListener, router: Router, limits: &Limits, stop:
     connections.wait().await;
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // Larger than the limits that our own 431 answers: hyper's 431 has no body.
-    let head = (limits.header_bytes * 2).max(16 * 1024);
-    let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 2);
-    // A client that closes its side after its request still waits for the answer.
-    http1.half_close(true);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(256);
-    http2.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-    builder
+/// How connections are served.
+struct Protocols {
+    http1: Builder<TokioExecutor>,
+    /// Finds the protocol from the first bytes. It returns them to hyper as a read of its own, and hyper's buffer then takes
+    /// 16 KiB instead of 8, for as long as the connection lasts.
+    any: Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new(limits: &Limits) -> Self {
+        let mut any = Builder::new(TokioExecutor::new());
+        // Larger than the limits that our own 431 answers: hyper's 431 has no body.
+        let head = (limits.header_bytes * 2).max(16 * 1024);
+        let mut http1 = any.http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(head).max_headers(limits.headers * 2);
+        // A client that closes its side after its request still waits for the answer.
+        http1.half_close(true);
+        let mut http2 = any.http2();
+        http2.timer(TokioTimer::new()).keep_alive_interval(PING).max_concurrent_streams(256);
+        http2.max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+        Protocols { http1: any.clone().http1_only(), any }
+    }
+
+    /// Waits for the first bytes of a connection.
+    async fn of(&self, stream: &TcpStream) -> &Builder<TokioExecutor> {
+        let mut first = [0; HTTP2.len()];
+        match stream.peek(&mut first).await {
+            Ok(length) if !HTTP2.starts_with(&first[..length]) => &self.http1,
+            _ => &self.any,
+        }
+    }
 }
 
 async fn connection(
-    builder: &Builder<TokioExecutor>,
+    protocols: &Protocols,
     stream: TcpStream,
     router: Router,
     first_head: Duration,
@@ -117,12 +138,23 @@ async fn connection(
             router.oneshot(request).await
         }
     });
+    let unused = async {
+        tokio::select! {
+            () = requests.idle(first_head) => {}
+            () = requests.closed.cancelled() => {}
+        }
+    };
+    tokio::pin!(unused);
+    let builder = tokio::select! {
+        builder = protocols.of(&stream) => builder,
+        () = unused.as_mut() => return,
+        () = stop.cancelled() => return,
+    };
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = requests.idle(first_head) => return,
-        () = requests.closed.cancelled() => return,
+        () = unused => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.as_mut().await

@@ -114,6 +114,20 @@ async fn bodies_over_the_limit_are_refused_with_and_without_content_length() {
     assert_eq!(answer.word(), "413 body_too_large");
 }
 
+/// With and without an announced length, and although the buffer grows while the body arrives.
+#[tokio::test]
+async fn the_largest_body_fits_when_all_bodies_together_may_not_be_larger() {
+    const LARGEST: usize = 1 << 20;
+    let bridge = bridge("limits: {body: 1MiB, bytes: 1MiB}");
+    let rest = body("file.playback_ready", "").len();
+    let event = body("file.playback_ready", &"f".repeat(LARGEST - rest));
+    assert_eq!(post(&bridge.url("videogen"), "m1", &event).await.word(), "200 accepted");
+    let chunks: Vec<_> = event.as_bytes().chunks(9000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+    let request = request(&client(), &bridge.url("videogen"), "m2", event.as_bytes());
+    let chunked = request.body(reqwest::Body::wrap_stream(futures_util::stream::iter(chunks)));
+    assert_eq!(answer(chunked).await.expect("an answer").word(), "200 accepted");
+}
+
 /// Sends raw bytes, and reads until the head of the answer is complete or the connection ends.
 async fn raw(bridge: &Bridge, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
@@ -182,6 +196,60 @@ async fn http_1_and_2_are_served() {
         let response = response.expect("an answer");
         assert_eq!((response.status().as_u16(), response.version()), (200, version));
     }
+}
+
+/// The first bytes of a connection show its protocol, in however many segments they arrive.
+#[tokio::test]
+async fn the_protocol_is_found_from_the_first_bytes() {
+    let bridge = bridge("");
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let http2 = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &empty_settings].concat();
+    let http1 = b"PUT / HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (bytes, at, answer) in [
+        (&http2[..], 1, &[][..]),
+        (&http2, 23, &[]),
+        (&http2, 24, &[]),
+        (http1, 1, b"HTTP/1.1 404"),
+        (http1, 2, b"HTTP/1.1 404"),
+        (http1, http1.len(), b"HTTP/1.1 404"),
+    ] {
+        let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+        stream.set_nodelay(true).expect("set");
+        stream.write_all(&bytes[..at]).await.expect("sent");
+        // Meanwhile the first bytes arrive.
+        assert!(raw(&bridge, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+        stream.write_all(&bytes[at..]).await.expect("sent");
+        let mut first = [0; 12];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut first)).await;
+        read.expect("in time").expect("an answer");
+        match answer {
+            [] => assert_eq!(first[3..5], [4, 0], "settings"),
+            _ => assert_eq!(first, answer),
+        }
+    }
+}
+
+/// With 10,000 of them, the bridge must not outgrow a small pod.
+#[tokio::test]
+async fn idle_connections_take_little_memory() {
+    const WARM: usize = 300;
+    const MEASURED: usize = 600;
+    /// hyper's two buffers take 16 KiB of it. With debug assertions a connection's task takes more than in a release.
+    const MOST: usize = 28 * 1024;
+    let bridge = bridge("limits: {connections: 1000}");
+    let mut connections = Vec::new();
+    let mut open = async |count: usize| {
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(&bridge.program.webhooks).await.expect("connects");
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+            assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 404"));
+            connections.push(stream);
+        }
+        bridge.program.resident()
+    };
+    let before = open(WARM).await;
+    let each = (open(MEASURED).await - before) / MEASURED;
+    assert!(each <= MOST, "{each} bytes each");
 }
 
 /// A bridge whose events `file.playback_ready` go to a NATS server that can be paused: then they stay in flight.

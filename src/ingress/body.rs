@@ -52,10 +52,10 @@ pub(super) async fn read(
             continue;
         }
         if length > all.capacity() {
-            // Room for the announced length, but for at most 16 times what has arrived. Reserved before it is allocated,
-            // with the old buffer, which is copied from.
+            // Room for the announced length, but for at most 16 times what has arrived. Reserved before it is allocated. The
+            // old buffer is not counted: nothing else runs on this thread until it has been copied and freed.
             let expected = announced.unwrap_or(length * 2).min(length * 16).clamp(length, limits.body);
-            request.grow(expected + all.capacity().max(first.len())).map_err(Refused::Full)?;
+            request.grow(expected).map_err(Refused::Full)?;
             let mut larger = BytesMut::with_capacity(expected);
             larger.extend_from_slice(&all);
             all = larger;
