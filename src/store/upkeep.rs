@@ -14,7 +14,7 @@ use rusqlite::{Connection, params};
 use rustix::fs::statvfs;
 use tokio::time::Instant;
 
-use super::database::{Expiring, Schema, failure};
+use super::database::{Expiring, LogSpace, Schema, failure};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use super::writer::Writer;
@@ -148,13 +148,16 @@ impl UpkeepThread {
     /// Moves most of a long log beside the writer, then lets the writer move the rest, so that the log starts anew: while
     /// the log is written continuously, only the writer can find all of it moved.
     fn checkpoint(&self) {
-        let frames = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1));
-        let most = FRAMES.min(self.volume.lock().free / SHARE / FRAME).max(1);
-        if frames.is_ok_and(|frames| u64::try_from(frames).is_ok_and(|frames| frames < most)) {
+        let log = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)));
+        let share = self.volume.lock().free / SHARE / FRAME;
+        let most = FRAMES.min(share).max(1);
+        // A log that was moved as a whole starts anew with the next commit.
+        if log.is_ok_and(|(frames, moved): (i64, i64)| frames.unsigned_abs() < most || moved == frames) {
             return;
         }
+        let space = if share < FRAMES { LogSpace::Freed } else { LogSpace::Kept };
         match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            Ok(()) => self.writer.checkpoint(),
+            Ok(()) => self.writer.checkpoint(space),
             Err(error) => {
                 if let Some(suppressed) = self.checkpoint_failures.admit(()) {
                     tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::database::{Presence, Tallies, checkpoint, failure, set_meta};
+use super::database::{LogSpace, Presence, Tallies, checkpoint, failure, set_meta};
 use super::elapsed::Clock;
 use super::thread_status::{Reporter, ThreadStatus};
 use crate::fail_point::{Step, fail_point};
@@ -84,7 +84,7 @@ where
 enum WriterJob {
     Write(Box<dyn PendingWrite>),
     /// Moves what is left of the write-ahead log into the database, so that the log starts anew.
-    Checkpoint,
+    Checkpoint(LogSpace),
     Close(oneshot::Sender<()>),
 }
 
@@ -135,8 +135,8 @@ impl Writer {
         .boxed()
     }
 
-    pub(super) fn checkpoint(&self) {
-        let _ = self.jobs.send(WriterJob::Checkpoint); // it has ended: nothing to do
+    pub(super) fn checkpoint(&self, space: LogSpace) {
+        let _ = self.jobs.send(WriterJob::Checkpoint(space)); // it has ended: nothing to do
     }
 
     /// Names and values of the tallies whose names begin so.
@@ -162,7 +162,7 @@ impl Writer {
 #[derive(Default)]
 struct DueJobs {
     writes: Vec<Box<dyn PendingWrite>>,
-    checkpoint: bool,
+    checkpoint: Option<LogSpace>,
     closing: Option<oneshot::Sender<()>>,
 }
 
@@ -173,7 +173,7 @@ impl DueJobs {
         while self.writes.len() < MOST && self.closing.is_none() {
             match next.take().or_else(|| jobs.try_recv().ok()) {
                 Some(WriterJob::Write(write)) => self.writes.push(write),
-                Some(WriterJob::Checkpoint) => self.checkpoint = true,
+                Some(WriterJob::Checkpoint(space)) => self.checkpoint = Some(space),
                 Some(WriterJob::Close(done)) => self.closing = Some(done),
                 None => return,
             }
@@ -215,11 +215,11 @@ impl WriterThread {
                 self.commit(Vec::new()); // keeps the tallies
             }
             // After a failed commit too: on a full disk, an empty log is what makes room again.
-            if checkpoint || self.reporter.is_failing() {
-                self.checkpoint();
+            if let Some(space) = self.reporter.is_failing().then_some(LogSpace::Freed).or(checkpoint) {
+                self.checkpoint(space);
             }
             if let Some(done) = closing {
-                self.checkpoint();
+                self.checkpoint(LogSpace::Freed);
                 drop(self); // closes the database before the caller learns of it
                 let _ = done.send(());
                 return;
@@ -227,8 +227,8 @@ impl WriterThread {
         }
     }
 
-    fn checkpoint(&self) {
-        if let Err(error) = checkpoint(&self.connection)
+    fn checkpoint(&self, space: LogSpace) {
+        if let Err(error) = checkpoint(&self.connection, space)
             && let Some(suppressed) = self.checkpoint_failures.admit(())
         {
             tracing::warn!(%error, suppressed, "the write-ahead log was not moved into the database");
