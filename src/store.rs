@@ -92,7 +92,7 @@ impl Store {
         self.writer.tallies(prefix)
     }
 
-    /// The disk that it is on, as of half a second ago.
+    /// The disk that it is on, as of a moment ago.
     pub fn volume(&self) -> Volume {
         self.upkeep.volume()
     }

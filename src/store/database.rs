@@ -25,7 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// them.
 const WRITER_CACHE: i64 = -32_768;
 const READER_CACHE: i64 = -16_384;
-/// Most bytes of the write-ahead log's file that are kept when the log starts anew. Under full load it has some 45 MiB.
+/// Most bytes of the write-ahead log's file that are kept when the log starts anew. Under full load it has some 30 MiB.
 const LOG_SPACE: i64 = 64 << 20;
 
 /// What becomes of the file of a write-ahead log that was moved into the database.
