@@ -82,7 +82,9 @@ async fn run(mode: &str, long: bool) -> Run {
                 if long {
                     let before = salt(&data);
                     deliver(LONG).await;
+                    let since = Instant::now();
                     while salt(&data) == before {
+                        assert!(since.elapsed() < SOON, "the log does not start anew");
                         deliver(4_000).await;
                     }
                 }
