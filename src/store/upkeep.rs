@@ -152,11 +152,12 @@ impl UpkeepThread {
         let log = self.connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)));
         let share = self.volume.lock().free / SHARE / FRAME;
         let most = FRAMES.min(share).max(1);
-        // A log that was moved as a whole starts anew with the next commit.
-        if log.is_ok_and(|(frames, moved): (i64, i64)| frames.unsigned_abs() < most || moved == frames) {
+        let space = if share < FRAMES { LogSpace::Freed } else { LogSpace::Kept };
+        // A log that was moved as a whole starts anew with the next commit; but its file may have to be freed before.
+        let done = |frames, moved| moved == frames && matches!(space, LogSpace::Kept);
+        if log.is_ok_and(|(frames, moved): (i64, i64)| frames.unsigned_abs() < most || done(frames, moved)) {
             return;
         }
-        let space = if share < FRAMES { LogSpace::Freed } else { LogSpace::Kept };
         match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             Ok(()) => self.writer.checkpoint(space),
             Err(error) => {
