@@ -19,7 +19,7 @@ use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::store::{Store, Volume};
 pub use accepted::{Accepted, Depth, SpooledTarget};
-pub use rows::{LaneRow, TABLES, count, insert, rules, waiting};
+pub use rows::{LaneRow, TABLES, count, has, insert, rules, waiting};
 
 mod accepted;
 mod rows;

@@ -20,6 +20,7 @@ use recent::RecentIds;
 mod filter;
 mod recent;
 mod tables;
+mod upgrade;
 
 /// Opens the ledger in a directory, creating it if need be. It remembers ids for `window` of elapsed time.
 ///
@@ -72,7 +73,7 @@ fn rules() -> Vec<IntegrityRule> {
 /// All but the window.
 const SCHEMA: Schema = Schema {
     file: "ledger.sqlite",
-    version: 3,
+    version: 4,
     oldest: 1,
     tables: &[tables::TABLES, recent::TABLES, letters::TABLES, spool::TABLES],
     tallies: &[recent::IDS],
@@ -104,6 +105,7 @@ impl Embedded {
         let schema = Schema { window, ..SCHEMA };
         let (store, (hash_key, recent)) = Store::open(directory, &schema, |transaction, tallies| {
             letters::extend(transaction)?;
+            upgrade::upgrade(transaction, tallies)?;
             letters::count(transaction, tallies)?;
             spool::count(transaction, tallies)?;
             Ok((tables::hash_key(transaction)?, RecentIds::new(transaction)?))
@@ -152,6 +154,10 @@ impl FactStore for Embedded {
             self.build_filter();
         }
         saved
+    }
+
+    fn earlier_saves(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        self.store.write(|_| Ok(()))
     }
 
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {

@@ -54,6 +54,8 @@ pub(super) trait FactStore: Send + Sync {
     fn hash_key(&self) -> [u8; 16];
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>>;
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Resolves once a load finds what was saved before, also by callers that have stopped waiting.
+    fn earlier_saves(&self) -> BoxFuture<'_, Result<(), Failure>>;
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>>;
     /// Forgets a delivery, unless the spool has it.
     fn forget(&self, id: Id) -> BoxFuture<'_, Result<Forgotten, Failure>>;

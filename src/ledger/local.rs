@@ -38,7 +38,9 @@ pub(super) struct LocalLedger<S> {
 /// What a claim has to do next, as far as memory tells.
 enum NextStep {
     /// Look the delivery up in the store.
-    Load,
+    Load {
+        after_saves: bool,
+    },
     /// Save its end: nobody learns of an end that the store does not have.
     SaveEnd {
         same_body: bool,
@@ -88,9 +90,9 @@ impl<S: FactStore> LocalLedger<S> {
                         return Ok(Claim::Closed { end, same_body });
                     }
                 }
-                NextStep::Load => {
+                NextStep::Load { after_saves } => {
                     let mut guard = ClaimGuard { slots: &self.slots, id, ticket, why: Some(Reason::Failed) };
-                    let loaded = self.store.load(id).await;
+                    let loaded = self.load(id, after_saves).await;
                     guard.why = loaded.is_err().then_some(Reason::Store);
                     if let Some(claim) = self.merge_loaded(id, ticket, loaded?, body_hash) {
                         return Ok(claim);
@@ -100,12 +102,20 @@ impl<S: FactStore> LocalLedger<S> {
         }
     }
 
+    /// What the store has of a delivery. Where an earlier try's save may still be on its way, that comes first.
+    async fn load(&self, id: Id, after_saves: bool) -> Result<Option<Stored>, Failure> {
+        if after_saves {
+            self.store.earlier_saves().await?;
+        }
+        self.store.load(id).await
+    }
+
     fn claim_in_memory(&self, id: Id, ticket: Ticket, body_hash: u32) -> NextStep {
         let mut slots = self.slots.lock();
         let slot = match slots.entry(id) {
             MapEntry::Vacant(vacant) => {
                 vacant.insert(Slot::new(body_hash)).entry.claim(ticket);
-                return NextStep::Load;
+                return NextStep::Load { after_saves: false };
             }
             MapEntry::Occupied(occupied) => occupied.into_mut(),
         };
@@ -114,7 +124,7 @@ impl<S: FactStore> LocalLedger<S> {
         }
         match slot.entry.claim(ticket) {
             Permission::Mine(known) if slot.loaded => NextStep::Done(Claim::Mine(ticket, known)),
-            Permission::Mine(_) => NextStep::Load,
+            Permission::Mine(_) => NextStep::Load { after_saves: slot.unknown },
             Permission::Closed(_) => NextStep::SaveEnd { same_body: slot.body_hash == body_hash },
             Permission::Busy => NextStep::Done(slot.wait()),
         }
@@ -146,8 +156,8 @@ impl<S: FactStore> LocalLedger<S> {
         let (recording, turn) = Recording::begin(&self.slots, &self.behind, id, ticket, record);
         let _turn = turn.lock_owned().await;
         let mut recording = recording; // dropped before the turn is given up
-        if !recording.is_loaded() {
-            recording.load(self.store.load(id).await?);
+        if let Some(after_saves) = recording.needs_load() {
+            recording.load(self.load(id, after_saves).await?);
         }
         let (save, end) = recording.prepare();
         let Some((save, version)) = save else {

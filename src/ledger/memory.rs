@@ -88,6 +88,10 @@ impl FactStore for Memory {
         ready(Ok(())).boxed()
     }
 
+    fn earlier_saves(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        ready(Ok(())).boxed()
+    }
+
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
         let kept = self.kept.lock();
         let found = kept.stored.get(&id).filter(|(since, _)| since.elapsed() <= self.window);

@@ -17,11 +17,12 @@ use crate::letters;
 use crate::protocol::Target;
 use crate::store::{Batch, IntegrityRule, Store, Tallies};
 
-/// The tables. No number is given again after its commit, because lanes remember how far they have read. `topic` is empty where no legal name can
-/// be made.
+/// The tables. No number is given again after its commit, because lanes and the ledger remember it. `topic` is empty where no
+/// legal name can be made. `id` has no index, in which each event would change another page: the ledger finds an event by its
+/// number.
 pub const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS spool (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, source TEXT NOT NULL, webhook_id TEXT NOT NULL,
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, source TEXT NOT NULL, webhook_id TEXT NOT NULL,
         attributes TEXT NOT NULL, body BLOB NOT NULL
     ) STRICT;
     CREATE TABLE IF NOT EXISTS lanes (
@@ -104,11 +105,11 @@ fn target(destination: &str, topic: &str) -> Target {
     if topic.is_empty() { Target::unnamed(destination) } else { Target::new(destination, topic) }
 }
 
-/// Stores an event and a row for each of its targets, and gives it its number. Does nothing if the event is there.
+/// Stores an event and a row for each of its targets. Returns the number that it gets.
 ///
 /// # Errors
 /// What SQLite reports.
-pub fn insert(batch: &mut Batch<'_>, id: &[u8; 16], accepted: &Accepted) -> rusqlite::Result<()> {
+pub fn insert(batch: &mut Batch<'_>, id: &[u8; 16], accepted: &Accepted) -> rusqlite::Result<i64> {
     let (delivery, event) = (&accepted.delivered.delivery, &accepted.event);
     fn shared(text: &Option<String>) -> Option<Cow<'_, str>> {
         text.as_deref().map(Cow::Borrowed)
@@ -132,13 +133,10 @@ pub fn insert(batch: &mut Batch<'_>, id: &[u8; 16], accepted: &Accepted) -> rusq
     };
     let attributes =
         serde_json::to_string(&attributes).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let mut insert = batch.transaction.prepare_cached(
-        "INSERT OR IGNORE INTO spool (id, source, webhook_id, attributes, body) VALUES (?, ?, ?, ?, ?)",
-    )?;
-    if insert.execute(params![id, &*delivery.key.source, &*delivery.key.id, attributes, &event.data[..]])? == 0 {
-        return Ok(());
-    }
-    let number = batch.transaction.last_insert_rowid();
+    let mut insert = batch
+        .transaction
+        .prepare_cached("INSERT INTO spool (id, source, webhook_id, attributes, body) VALUES (?, ?, ?, ?, ?)")?;
+    let number = insert.insert(params![id, &*delivery.key.source, &*delivery.key.id, attributes, &event.data[..]])?;
     let at = jiff::Timestamp::now().as_second();
     let bytes = i64::try_from(accepted.bytes()).unwrap_or(i64::MAX);
     let mut insert = batch.transaction.prepare_cached("INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?)")?;
@@ -150,7 +148,7 @@ pub fn insert(batch: &mut Batch<'_>, id: &[u8; 16], accepted: &Accepted) -> rusq
     }
     // If the batch is rolled back, its callers get an error and do not use the number, which may be given again.
     let _ = accepted.number.set(number.unsigned_abs());
-    Ok(())
+    Ok(number)
 }
 
 /// Each lane by one look-up, however long it is.
@@ -278,13 +276,19 @@ pub(super) fn settle(
     batch.transaction.prepare_cached("DELETE FROM spool WHERE number = ?")?.execute([number]).map(drop)
 }
 
-/// The targets for which the event of an id waits.
+/// Whether an event waits.
 ///
 /// # Errors
 /// What SQLite reports.
-pub fn waiting(connection: &Connection, id: &[u8; 16]) -> rusqlite::Result<Vec<Target>> {
-    let mut select = connection.prepare_cached("SELECT number FROM spool WHERE id = ?")?;
-    let Some(number) = select.query_row([id], |row| row.get::<_, i64>(0)).optional()? else { return Ok(Vec::new()) };
+pub fn has(connection: &Connection, number: i64) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM spool WHERE number = ?")?.exists([number])
+}
+
+/// The targets for which an event waits.
+///
+/// # Errors
+/// What SQLite reports.
+pub fn waiting(connection: &Connection, number: i64) -> rusqlite::Result<Vec<Target>> {
     let Some(accepted) = load(connection, number.unsigned_abs())? else { return Ok(Vec::new()) };
     let sql = "SELECT EXISTS (SELECT 1 FROM lanes WHERE destination = ? AND topic = ? AND number = ?)";
     let mut exists = connection.prepare_cached(sql)?;

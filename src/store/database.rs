@@ -64,6 +64,8 @@ pub type Tallies = BTreeMap<Cow<'static, str>, u64>;
 pub struct Expiring {
     /// The table's name.
     pub table: &'static str,
+    /// The SQL condition of rows that stay although they have expired.
+    pub kept_while: &'static str,
     /// The tally that counts its rows, if one does.
     pub tally: Option<&'static str>,
 }

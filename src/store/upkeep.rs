@@ -172,7 +172,7 @@ impl UpkeepThread {
         for expiring in self.expiring {
             let mut after: Vec<u8> = Vec::new();
             loop {
-                let rows = self.rows(expiring.table, &after)?;
+                let rows = self.rows(expiring, &after)?;
                 let Some((last, _)) = rows.last() else { break };
                 after.clone_from(last);
                 let expired: Vec<Vec<u8>> = rows.into_iter().filter_map(|(id, old)| old.then_some(id)).collect();
@@ -184,9 +184,11 @@ impl UpkeepThread {
         Ok(())
     }
 
-    /// The next ids of a table, and whether each row has expired.
-    fn rows(&self, table: &str, after: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, bool)>> {
-        let sql = format!("SELECT id, at < ?2 FROM {table} WHERE id > ?1 ORDER BY id LIMIT {ROWS}");
+    /// The next ids of a table, and whether each row is to be deleted.
+    fn rows(&self, expiring: &Expiring, after: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, bool)>> {
+        let Expiring { table, kept_while, .. } = expiring;
+        let sql =
+            format!("SELECT id, at < ?2 AND NOT ({kept_while}) FROM {table} WHERE id > ?1 ORDER BY id LIMIT {ROWS}");
         let mut select = self.connection.prepare_cached(&sql)?;
         let since = self.clock.now() - self.window;
         let rows = select.query_map(params![after, since], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -201,7 +203,8 @@ impl UpkeepThread {
             let (done, took) = channel();
             let committed = self.writer.write(move |batch| {
                 let started = Instant::now();
-                let sql = format!("DELETE FROM {} WHERE id = ? AND at < ?", expiring.table);
+                let Expiring { table, kept_while, .. } = expiring;
+                let sql = format!("DELETE FROM {table} WHERE id = ? AND at < ? AND NOT ({kept_while})");
                 let mut delete = batch.transaction.prepare_cached(&sql)?;
                 let mut deleted = 0;
                 for id in &step {

@@ -11,11 +11,14 @@ use crate::reason::Reason;
 use crate::spool;
 use crate::store::{Batch, Expiring, IntegrityRule, meta};
 
-/// Its rows expire.
-pub(super) const EXPIRING: &[Expiring] =
-    &[Expiring { table: "ids", tally: Some(IDS) }, Expiring { table: "facts", tally: None }];
+/// Its rows expire, but for the id of an event that still waits.
+pub(super) const EXPIRING: &[Expiring] = &[
+    Expiring { table: "ids", kept_while: "EXISTS (SELECT 1 FROM spool WHERE number = end >> 2)", tally: Some(IDS) },
+    Expiring { table: "facts", kept_while: "FALSE", tally: None },
+];
 
 /// `ids`: a delivery that has ended, once it is no longer `recent` (`cargo bench --bench compare -- growth ids` shows its size).
+/// `end` has a number for how it ended, and above its lowest two bits the number of the event that was stored in the spool.
 /// `facts`: what is known of the targets of one that is open; `kind` only grows: 0 frozen, 1 dead, 2 confirmed.
 pub(super) const TABLES: &str = "
         CREATE TABLE IF NOT EXISTS ids (
@@ -39,15 +42,10 @@ pub(super) fn load(
     id: Id,
     since: i64,
 ) -> rusqlite::Result<Option<Stored>> {
-    if let Some(row) = recent.find(connection, id)?.filter(|row| row.at >= since) {
-        return Ok(Some(Stored::Closed { end: end_of(row.end), body_hash: row.body }));
-    }
-    let id = id.to_be_bytes();
-    let mut ended = connection.prepare_cached("SELECT end, body FROM ids WHERE id = ? AND at >= ?")?;
-    let closed = ended.query_row(params![id, since], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    if let Some((end, body_hash)) = closed {
+    if let Some((end, body_hash)) = closed(connection, recent, id, since)? {
         return Ok(Some(Stored::Closed { end: end_of(end), body_hash }));
     }
+    let id = id.to_be_bytes();
     let mut facts = connection.prepare_cached("SELECT target, kind, reason, frozen FROM facts WHERE id = ?")?;
     let mut rows = facts.query([id])?;
     let mut known = Known::default();
@@ -69,6 +67,21 @@ pub(super) fn load(
     Ok((known != Known::default()).then(|| Stored::Open(Box::new(known))))
 }
 
+/// `end` and `body` of an id that has ended.
+fn closed(connection: &Connection, recent: &RecentIds, id: Id, since: i64) -> rusqlite::Result<Option<(i64, u32)>> {
+    let row = match recent.find(connection, id)? {
+        Some(row) => Some((row.at, row.end, row.body)),
+        None => {
+            let mut ended = connection.prepare_cached("SELECT at, end, body FROM ids WHERE id = ?")?;
+            ended.query_row([id.to_be_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?
+        }
+    };
+    match row {
+        Some((at, end, body)) if at >= since || spool::has(connection, event_of(end))? => Ok(Some((end, body))),
+        _ => Ok(None),
+    }
+}
+
 /// Keeps what became known.
 pub(super) fn save(batch: &mut Batch<'_>, recent: &RecentIds, save: &Save) -> rusqlite::Result<()> {
     let (transaction, now) = (batch.transaction, batch.now);
@@ -79,12 +92,13 @@ pub(super) fn save(batch: &mut Batch<'_>, recent: &RecentIds, save: &Save) -> ru
             letters::keep(batch, &id, target, *reason, letter)?;
         }
     }
-    if let Some(accepted) = &save.accepted {
-        spool::insert(batch, &id, accepted)?;
-    }
+    let event = save.accepted.as_ref().map(|accepted| spool::insert(batch, &id, accepted)).transpose()?;
     match &save.stored {
         Stored::Closed { end, body_hash } => {
-            recent.append(batch, &id, number_of(*end), *body_hash)?;
+            // An event that was accepted before has its row, which has its number.
+            if *end != End::Stored || event.is_some() {
+                recent.append(batch, &id, number_of(*end, event), *body_hash)?;
+            }
             if save.has_facts {
                 transaction.prepare_cached("DELETE FROM facts WHERE id = ?")?.execute([id])?;
             }
@@ -102,17 +116,20 @@ pub(super) fn background(
     since: i64,
 ) -> rusqlite::Result<Background> {
     let key = id.to_be_bytes();
+    let closed = closed(connection, recent, id, since)?;
     Ok(Background {
         stored: load(connection, recent, id, since)?,
         letters: letters::of_id(connection, &key)?,
-        waiting: spool::waiting(connection, &key)?,
+        waiting: closed.map_or(Ok(Vec::new()), |(end, _)| spool::waiting(connection, event_of(end)))?,
     })
 }
 
 /// Forgets an id, unless the spool has its event.
 pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotten> {
     let (transaction, id) = (batch.transaction, id.to_be_bytes());
-    if !spool::waiting(transaction, &id)?.is_empty() {
+    let waiting = "SELECT EXISTS (SELECT 1 FROM spool WHERE number IN
+                   (SELECT end >> 2 FROM recent WHERE id = ?1 UNION SELECT end >> 2 FROM ids WHERE id = ?1))";
+    if transaction.query_row(waiting, [id], |row| row.get(0))? {
         return Ok(Forgotten::InFlight);
     }
     // A row that was moved, and not deleted from `recent` as the move stopped there, was counted once.
@@ -129,9 +146,9 @@ pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotte
 pub(super) fn rules() -> Vec<IntegrityRule> {
     vec![
         IntegrityRule::rows("ids", "have an id that is no hash", "length(id) != 16"),
-        IntegrityRule::rows("ids", "have no known end", "end NOT BETWEEN 0 AND 3"),
+        IntegrityRule::rows("ids", "have no known end", UNKNOWN_END),
         IntegrityRule::rows("recent", "have an id that is no hash", "length(id) != 16"),
-        IntegrityRule::rows("recent", "have no known end", "end NOT BETWEEN 0 AND 3"),
+        IntegrityRule::rows("recent", "have no known end", UNKNOWN_END),
         IntegrityRule::rows("facts", "have an id that is no hash", "length(id) != 16"),
         IntegrityRule::rows("facts", "have no known kind", "kind NOT BETWEEN 0 AND 2 OR frozen NOT BETWEEN 0 AND 1"),
     ]
@@ -152,17 +169,27 @@ fn keep_facts(transaction: &Transaction<'_>, id: &[u8; 16], known: &Known, now: 
     Ok(())
 }
 
-fn number_of(end: End) -> i64 {
-    match end {
+/// The condition of rows whose end no version writes.
+const UNKNOWN_END: &str = "end < 0 OR (end > 3 AND end & 3 != 3)";
+
+/// What is written for an end, and for the event that the spool took.
+fn number_of(end: End, event: Option<i64>) -> i64 {
+    let kind = match end {
         End::Delivered => 0,
         End::DeadLettered => 1,
         End::Ignored => 2,
         End::Stored => 3,
-    }
+    };
+    event.unwrap_or(0) << 2 | kind
+}
+
+/// The number of the event; 0, which none has, if the spool took none.
+fn event_of(number: i64) -> i64 {
+    number >> 2
 }
 
 fn end_of(number: i64) -> End {
-    match number {
+    match number & 3 {
         1 => End::DeadLettered,
         2 => End::Ignored,
         3 => End::Stored,

@@ -1,4 +1,4 @@
-//! Dead letters, as the ledger keeps them.
+//! Dead letters and accepted events, as the ledger keeps them.
 
 use super::*;
 use crate::delivered::Delivered;
@@ -7,6 +7,8 @@ use crate::ledger::{Claim, Record};
 use crate::letters::{Letters, ReservedLetters};
 use crate::protocol::{Fact, Target};
 use crate::reason::Reason;
+
+mod accepted;
 
 /// Keeps a dead letter for each of these targets of one delivery.
 async fn kept(opened: &Opened, targets: &[Target]) -> Letters {

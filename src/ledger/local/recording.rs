@@ -75,9 +75,10 @@ impl<'a> Recording<'a> {
         (recording, turn)
     }
 
-    /// Whether the store's facts are known here.
-    pub(super) fn is_loaded(&self) -> bool {
-        self.slots.lock().get(&self.id).is_some_and(|slot| slot.loaded)
+    /// Whether the store's facts are still to be loaded; and if so, whether after saves that may be on their way.
+    pub(super) fn needs_load(&self) -> Option<bool> {
+        let slots = self.slots.lock();
+        slots.get(&self.id).map_or(Some(false), |slot| (!slot.loaded).then_some(slot.unknown))
     }
 
     /// Merges the store's facts.
@@ -134,6 +135,9 @@ impl Drop for Recording<'_> {
         if self.failed {
             slot.forget(&self.dead, self.accepts);
             self.behind.store(true, Ordering::Relaxed);
+        } else if self.accepts {
+            // The number of the event is kept with this end: confirms that come now do not replace it.
+            slot.closed = Some(End::Stored);
         }
         if slot.recording > 0 {
             return;

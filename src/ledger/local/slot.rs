@@ -25,6 +25,8 @@ pub(super) struct Slot {
     pub(super) entry: Entry,
     /// Whether the store's facts were merged into the entry.
     pub(super) loaded: bool,
+    /// Whether an acceptance was handed to the store, and it is not known whether the store has it.
+    pub(super) unknown: bool,
     /// The store has this end.
     pub(super) closed: Option<End>,
     /// Whether a target may have a dead letter, which its confirm withdraws.
@@ -49,7 +51,7 @@ impl Slot {
 
     /// Merges the store's facts. They came first.
     pub(super) fn merge(&mut self, stored: Option<Stored>) {
-        self.loaded = true;
+        (self.loaded, self.unknown) = (true, false);
         match stored {
             Some(Stored::Closed { end, body_hash }) => {
                 self.letters |= end == End::DeadLettered;
@@ -122,7 +124,7 @@ impl Slot {
         let known = &mut self.entry.known;
         known.dead.retain(|target, _| !dead.contains(target));
         if accepted {
-            (known.accepted, self.loaded) = (false, false);
+            (known.accepted, self.loaded, self.unknown) = (false, false, true);
         }
         if known.confirmed.is_empty() && (!dead.is_empty() || accepted) {
             known.frozen = None;

@@ -81,6 +81,10 @@ impl FactStore for Fake {
         .boxed()
     }
 
+    fn earlier_saves(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        std::future::ready(self.fault()).boxed()
+    }
+
     fn background(&self, id: Id) -> BoxFuture<'_, Result<Background, Failure>> {
         let stored = self.kept.lock().get(&id).cloned();
         std::future::ready(self.fault().map(|()| Background { stored, ..Background::default() })).boxed()
@@ -289,6 +293,30 @@ fn an_acceptance_that_failed_is_looked_up_before_the_next() {
     let (ticket, known) = mine(&ledger, "y");
     assert_eq!(known, Known::default(), "it was not stored: it is open");
     assert_eq!(now(ledger.record(&key("y"), ticket, accept())), Ok(Some(End::Stored)));
+}
+
+/// The end that is stored with an event leads to it.
+#[test]
+fn a_confirm_that_comes_while_an_event_is_accepted_leaves_its_end() {
+    let ledger = Local::new(Fake::default());
+    let (stale, _) = mine(&ledger, "x");
+    ledger.release(&key("x"), stale, Reason::Timeout);
+    let (ticket, _) = mine(&ledger, "x");
+    let (x, event) = (key("x"), Arc::new(event()));
+    ledger.store.hold(1);
+    let accepted = Some(Arc::new(Accepted::new(Delivered { delivery: delivery(), event: None }, event, [])));
+    let accept = Record { targets: vec![target("a")], facts: vec![Fact::Accepted], accepted, ..Record::default() };
+    let mut accept = ledger.record(&x, ticket, accept);
+    assert!((&mut accept).now_or_never().is_none(), "it is being saved");
+    let late = Record { targets: vec![target("a")], ..record(&["a"]) };
+    let mut late = ledger.record(&x, stale, late);
+    assert!((&mut late).now_or_never().is_none(), "it waits for its turn");
+    ledger.store.let_go();
+    assert_eq!(now(accept), Ok(Some(End::Stored)));
+    assert_eq!(now(late), Ok(Some(End::Stored)));
+    let kept = ledger.store.kept.lock().get(&ledger.id(&x)).cloned();
+    assert!(matches!(kept, Some(Stored::Closed { end: End::Stored, .. })), "{kept:?}");
+    assert!(ledger.slots.lock().is_empty());
 }
 
 /// The letter is refused, and what else is recorded of the delivery meanwhile is saved: the death must not be in it.
