@@ -166,10 +166,11 @@ impl<S: FactStore> LocalLedger<S> {
         };
         self.store.save(save).await?;
         (recording.failed, recording.saved) = (false, version);
-        drop(recording);
         if self.behind.swap(false, Ordering::Relaxed) {
             self.save_unsaved().await;
         }
+        // Copies that wait are answered only now that the caller goes on: an event that follows must not overtake this one.
+        drop(recording);
         Ok(end)
     }
 

@@ -64,7 +64,8 @@ pub type Tallies = BTreeMap<Cow<'static, str>, u64>;
 pub struct Expiring {
     /// The table's name.
     pub table: &'static str,
-    /// The SQL condition of rows that stay although they have expired.
+    /// The SQL condition of rows that do not expire. It may end at any time: `at` is set anew when half of the window is
+    /// over, so that they stay for another half at least.
     pub kept_while: &'static str,
     /// The tally that counts its rows, if one does.
     pub tally: Option<&'static str>,
@@ -139,6 +140,7 @@ pub(super) fn open<T>(
         connection.pragma_update(None, "journal_size_limit", LOG_SPACE)?;
         connection.pragma_update(None, "cache_size", WRITER_CACHE)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(64); // more than there are
         // What an earlier process left in the log must not keep a full volume full.
         checkpoint(&connection, LogSpace::Freed)?;
         let transaction = connection.transaction()?;

@@ -175,8 +175,8 @@ impl UpkeepThread {
                 let rows = self.rows(expiring, &after)?;
                 let Some((last, _)) = rows.last() else { break };
                 after.clone_from(last);
-                let expired: Vec<Vec<u8>> = rows.into_iter().filter_map(|(id, old)| old.then_some(id)).collect();
-                if !self.delete(expiring, expired) || !self.rest(Duration::from_millis(1)) {
+                let due: Vec<Vec<u8>> = rows.into_iter().filter_map(|(id, due)| due.then_some(id)).collect();
+                if !self.delete(expiring, due) || !self.rest(Duration::from_millis(1)) {
                     return Ok(());
                 }
             }
@@ -184,30 +184,34 @@ impl UpkeepThread {
         Ok(())
     }
 
-    /// The next ids of a table, and whether each row is to be deleted.
+    /// The next ids of a table, and whether each row is to be deleted or renewed.
     fn rows(&self, expiring: &Expiring, after: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, bool)>> {
         let Expiring { table, kept_while, .. } = expiring;
-        let sql =
-            format!("SELECT id, at < ?2 AND NOT ({kept_while}) FROM {table} WHERE id > ?1 ORDER BY id LIMIT {ROWS}");
+        let due = format!("at < ?2 OR (at < ?3 AND ({kept_while}))");
+        let sql = format!("SELECT id, {due} FROM {table} WHERE id > ?1 ORDER BY id LIMIT {ROWS}");
         let mut select = self.connection.prepare_cached(&sql)?;
-        let since = self.clock.now() - self.window;
-        let rows = select.query_map(params![after, since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (now, window) = (self.clock.now(), self.window);
+        let since = params![after, now - window, now - window / 2];
+        let rows = select.query_map(since, |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect()
     }
 
-    /// Deletes in steps; false when the store is failing or it is time to end.
-    fn delete(&mut self, expiring: &'static Expiring, mut expired: Vec<Vec<u8>>) -> bool {
-        while !expired.is_empty() {
-            let step: Vec<Vec<u8>> = expired.drain(..self.deletions.min(expired.len())).collect();
+    /// Deletes or renews in steps; false when the store is failing or it is time to end.
+    fn delete(&mut self, expiring: &'static Expiring, mut due: Vec<Vec<u8>>) -> bool {
+        while !due.is_empty() {
+            let step: Vec<Vec<u8>> = due.drain(..self.deletions.min(due.len())).collect();
             let since = self.clock.now() - self.window;
             let (done, took) = channel();
             let committed = self.writer.write(move |batch| {
                 let started = Instant::now();
                 let Expiring { table, kept_while, .. } = expiring;
-                let sql = format!("DELETE FROM {table} WHERE id = ? AND at < ? AND NOT ({kept_while})");
-                let mut delete = batch.transaction.prepare_cached(&sql)?;
+                let renew = format!("UPDATE {table} SET at = ? WHERE id = ? AND ({kept_while})");
+                let mut renew = batch.transaction.prepare_cached(&renew)?;
+                let delete = format!("DELETE FROM {table} WHERE id = ? AND at < ?");
+                let mut delete = batch.transaction.prepare_cached(&delete)?;
                 let mut deleted = 0;
                 for id in &step {
+                    renew.execute(params![batch.now, id])?;
                     deleted += i64::try_from(delete.execute(params![id, since])?).unwrap_or(0);
                 }
                 if let Some(tally) = expiring.tally {

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::spool;
 use crate::store::{Batch, Expiring, IntegrityRule, meta};
 
-/// Its rows expire, but for the id of an event that still waits.
+/// Its rows expire, but for the ids of events that wait.
 pub(super) const EXPIRING: &[Expiring] = &[
     Expiring { table: "ids", kept_while: "EXISTS (SELECT 1 FROM spool WHERE number = end >> 2)", tally: Some(IDS) },
     Expiring { table: "facts", kept_while: "FALSE", tally: None },

@@ -13,10 +13,11 @@ pub(super) fn upgrade(transaction: &Transaction<'_>, tallies: &mut Tallies) -> r
     if !transaction.query_row(is_indexed, [], |row| row.get(0))? {
         return Ok(());
     }
+    // Whatever the end: an id that expired may have ended anew, under other routes, while its event waited.
     for table in ["recent", "ids"] {
         let number = format!("(SELECT number FROM spool WHERE spool.id = {table}.id)");
         let update =
-            format!("UPDATE {table} SET end = {number} << 2 | 3 WHERE end = 3 AND id IN (SELECT id FROM spool)");
+            format!("UPDATE {table} SET end = {number} << 2 | 3 WHERE end <= 3 AND id IN (SELECT id FROM spool)");
         transaction.execute(&update, [])?;
     }
     // Ids that expired although their events wait.

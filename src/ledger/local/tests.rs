@@ -295,6 +295,28 @@ fn an_acceptance_that_failed_is_looked_up_before_the_next() {
     assert_eq!(now(ledger.record(&key("y"), ticket, accept())), Ok(Some(End::Stored)));
 }
 
+/// A copy is answered, and an event that follows it overtakes one whose task has not gone on.
+#[test]
+fn a_copy_waits_until_the_record_is_over() {
+    let ledger = Local::new(Fake::default());
+    let (ticket, _) = mine(&ledger, "y");
+    ledger.store.set_broken(true);
+    assert!(now(ledger.record(&key("y"), ticket, record(&["a"]))).is_err());
+    ledger.store.set_broken(false);
+    let (ticket, _) = mine(&ledger, "x");
+    let Ok(Claim::Busy(mut copy)) = now(ledger.claim(&key("x"), 7)) else { panic!("not busy") };
+    ledger.store.hold(2);
+    let x = key("x");
+    let mut first = ledger.record(&x, ticket, record(&["a", "b"]));
+    assert!((&mut first).now_or_never().is_none(), "it is being saved");
+    ledger.store.let_go();
+    assert!((&mut first).now_or_never().is_none(), "the facts of y are being saved");
+    assert!((&mut copy).now_or_never().is_none());
+    ledger.store.let_go();
+    assert_eq!(now(first), Ok(Some(End::Delivered)));
+    assert_eq!(now(copy), Ok(End::Delivered));
+}
+
 /// The end that is stored with an event leads to it.
 #[test]
 fn a_confirm_that_comes_while_an_event_is_accepted_leaves_its_end() {
