@@ -27,7 +27,7 @@ mod serve;
 mod store;
 mod verify;
 
-/// Verifies signed webhooks and publishes each to NATS JetStream, Kafka or RabbitMQ before it answers.
+/// Verifies signed webhooks and publishes each event once to NATS JetStream, Kafka, RabbitMQ or files.
 #[derive(Parser, Debug)]
 #[command(name = "hookbridge", version, max_term_width = 100)]
 pub struct Cli {

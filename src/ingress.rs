@@ -177,7 +177,7 @@ impl SourceState {
         Ok((answer, id))
     }
 
-    /// Whether the timestamp is within the tolerance. A delivery outside it is refused from its head, but for a few small
+    /// Whether the timestamp is within the tolerance. A delivery outside it is refused from its head, except for a few small
     /// ones: if their signatures are good, it is a clock that is wrong, and not a replay.
     fn clock(&self, head: &Head, announced: Option<usize>) -> Result<Clock, Refused> {
         let now = Timestamp::now().as_second();

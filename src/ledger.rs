@@ -1,7 +1,7 @@
 //! SEAM: a ledger remembers which deliveries are closed, and lets one task at a time publish each of the others.
 //!
 //! It stores an [`Entry`](crate::protocol::Entry) for each delivery and changes it only through the protocol's
-//! transitions. Both ledgers of today serve one process, and share all but their storage:
+//! transitions. Both ledgers serve one process, and share all but their storage:
 //!
 //! | module | job |
 //! |---|---|

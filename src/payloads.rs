@@ -92,7 +92,7 @@ pub fn cloud_event(kind: Option<&str>, data: Value) -> Value {
 }
 
 /// A body of a source whose payload is not VideoGen's, or of an event whose name is new: an object, with the event's name
-/// in the member `field` if that is no JSON pointer.
+/// in the member `field` if that is not a JSON pointer.
 pub fn plain(field: &str, event: Option<&str>) -> Value {
     let mut members = Vec::new();
     if !field.starts_with('/') {

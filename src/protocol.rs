@@ -6,24 +6,18 @@
 //! current ticket. A delivery is closed when every target of the frozen set is confirmed or dead, or when the spool has it.
 //!
 //! The rules below were found by exploring all interleavings of senders, replicas, crashes and late confirms: without
-//! them, events are lost or doubled. Code elsewhere refers to them by number. P2 to P4, P10 and P13 concern ledgers that
-//! several processes share, which do not exist yet: a spool and the ledger beside it change in one transaction.
+//! them, events are lost or doubled. Code elsewhere refers to them by number. The numbers that
+//! are missing are about ledgers that several processes share.
 //!
 //! | | rule |
 //! |---|---|
-//! | P1 | The first `Accepted` of an id wins. A later one is refused and learns the owner. It needs no current ticket. |
-//! | P2 | A prepared row of a spool belongs to its ticket. A refused spool deletes only its own row. |
-//! | P3 | A prepared row is deleted only after the ledger has said that another spool's `Accepted`, or an end, stands. |
-//! | P4 | A prepared row without an entry (the store forgot) is claimed and accepted, never deleted. |
+//! | P1 | The first `Accepted` of an id wins; a later one is ignored. |
 //! | P5 | 200 comes only from the ledger's merged answer, never from a task's own view of its targets. |
-//! | P6 | After `Accepted`, the row's owner may report `Dead`: the fact is its ticket. |
+//! | P6 | After `Accepted`, the end of each target is recorded in the spool, not in the ledger. |
 //! | P7 | Facts are read again before each publish. A target that is confirmed, or not in the frozen set, is skipped. Targets freeze at the first confirm, or at `Accepted`. Confirmed beats dead. |
-//! | P8 | A lane's order is the position of the prepared row. An unresolved earlier row of a key holds that key. |
-//! | P9 | Order is promised by the replica that holds or published the earlier event. |
-//! | P10 | When a shared store forgets, order across replicas is lost too. |
+//! | P8 | A lane's order is the order of acceptance. An unsettled earlier event of a key holds that key. |
 //! | P11 | A spool with rows is drained whatever the mode. A key that has rows goes behind them. |
 //! | P12 | Tickets are unique forever, never a counter inside the entry. |
-//! | P13 | A spool is known by the identity of its data directory. While its owner is not alive, a retry gets 503. |
 //! | P14 | A RabbitMQ `nack` is unknown, not again: another queue may hold the message. |
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! Replays a dead letter: publishes it again with the same event id, and waits for the outcome.
 //!
 //! ```text
-//! letter ─ ledger.claim ─ normalize, route by the settings of today ─ publish ─┬ confirmed ─ fact, letter deleted
+//! letter ─ ledger.claim ─ normalize, route by the current settings ─ publish ─┬ confirmed ─ fact, letter deleted
 //!                                                                              └ else ──── letter stays, with the new reason
 //! ```
 //! Only what is dead is published. The letter of a whole delivery goes where the routes lead now; with the first confirm, it
@@ -35,9 +35,9 @@ pub struct Replayer {
     pub ledger: Arc<dyn Ledger>,
     /// Publishes.
     pub courier: Arc<Courier>,
-    /// The sources of today, by name.
+    /// The current sources, by name.
     pub sources: HashMap<Arc<str>, Source>,
-    /// The routes of today.
+    /// The current routes.
     pub routes: Routes,
     /// Replays in progress: they end even if their callers leave.
     pub work: TaskTracker,

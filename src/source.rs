@@ -31,7 +31,7 @@ pub struct Source {
     pub attributes: Arc<[(String, String)]>,
     /// Most verified deliveries of this source that are not answered yet; further ones are answered 429.
     pub in_flight: usize,
-    /// Most requests per second for this source, with bursts of up to one second's worth; further ones are answered 429.
+    /// Most verified deliveries per second of this source, with bursts of up to one second's worth; further ones are answered 429.
     /// Default: no limit.
     pub rate: Option<NonZeroU32>,
 }

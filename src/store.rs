@@ -108,7 +108,7 @@ impl Store {
     /// Whether it can be written and read, as far as the last writes and look-ups told.
     ///
     /// # Errors
-    /// Why it cannot; [`Failed`](crate::reason::Reason::Failed) if a thread has ended, which only a new process mends.
+    /// Why it cannot; [`Failed`](crate::reason::Reason::Failed) if a thread has ended, which only a restart fixes.
     pub fn health(&self) -> Result<(), Failure> {
         self.writer.health().and_then(|()| self.reader.health()).and_then(|()| self.upkeep.health())
     }

@@ -109,7 +109,7 @@ impl VideoGenApi {
         self.call(&Method::POST, &self.url(None), Some(&endpoint.json()), safe).await
     }
 
-    /// Deletes an endpoint. One that does not exist is as good: an earlier attempt, whose answer was lost, may have deleted it.
+    /// Deletes an endpoint. A missing one counts as deleted: an earlier attempt, whose answer was lost, may have deleted it.
     ///
     /// # Errors
     /// It was refused, or no attempt was answered.

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::reason::{Failure, Reason};
 use crate::telemetry::metrics::Metrics;
 
-/// How often the store is checked for a failure that only a new process can mend.
+/// How often the store is checked for a failure that only a restart can fix.
 const CHECK_STORE: Duration = Duration::from_secs(1);
 
 /// What readiness depends on.

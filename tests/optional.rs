@@ -90,7 +90,7 @@ async fn in_flight_or_unknown(program: &Program) -> usize {
     page.lines().filter(counts).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as usize
 }
 
-/// Every id is in both targets; once, but for the copies of publishes that were in doubt.
+/// Every id is in both targets; once, except for the copies of publishes that were in doubt.
 async fn check<S: Subject>(site: &Site, place: &Place<S>, ids: impl Iterator<Item = &String>, doubtful: usize) {
     let (counts, files) = (place.counts(TOPIC).await, site.ids("events", TOPIC));
     let mut doubled = 0;

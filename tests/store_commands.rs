@@ -128,8 +128,8 @@ async fn check_finds_what_is_wrong_and_changes_nothing() {
         .expect("changed");
     drop(connection);
     let (code, out, _) = store(&site, &["check"]);
-    assert!(code == 1 && out.contains("recent: 200 rows have no known end"), "{out}");
-    assert!(out.contains("dead_letters: 1 rows have a reason that is no known word"), "{out}");
+    assert!(code == 1 && out.contains("recent: 200 rows have an unknown end"), "{out}");
+    assert!(out.contains("dead_letters: 1 rows have an unknown reason"), "{out}");
     let backup = site.path().join("backup.sqlite").display().to_string();
     let (code, _, err) = store(&site, &["backup", &backup]);
     assert!(code == 1 && err.contains("the copy is not whole") && !Path::new(&backup).exists(), "{err}");

@@ -68,6 +68,9 @@ struct Options {
     /// Runs each case again, in an open loop at half the rate that it reached
     #[arg(long)]
     half: bool,
+    /// Publishes every event to one topic, as the native clients do
+    #[arg(long)]
+    one_topic: bool,
     /// Appends one line of JSON for each run to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -134,7 +137,9 @@ fn interleaved(runtime: &Runtime, cases: &[Case], options: &Options, load: impl 
             group.rotate_left(first);
             let broker = to.broker().map(servers::broker);
             for case in group {
-                let row = Row { repeat, ..servers::run(runtime, case, broker.as_ref(), "", &load(case)) };
+                let topic = format!("routes: [{{match: '**', to: [{{destination: {}, topic: all}}]}}]\n", to.name());
+                let configuration = if options.one_topic && to != To::Nothing { &topic } else { "" };
+                let row = Row { repeat, ..servers::run(runtime, case, broker.as_ref(), configuration, &load(case)) };
                 eprintln!("{repeat} {row}");
                 if let Some(path) = &options.json {
                     let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the file");

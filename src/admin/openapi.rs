@@ -28,7 +28,7 @@ pub(super) fn description() -> Value {
                     parameter("since", "Those kept at this time or later", date_time()),
                     parameter("until", "Those kept before this time", date_time()),
                     parameter("after", "Those with a larger id", json!({"type": "integer"})),
-                    parameter("limit", "Most on this page", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+                    parameter("limit", "Maximum number on this page", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
                 ].to_vec(), json!({
                     "type": "object", "required": ["dead_letters", "next"],
                     "properties": {

@@ -51,7 +51,7 @@ pub struct SettingsArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) admin_token_file: Option<PathBuf>,
     /// Where ids are stored: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
-    #[arg(long, value_name = "URL", value_parser = secret)]
+    #[arg(long, value_name = "STORE", value_parser = secret)]
     pub(super) store: Option<Secret>,
     /// When the sender is answered: `published`, when every broker has confirmed, or `stored`, when the event is on
     /// disk [env: HOOKBRIDGE_ACK] [default: published]
@@ -83,7 +83,7 @@ pub struct AccessArgs {
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
     /// The bridge's store: memory or embedded [env: HOOKBRIDGE_STORE] [default: embedded]
-    #[arg(long, value_name = "URL", value_parser = secret)]
+    #[arg(long, value_name = "STORE", value_parser = secret)]
     store: Option<Secret>,
     /// Directory of the embedded store, which is opened if no bridge runs [env: HOOKBRIDGE_DATA] [default: hookbridge-data]
     #[arg(long, value_name = "DIR")]

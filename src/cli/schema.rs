@@ -68,5 +68,5 @@ pub(super) fn run(args: &SchemaArgs) -> ExitCode {
 
 fn unknown(event: &str) -> ExitCode {
     let hint = nearest(event, VIDEOGEN_EVENTS).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
-    wrong(format_args!("--event: {} is no known event{hint}", quoted(event)))
+    wrong(format_args!("--event: {} is not a known event{hint}", quoted(event)))
 }

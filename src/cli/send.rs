@@ -49,7 +49,7 @@ pub struct SendArgs {
     /// Fraction of deliveries, from 0 to 1, that repeat the previous one with the same webhook-id
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     duplicates: f64,
-    /// Most requests at the same time
+    /// Maximum number of requests at the same time
     #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
     /// The webhook-id of the first delivery; later ones get it with a number appended [default: random]

@@ -26,7 +26,7 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--admin-token-file`: the file with the token of the admin API.
     pub admin_token_file: Option<PathBuf>,
-    /// `--store`. May contain a password.
+    /// `--store`. Hidden in messages, as a URL given here may contain a password.
     pub store: Option<Secret>,
     /// `--ack`.
     pub ack: Option<String>,

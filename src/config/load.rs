@@ -47,7 +47,7 @@ fn checked(file: RawFile, environment: &Environment<'_>, mut report: Report) -> 
 /// The same before the signing secrets exist, for `endpoints`, which obtains them. The keys of the sources are placeholders.
 ///
 /// # Errors
-/// Those of [`load`], but for secrets.
+/// Those of [`load`], except for secrets.
 pub fn load_without_secrets(flags: &Flags, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
     let flags = Flags { secret: Vec::new(), secret_file: Vec::new(), ..flags.clone() };
     let others = |name: &str| environment(name).filter(|_| !name.starts_with("HOOKBRIDGE_SECRET"));

@@ -39,7 +39,7 @@ pub fn schema() -> Value {
                 "spool",
                 mapping(
                     "Events that were accepted by `ack: stored` and wait for their brokers.",
-                    &[("max_bytes", described(reference("size"), "Most bytes that wait. Default: 8GiB."))],
+                    &[("max_bytes", described(reference("size"), "Maximum size of the events that wait. Default: 8GiB."))],
                 ),
             ),
             (
@@ -59,14 +59,14 @@ pub fn schema() -> Value {
                             "max_age",
                             described(
                                 reference("duration"),
-                                "How long the store keeps one, in time of the running bridge; older ones are deleted, and counted in the log. Default: no limit.",
+                                "How long the store keeps one; only time in which a bridge runs counts. Older ones are deleted, and the log says how many. Default: no limit.",
                             ),
                         ),
                         (
                             "max_bytes",
                             described(
                                 reference("size"),
-                                "Most bytes in the store; further ones are answered 503. Default: 1GiB.",
+                                "Maximum size in the store; further ones are answered 503. Default: 1GiB.",
                             ),
                         ),
                         (
@@ -155,14 +155,14 @@ fn source() -> Value {
                 described(reference("texts"), "Signing secrets (`whsec_…`, `whpk_…` or base64); each is tried."),
             ),
             ("path", text("The path that it posts to. Default: /webhooks/NAME.")),
-            ("uri", text("The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io.")),
+            ("uri", text("The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io; for others: the path.")),
             (
                 "tolerance",
                 described(reference("duration"), "How far the timestamp may be from the clock. Default: 300s."),
             ),
             ("legacy_headers", described(reference("flag"), "Whether `svix-*` headers are accepted. Default: false.")),
             ("attributes", named(reference("text"), "CloudEvents attributes that are added to each event.")),
-            ("type_prefix", text("The prefix of the CloudEvents `type`. Default for VideoGen's payload: io.videogen.")),
+            ("type_prefix", text("The prefix of the CloudEvents `type`; it ends with a dot. Default for VideoGen's payload: `io.videogen.`; for others: `NAME.`.")),
             (
                 "events",
                 described(
@@ -193,7 +193,7 @@ fn source() -> Value {
             ),
             (
                 "in_flight",
-                described(reference("count"), "Most deliveries in flight; further ones get 429. Default: 4096."),
+                described(reference("count"), "Maximum number of deliveries in flight; further ones get 429. Default: 4096."),
             ),
             ("rate", described(reference("count"), "Deliveries per second; further ones get 429. Default: no limit.")),
         ],
@@ -245,8 +245,8 @@ fn destination() -> Value {
                     "Whether the signature is forwarded, for workers that verify again. Default: false.",
                 ),
             ),
-            ("in_flight", described(reference("count"), "Most publishes in flight. Default: 10000.")),
-            ("in_flight_bytes", described(reference("size"), "Most bytes of publishes in flight. Default: 64MiB.")),
+            ("in_flight", described(reference("count"), "Maximum number of publishes in flight. Default: 10000.")),
+            ("in_flight_bytes", described(reference("size"), "Maximum bytes of publishes in flight. Default: 64MiB.")),
             (
                 "tls",
                 mapping(
@@ -326,7 +326,7 @@ fn target(description: &str) -> Value {
                     "The topic: text with `{event}`, `{type}` or `{source}`, on NATS and RabbitMQ also `{subject}` or `{partition:N}`. Default: {event}.",
                 ),
             ),
-            ("key", text("The record key, in the same form. Default: the event's partitionkey.")),
+            ("key", text("The record key: text with the placeholders of `topic`, and `{subject}` and `{partition:N}` on every broker. Default: the event's partitionkey.")),
             (
                 "required",
                 described(
@@ -356,15 +356,15 @@ fn limits() -> Value {
         &[
             ("body", described(reference("size"), "The largest body. Default: 8MiB.")),
             ("header_bytes", described(reference("size"), "The largest head of a request. Default: 32KiB.")),
-            ("headers", described(reference("count"), "Most headers. Default: 80.")),
+            ("headers", described(reference("count"), "Maximum number of headers. Default: 80.")),
             ("read_timeout", described(reference("duration"), "How long a client may take to send. Default: 5s.")),
             (
                 "request_timeout",
                 described(reference("duration"), "When a request is answered at the latest. Default: 10s."),
             ),
-            ("connections", described(reference("count"), "Most connections. Default: 4096.")),
-            ("requests", described(reference("count"), "Most requests in flight. Default: 8192.")),
-            ("bytes", described(reference("size"), "Most bytes of bodies in flight. Default: 256MiB.")),
+            ("connections", described(reference("count"), "Maximum number of connections. Default: 4096.")),
+            ("requests", described(reference("count"), "Maximum number of requests in flight. Default: 8192.")),
+            ("bytes", described(reference("size"), "Maximum bytes of bodies in flight. Default: 256MiB.")),
         ],
     )
 }

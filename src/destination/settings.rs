@@ -23,7 +23,7 @@ pub struct DestinationSettings {
     pub mode: Mode,
     /// Whether missing topology is created. Default ensure.
     pub topology: Topology,
-    /// Whether `webhook-timestamp` and `webhook-signature` are forwarded. Default no.
+    /// Whether `webhook-id`, `webhook-timestamp` and `webhook-signature` are forwarded. Default no.
     pub forward_signature: bool,
     /// Most publishes in flight. Default 10,000.
     pub in_flight: usize,

@@ -182,7 +182,7 @@ impl<C: Clone> Status<C> {
                 tracing::warn!(destination = %self.name, %reason, %detail, "destination is down");
             }
             Some(News::NotReached(Failure { reason, detail })) => {
-                tracing::warn!(destination = %self.name, %reason, %detail, "destination is not reached yet");
+                tracing::warn!(destination = %self.name, %reason, %detail, "destination not reached yet");
             }
             None => {}
         }

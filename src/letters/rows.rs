@@ -300,8 +300,8 @@ pub fn rules() -> Vec<IntegrityRule> {
     let words: Vec<String> = Reason::ALL.iter().map(|reason| format!("'{}'", reason.word())).collect();
     let rule = |about, condition: &str| IntegrityRule::rows("dead_letters", about, condition);
     vec![
-        rule("have an id that is no hash", "length(id) != 16"),
-        rule("have a reason that is no known word", &format!("reason NOT IN ({})", words.join(", "))),
+        rule("have an id that is not a hash", "length(id) != 16"),
+        rule("have an unknown reason", &format!("reason NOT IN ({})", words.join(", "))),
         rule("have headers that are no JSON list", "NOT json_valid(headers) OR json_type(headers) != 'array'"),
         rule("have a target that is no destination and topic", "target != '*' AND target NOT LIKE '_%/%'"),
     ]

@@ -305,7 +305,7 @@ pub fn waiting(connection: &Connection, number: i64) -> rusqlite::Result<Vec<Tar
 /// What every row satisfies.
 pub fn rules() -> Vec<IntegrityRule> {
     vec![
-        IntegrityRule::rows("spool", "have an id that is no hash", "length(id) != 16"),
+        IntegrityRule::rows("spool", "have an id that is not a hash", "length(id) != 16"),
         IntegrityRule::rows("spool", "have attributes that are no JSON object", "NOT json_valid(attributes)"),
         IntegrityRule::rows("spool", "wait for no target", "number NOT IN (SELECT number FROM lanes)"),
         IntegrityRule::rows("lanes", "have no event", "number NOT IN (SELECT number FROM spool)"),

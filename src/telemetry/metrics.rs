@@ -179,7 +179,7 @@ metrics! {
     ledger_forgotten: Counter = Counter::default(), "ledger_forgotten", "Ids that the memory store forgot before the end of their window";
     last_delivery: Family<SourceLabel, Gauge<f64, AtomicU64>> = Family::default(), "last_delivery_timestamp" (Unit::Seconds), "Unix time of the last verified delivery";
     log_lines_lost: Counter = Counter::default(), "log_lines_lost", "Log lines that standard error did not take in time";
-    clock_offset: Family<SourceLabel, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock less the sender's at the last verified delivery";
+    clock_offset: Family<SourceLabel, Gauge> = Family::default(), "sender_clock_offset" (Unit::Seconds), "Our clock minus the sender's at the last verified delivery";
 }
 
 /// 0.1 ms to 210 s.

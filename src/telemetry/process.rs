@@ -38,7 +38,7 @@ impl Collector for ProcessCollector {
         let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         for (name, help, value) in [
             ("process_open_fds", "Open file descriptors", open),
-            ("process_max_fds", "Most open file descriptors", most.map(|most| most as f64)),
+            ("process_max_fds", "Limit of open file descriptors", most.map(|most| most as f64)),
         ] {
             let Some(value) = value else { continue };
             let gauge = ConstGauge::new(value);

@@ -1,4 +1,4 @@
-//! When a call is repeated: a few times, after a pause that grows or that the API asks for. Pure, but for the random part.
+//! When a call is repeated: a few times, after a pause that grows or that the API asks for. Pure, except for the random part.
 
 use std::time::Duration;
 

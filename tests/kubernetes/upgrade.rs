@@ -129,9 +129,9 @@ async fn no_delivery_is_lost_or_doubled() {
     assert_each_once(&rabbitmq, &all).await;
 }
 
-/// A version that does not become ready fails the upgrade, and a roll-back mends it without a deleted pod by hand.
+/// A version that does not become ready fails the upgrade, and a roll-back repairs it without a pod deleted by hand.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_roll_back_mends_a_release_that_does_not_become_ready() {
+async fn a_roll_back_repairs_a_release_that_does_not_become_ready() {
     if !inside() {
         return;
     }

@@ -24,7 +24,7 @@ pub(super) const MOST_CHARACTERS: usize = 200;
 pub(super) struct ListLettersArgs {
     #[command(flatten)]
     filter: LetterFilterArgs,
-    /// Most dead letters that are listed
+    /// Maximum number of dead letters listed
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// Those with a larger id: the next page

@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for Shape {
                 f.write_str("any value")
             }
             fn visit_str<E: Error>(self, _: &str) -> Result<Shape, E> {
-                Ok(Shape::Scalar("a text"))
+                Ok(Shape::Scalar("a string"))
             }
             fn visit_u64<E: Error>(self, _: u64) -> Result<Shape, E> {
                 Ok(Shape::Scalar("a number"))

@@ -101,7 +101,7 @@ fn describe(error: &Error) -> String {
 fn plain(expected: &str) -> &str {
     match expected {
         _ if expected.starts_with("struct ") => "a mapping of settings",
-        "a string" | "string" | "string scalar" => "a text",
+        "a string" | "string" | "string scalar" => "a string",
         "a sequence" | "sequence start" => "a list",
         "mapping start" => "a mapping of settings",
         other => other,

@@ -47,10 +47,10 @@ fn mistakes_of_structure() {
                 "f:1:43: unknown setting `tpic`: expected one of `destination`, `topic`, `key`, `required`; did you mean `topic`?",
             ),
             ("routes: [{match: a, when: {pointer: /a}, to: []}]", "f:1:28: `in` is missing"),
-            ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: `in`: expected a list, found a text"),
+            ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: `in`: expected a list, found a string"),
             ("unrouted: [a]", "f:1:11: `unrouted`: expected a name or a mapping of settings, found a list"),
-            ("listen: {a: b}", "f:1:9: `listen`: expected a text, found a mapping"),
-            ("listen: [a]", "f:1:9: `listen`: expected a text, found a list"),
+            ("listen: {a: b}", "f:1:9: `listen`: expected a string, found a mapping"),
+            ("listen: [a]", "f:1:9: `listen`: expected a string, found a list"),
             ("limits: 7", "f:1:9: `limits`: expected a mapping of settings, found a number"),
             ("sources: [a]", "f:1:10: `sources`: expected a mapping of settings, found a list"),
             (
@@ -62,7 +62,7 @@ fn mistakes_of_structure() {
                 "data: a\n c: d",
                 "f:2:3: not well-formed YAML: check indentation, quotes and brackets here and just above",
             ),
-            ("data: [a", "f:1:7: expected a text"),
+            ("data: [a", "f:1:7: expected a string"),
             ("data: a\n---\ndata: b", "f:3:1: expected one YAML document, found a second one"),
             (
                 "sources: {videogen: {secrets: {a: b}}}",
@@ -73,7 +73,7 @@ fn mistakes_of_structure() {
             ("- a", "f:1:1: expected a mapping of settings, found a list"),
             ("routes: {match: a}", "f:1:9: `routes`: expected a list, found a mapping"),
             ("routes: [{match: a, when: true, to: []}]", "f:1:27: `when`: expected a mapping of settings, found true"),
-            ("limits:\n  body: [1]", "f:2:9: `body`: expected a text, found a list"),
+            ("limits:\n  body: [1]", "f:2:9: `body`: expected a string, found a list"),
             ("limits:\n\tbody: 1MiB", "f:2:1: a tab indents this line: YAML takes only spaces for indentation"),
             (
                 "limits:\n  body: 1MiB\n  \tbytes: 1MiB",

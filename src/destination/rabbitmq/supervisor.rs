@@ -242,7 +242,7 @@ impl ConnectionSupervisor {
         let warnings = found.warnings.iter().cloned().chain(problems);
         let all: Vec<_> = warnings.chain(lanes.map.warning()).chain(self.publish.refusals.lines()).collect();
         for over in self.status.warnings().iter().filter(|before| !all.contains(before)) {
-            tracing::info!(destination = %self.status.name(), "no longer: {over}");
+            tracing::info!(destination = %self.status.name(), "warning no longer applies: {over}");
         }
         self.status.warn(&all);
     }

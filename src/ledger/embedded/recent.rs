@@ -1,4 +1,4 @@
-//! Ids that ended lately. Rows are appended to a table of their own, and moved into the table of all ids many at a time: the
+//! Ids that ended recently. Rows are appended to a table of their own, and moved into the table of all ids many at a time: the
 //! hash of an id is random, so that each id would change another page of the large table, and each commit write a page for
 //! every id.
 //!
@@ -193,7 +193,7 @@ impl RecentIds {
     }
 }
 
-/// Ids of the rows that are there; but for those that are moved meanwhile.
+/// Ids of the rows that are there, except those that are moved meanwhile.
 ///
 /// # Errors
 /// The store is closed or cannot be read.

@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::spool;
 use crate::store::{Batch, Expiring, IntegrityRule, meta};
 
-/// Its rows expire, but for the ids of events that wait.
+/// Its rows expire, except the ids of events that wait.
 pub(super) const EXPIRING: &[Expiring] = &[
     Expiring { table: "ids", kept_while: "EXISTS (SELECT 1 FROM spool WHERE number = end >> 2)", tally: Some(IDS) },
     Expiring { table: "facts", kept_while: "FALSE", tally: None },
@@ -145,12 +145,12 @@ pub(super) fn forget(batch: &mut Batch<'_>, id: Id) -> rusqlite::Result<Forgotte
 /// What every row satisfies.
 pub(super) fn rules() -> Vec<IntegrityRule> {
     vec![
-        IntegrityRule::rows("ids", "have an id that is no hash", "length(id) != 16"),
-        IntegrityRule::rows("ids", "have no known end", UNKNOWN_END),
-        IntegrityRule::rows("recent", "have an id that is no hash", "length(id) != 16"),
-        IntegrityRule::rows("recent", "have no known end", UNKNOWN_END),
-        IntegrityRule::rows("facts", "have an id that is no hash", "length(id) != 16"),
-        IntegrityRule::rows("facts", "have no known kind", "kind NOT BETWEEN 0 AND 2 OR frozen NOT BETWEEN 0 AND 1"),
+        IntegrityRule::rows("ids", "have an id that is not a hash", "length(id) != 16"),
+        IntegrityRule::rows("ids", "have an unknown end", UNKNOWN_END),
+        IntegrityRule::rows("recent", "have an id that is not a hash", "length(id) != 16"),
+        IntegrityRule::rows("recent", "have an unknown end", UNKNOWN_END),
+        IntegrityRule::rows("facts", "have an id that is not a hash", "length(id) != 16"),
+        IntegrityRule::rows("facts", "have an unknown kind", "kind NOT BETWEEN 0 AND 2 OR frozen NOT BETWEEN 0 AND 1"),
     ]
 }
 
