@@ -156,7 +156,7 @@ impl Courier {
                 for (target, failure) in std::mem::take(&mut missed) {
                     let (this, delivered) = (Arc::clone(self), Arc::clone(&delivered));
                     let failure = failure.unwrap_or_else(no_outcome);
-                    publishes.push(async move { this.bury(&delivered, target, failure).await }.boxed());
+                    publishes.push(async move { this.dead_letter(&delivered, target, failure).await }.boxed());
                     needed += 1;
                 }
                 continue;
@@ -270,13 +270,13 @@ impl Courier {
                 }
                 Driven::Open(target, failure)
             }
-            Outcome::Never(failure) => self.bury(delivered, target, failure).await,
+            Outcome::Never(failure) => self.dead_letter(delivered, target, failure).await,
         }
     }
 
     /// Makes a dead letter of what a target did not take. It is published where a destination takes dead letters; the store
     /// keeps what that does not confirm. If there is no place for it, the target is still open.
-    async fn bury(&self, delivered: &Delivered, target: Target, failure: Failure) -> Driven {
+    async fn dead_letter(&self, delivered: &Delivered, target: Target, failure: Failure) -> Driven {
         fail_point(Step::Never);
         // What the whole delivery is refused for concerns its source: each has a first line.
         let about = target.destination.as_ref().unwrap_or(&delivered.delivery.key.source);

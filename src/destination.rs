@@ -21,7 +21,7 @@
 //! 3. One line in `tests/destinations.rs`, and a type there that starts, breaks and reads the broker. The conformance suite
 //!    then runs over it.
 //!
-//! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `backoff`, `keeper` (watched
+//! What is the same for all is here once: `status` (health, gauge, log lines, warnings), `keeper` (watched
 //! background tasks), `reopen` (opens a destination again whose task has failed), `found` (what a look at the topology gives),
 //! `permission` (whether the user may publish), [`cloudevents`], and [`Handle`] (bounds, metrics, and whether the destination and each of its topics answer).
 
@@ -34,7 +34,6 @@ use crate::message::{Message, Outcome};
 use crate::reason::Failure;
 use crate::telemetry::metrics::Metrics;
 
-pub(crate) mod backoff;
 pub mod cloudevents;
 mod encode;
 mod file;

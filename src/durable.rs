@@ -18,7 +18,12 @@ pub type Identity = (u64, u64);
 /// # Errors
 /// The system's error.
 pub fn identity(path: &Path) -> io::Result<Identity> {
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+    fs::metadata(path).map(|metadata| identity_of(&metadata))
+}
+
+/// The identity of the file or directory that has this metadata.
+pub fn identity_of(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Opens a file, creates it if it is missing, locks it against other processes and writes this process's id into it. The

@@ -145,3 +145,21 @@ pub trait Ledger: Send + Sync {
     /// Shuts it down. What was recorded is durable.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
+
+/// A claim, given back when it is dropped.
+pub struct HeldClaim<'a> {
+    /// Where it is held.
+    pub ledger: &'a dyn Ledger,
+    /// The delivery.
+    pub key: &'a DeliveryKey,
+    /// The claim's ticket.
+    pub ticket: Ticket,
+    /// The reason for tasks that wait, if the delivery has not ended by then.
+    pub why: Reason,
+}
+
+impl Drop for HeldClaim<'_> {
+    fn drop(&mut self) {
+        self.ledger.release(self.key, self.ticket, self.why);
+    }
+}

@@ -4,10 +4,10 @@
 //!
 //! | step | module | job |
 //! |---|---|---|
-//! | accept | [`listener`] | connections: bounded in number, in the size and the time of a request's head |
+//! | connect | [`listener`] | connections: bounded in number, in the size and the time of a request's head |
 //! | limit | [`ingress`], [`admission`] | checks the head, then takes a place among the requests in flight; the body takes its bytes as it arrives |
 //! | verify | [`signature`] | Standard Webhooks, over the raw bytes; pure |
-//! | claim | [`ledger`] | ended before, in flight, or ours to publish: [`protocol`] decides; pure |
+//! | claim | [`ledger`] | has it ended, is it in flight, or is it ours to publish? [`protocol`] decides, and is pure |
 //! | normalize | [`normalize`] | bytes to a CloudEvent ([`event`]); pure |
 //! | route | [`route`], [`template`], [`naming`] | event to targets; pure |
 //! | publish | [`courier`], [`destination`] | every target; a target is done when its broker has confirmed |
@@ -20,11 +20,11 @@
 //! [`pipeline`] connects claim to settle, in a task of its own. [`app`] composes everything from [`config`], starts it and
 //! shuts it down in order. Dependencies run one way: `tests/structure.rs` fails if two modules import each other.
 //!
-//! What travels: [`delivery`], [`event`], [`message`] and [`delivered`]; [`reason`] has the words for failures, [`dead_letter`]
-//! the form of a dead letter, [`letters`] keeps them, and [`replay`] publishes them again. For operators: [`admin`],
-//! [`management`], [`vitals`], [`telemetry`]. [`reload`] takes up new secrets ([`keyring`]) while the process runs. For several
+//! What travels: [`delivery`], [`event`], [`message`] and [`delivered`]; [`oversize`] makes a message smaller that is too large
+//! for a broker; [`reason`] has the words for failures, [`dead_letter`] the form of a dead letter, [`letters`] keeps them, and
+//! [`replay`] publishes them again. For operators: [`admin`], [`management`], [`vitals`], [`telemetry`]. [`reload`] takes up new secrets ([`keyring`]) while the process runs. For several
 //! modules: [`source`] (the settings of a source), [`secret`], [`tls`], [`trace_context`], [`urls`], [`durable`],
-//! [`settings_file`], [`watched_files`], [`fail_point`] (for tests). The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
+//! [`settings_file`], [`watched_files`], `backoff`, `printable`, [`fail_point`] (for tests). The commands are in [`cli`]; [`sender`] and [`samples`] play the sender,
 //! [`videogen_api`] manages its endpoints, and [`overview`] shows where each event goes. [`payloads`] and [`asyncapi`]
 //! describe what workers receive.
 //!
@@ -35,6 +35,8 @@
 //! - *Nothing twice*: [`protocol`] lets one ticket at a time publish, and merges confirmed facts from any ticket.
 //! - *Bounded*: [`listener`] and [`admission`] for clients, [`destination::Handle`] for each broker.
 //!
+//! Comments call the guarantees G1 to G8, as README does (*What a 200 means*), and the protocol's rules P1 to P14, as [`protocol`].
+//!
 //! The two seams are [`ledger::Ledger`] and [`destination::Destination`]. A conformance suite runs over every
 //! implementation of each.
 
@@ -44,6 +46,7 @@ pub mod admin;
 pub mod admission;
 pub mod app;
 pub mod asyncapi;
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod courier;
@@ -68,6 +71,7 @@ pub mod oversize;
 pub mod overview;
 pub mod payloads;
 pub mod pipeline;
+mod printable;
 pub mod protocol;
 pub mod reason;
 pub mod reload;

@@ -14,7 +14,7 @@ use crate::reason::{Failure, Reason};
 use crate::source::{Fields, Source};
 use scan::{Scalar, Scanned};
 
-mod mend;
+mod repair;
 mod scan;
 
 /// Longest event name in bytes, so that the prefixed type fits AMQP's short string (255 bytes).

@@ -21,20 +21,20 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::admission::Admission;
 use crate::courier::{Courier, Job, reconcile};
-use crate::delivery::{Delivery, DeliveryKey};
+use crate::delivery::Delivery;
 use crate::event::Event;
 use crate::fail_point::{Step, fail_point};
 use crate::lanes::Lanes;
-use crate::ledger::{Claim, Ledger};
+use crate::ledger::{Claim, HeldClaim, Ledger};
 use crate::normalize::normalize;
-use crate::protocol::{End, Known, Target, Ticket};
+use crate::protocol::{End, Known, Target};
 use crate::reason::{Failure, Reason};
 use crate::route::{Plan, Planned, Routes};
 use crate::source::Source;
 use crate::telemetry::metrics::{Metrics, SourceLabel};
 use crate::telemetry::throttle::Throttle;
 
-/// How long before its deadline a request learns that it waited in vain.
+/// How long before its deadline a request stops waiting, so that it can still be answered.
 const ANSWER: Duration = Duration::from_secs(1);
 /// How long a delivery waits for optional targets at most, and at most half of the request's remaining time.
 const OPTIONAL: Duration = Duration::from_secs(2);
@@ -80,21 +80,6 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     /// While the store is down, no delivery can be claimed: not each failure is logged.
     pub claim_failures: Throttle<Reason>,
-}
-
-/// A claim; given back when it is dropped, unless the delivery has ended by then.
-struct HeldClaim<'a> {
-    ledger: &'a dyn Ledger,
-    key: &'a DeliveryKey,
-    ticket: Ticket,
-    /// The reason for tasks that wait.
-    why: Reason,
-}
-
-impl Drop for HeldClaim<'_> {
-    fn drop(&mut self) {
-        self.ledger.release(self.key, self.ticket, self.why);
-    }
 }
 
 impl Pipeline {

@@ -6,8 +6,8 @@
 //! current ticket. A delivery is closed when every target of the frozen set is confirmed or dead, or when the spool has it.
 //!
 //! The rules below were found by exploring all interleavings of senders, replicas, crashes and late confirms: without
-//! them, events are lost or doubled. Code elsewhere refers to them by number. The numbers that
-//! are missing are about ledgers that several processes share.
+//! them, events are lost or doubled. Code elsewhere refers to them by number. The missing numbers are rules for ledgers that
+//! several processes share.
 //!
 //! | | rule |
 //! |---|---|

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::courier::Courier;
 use crate::delivery::{Delivery, DeliveryKey};
-use crate::ledger::{Claim, Ledger, Record};
+use crate::ledger::{Claim, HeldClaim, Ledger, Record};
 use crate::letters::{KeptLetter, Letters, ReservedLetters};
 use crate::message::Outcome;
 use crate::normalize::normalize;
@@ -85,19 +85,6 @@ pub enum ReplayRefusal {
     Store(Failure),
 }
 
-/// The right to publish a delivery, given back when it is dropped.
-struct ReplayClaim<'a> {
-    ledger: &'a dyn Ledger,
-    key: &'a DeliveryKey,
-    ticket: Ticket,
-}
-
-impl Drop for ReplayClaim<'_> {
-    fn drop(&mut self) {
-        self.ledger.release(self.key, self.ticket, Reason::InFlight);
-    }
-}
-
 impl Replayer {
     /// Publishes a dead letter again, in a task of its own.
     ///
@@ -127,7 +114,7 @@ impl Replayer {
             // Only its dead letters are open. Late facts need no current ticket.
             Claim::Closed { .. } => (Ticket { process: rand::random(), number: 0 }, Known::default()),
         };
-        let _claim = ReplayClaim { ledger: &*self.ledger, key: &key, ticket };
+        let _claim = HeldClaim { ledger: &*self.ledger, key: &key, ticket, why: Reason::InFlight };
         let Replayable { planned, all } = self.plan(&letter, &delivery)?;
         if planned.iter().any(|planned| self.courier.is_late(&key, &planned.target)) {
             return Err(ReplayRefusal::InFlight); // its first publish may still be confirmed

@@ -1,10 +1,7 @@
 //! Routing: which targets an event goes to. Rules are an ordered list; the first match wins.
 
 use std::cell::LazyCell;
-use std::fmt;
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use crate::event::Event;
 use crate::message::Message;
@@ -13,6 +10,12 @@ use crate::normalize;
 use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::template::Template;
+
+pub use pattern::Pattern;
+pub use when::When;
+
+mod pattern;
+mod when;
 
 /// The rules, and what happens to events that no rule matches.
 #[derive(Clone, Debug)]
@@ -93,123 +96,6 @@ pub struct To {
     pub key: Option<Template>,
     /// Whether a delivery needs its confirm. Otherwise its outage does not turn into 503.
     pub required: bool,
-}
-
-/// A pattern on an event's name: `*` matches one part, `**` any number of parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(Vec<String>);
-
-impl Pattern {
-    /// Parses a pattern.
-    ///
-    /// # Errors
-    /// A part is empty, or mixes text and `*`.
-    pub fn parse(text: &str) -> Result<Pattern, String> {
-        let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
-        for part in &parts {
-            if part.is_empty() {
-                return Err("a part between dots is empty".into());
-            }
-            if part.contains('*') && part != "*" && part != "**" {
-                return Err(format!(
-                    "{part:?} mixes text and '*': '*' matches one whole part, '**' any number of parts"
-                ));
-            }
-        }
-        Ok(Pattern(parts))
-    }
-
-    /// Whether it matches every name.
-    pub fn is_everything(&self) -> bool {
-        self.0.iter().any(|part| part == "**") && self.0.iter().all(|part| part == "**")
-    }
-
-    /// Whether a name matches. Takes time in proportion to the parts of the pattern times those of the name.
-    pub fn matches(&self, name: &str) -> bool {
-        let name: Vec<&str> = name.split('.').collect();
-        self.matches_parts(&name, |wanted, part| wanted == "*" || wanted == part)
-    }
-
-    /// Whether it matches every name that another pattern matches. `false` if in doubt.
-    pub fn covers(&self, other: &Pattern) -> bool {
-        let parts: Vec<&str> = other.0.iter().map(String::as_str).collect();
-        self.matches_parts(&parts, |wanted, part| wanted == part || (wanted == "*" && part != "**"))
-    }
-
-    /// The same pattern with `**` in the place of each `*`.
-    pub fn widened(&self) -> Pattern {
-        let mut parts: Vec<String> = Vec::with_capacity(self.0.len());
-        for part in &self.0 {
-            let part = if part == "*" { "**" } else { part.as_str() };
-            if part != "**" || parts.last().is_none_or(|last| last != "**") {
-                parts.push(part.to_owned());
-            }
-        }
-        Pattern(parts)
-    }
-
-    /// `fits` compares one part of the pattern, other than `**`, with one part of the name.
-    ///
-    /// After a mismatch, only the last `**` takes one more part: if some earlier `**` could take more, so could the last.
-    fn matches_parts(&self, name: &[&str], mut fits: impl FnMut(&str, &str) -> bool) -> bool {
-        let (mut at, mut next) = (0, 0);
-        // The part of the pattern after the last `**`, and how far that `**` reaches into the name.
-        let mut last: Option<(usize, usize)> = None;
-        while let Some(part) = name.get(next) {
-            match self.0.get(at) {
-                Some(wanted) if wanted == "**" => {
-                    at += 1;
-                    last = Some((at, next));
-                }
-                Some(wanted) if fits(wanted, part) => {
-                    at += 1;
-                    next += 1;
-                }
-                _ => {
-                    let Some((after, reach)) = last else { return false };
-                    (at, next) = (after, reach + 1);
-                    last = Some((at, next));
-                }
-            }
-        }
-        self.0[at..].iter().all(|wanted| wanted == "**")
-    }
-}
-
-/// As written in the configuration.
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
-    }
-}
-
-/// A condition on the data: the value at a JSON pointer (RFC 6901) is one of a list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct When {
-    /// The pointer.
-    pub pointer: String,
-    /// The values.
-    pub values: Vec<Value>,
-}
-
-impl When {
-    fn holds(&self, value: Option<&Value>) -> bool {
-        value.is_some_and(|value| self.values.iter().any(|wanted| same(wanted, value)))
-    }
-}
-
-/// Such as `/toolType is "GENERATE_IMAGE" or "TEXT_TO_SPEECH"`.
-impl fmt::Display for When {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values: Vec<String> = self.values.iter().map(Value::to_string).collect();
-        write!(f, "{} is {}", self.pointer, values.join(" or "))
-    }
-}
-
-/// Whether two values are equal in JSON, where 1 is 1.0.
-fn same(wanted: &Value, value: &Value) -> bool {
-    let integers = wanted.is_i64() && value.is_i64();
-    wanted == value || (!integers && wanted.as_f64().is_some_and(|wanted| value.as_f64() == Some(wanted)))
 }
 
 /// Where an event goes.

@@ -19,12 +19,12 @@ use shapes::Page;
 
 pub use failure::{ApiFailure, FailureKind};
 pub use shapes::{NewEndpoint, WebhookEndpoint};
-pub use text::{base_url, printable, same_url};
+pub use url::{base_url, same_url};
 
 mod failure;
 mod retry;
 mod shapes;
-mod text;
+mod url;
 
 /// Time limit for a request, from its start to the end of its answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -81,7 +81,7 @@ impl AdminAccess {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "content_type",
                 "Content type not supported",
-                "a call that changes something needs the header `content-type: application/json`, also without a body",
+                "a call that changes something needs the header `content-type: application/json`, even without a body",
             ));
         }
         Ok(())

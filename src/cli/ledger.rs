@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::args::AccessArgs;
 use super::bridge_api::with_api;
 use super::output::line;
+use crate::printable::{MOST_CHARACTERS, printable};
 use crate::source::VIDEOGEN;
-use crate::videogen_api::printable;
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -85,7 +85,9 @@ fn print(answer: &Value) -> anyhow::Result<()> {
     line(format_args!("    body hash {}", text(answer, "body_hash")))?;
     for target in answer["targets"].as_array().into_iter().flatten() {
         let letter = target["dead_letter"].as_u64().map_or_else(String::new, |id| format!(", dead letter {id}"));
-        let why = target["reason"].as_str().map_or_else(String::new, |reason| format!(": {}", printable(reason, 200)));
+        let why = target["reason"]
+            .as_str()
+            .map_or_else(String::new, |reason| format!(": {}", printable(reason, MOST_CHARACTERS)));
         line(format_args!("    {}  {}{why}{letter}", text(target, "target"), text(target, "state")))?;
     }
     Ok(())

@@ -39,7 +39,10 @@ pub fn schema() -> Value {
                 "spool",
                 mapping(
                     "Events that were accepted by `ack: stored` and wait for their brokers.",
-                    &[("max_bytes", described(reference("size"), "Maximum size of the events that wait. Default: 8GiB."))],
+                    &[(
+                        "max_bytes",
+                        described(reference("size"), "Maximum size of the events that wait. Default: 8GiB."),
+                    )],
                 ),
             ),
             (
@@ -155,14 +158,24 @@ fn source() -> Value {
                 described(reference("texts"), "Signing secrets (`whsec_…`, `whpk_…` or base64); each is tried."),
             ),
             ("path", text("The path that it posts to. Default: /webhooks/NAME.")),
-            ("uri", text("The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io; for others: the path.")),
+            (
+                "uri",
+                text(
+                    "The CloudEvents `source`. Default for VideoGen's payload: https://api.videogen.io; for others: the path.",
+                ),
+            ),
             (
                 "tolerance",
                 described(reference("duration"), "How far the timestamp may be from the clock. Default: 300s."),
             ),
             ("legacy_headers", described(reference("flag"), "Whether `svix-*` headers are accepted. Default: false.")),
             ("attributes", named(reference("text"), "CloudEvents attributes that are added to each event.")),
-            ("type_prefix", text("The prefix of the CloudEvents `type`; it ends with a dot. Default for VideoGen's payload: `io.videogen.`; for others: `NAME.`.")),
+            (
+                "type_prefix",
+                text(
+                    "The prefix of the CloudEvents `type`; it ends with a dot. Default for VideoGen's payload: `io.videogen.`; for others: `NAME.`.",
+                ),
+            ),
             (
                 "events",
                 described(
@@ -193,7 +206,10 @@ fn source() -> Value {
             ),
             (
                 "in_flight",
-                described(reference("count"), "Maximum number of deliveries in flight; further ones get 429. Default: 4096."),
+                described(
+                    reference("count"),
+                    "Maximum number of deliveries in flight; further ones get 429. Default: 4096.",
+                ),
             ),
             ("rate", described(reference("count"), "Deliveries per second; further ones get 429. Default: no limit.")),
         ],
@@ -326,7 +342,12 @@ fn target(description: &str) -> Value {
                     "The topic: text with `{event}`, `{type}` or `{source}`, on NATS and RabbitMQ also `{subject}` or `{partition:N}`. Default: {event}.",
                 ),
             ),
-            ("key", text("The record key: text with the placeholders of `topic`, and `{subject}` and `{partition:N}` on every broker. Default: the event's partitionkey.")),
+            (
+                "key",
+                text(
+                    "The record key: text with the placeholders of `topic`, and `{subject}` and `{partition:N}` on every broker. Default: the event's partitionkey.",
+                ),
+            ),
             (
                 "required",
                 described(

@@ -12,8 +12,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::{Confirm, Destination, Health, Opening};
+use crate::backoff::Backoff;
 use crate::message::Message;
 use crate::reason::{Failure, Reason};
 

@@ -23,8 +23,10 @@ pub(super) enum Refused {
     /// With the methods that are allowed.
     MethodNotAllowed(&'static str),
     HeadersTooLarge,
+    /// The body has a content-encoding.
     Encoded,
     TooLarge,
+    /// The body did not arrive within `limits.read_timeout`.
     TooSlow,
     /// The body ended before its announced length, or its chunks are malformed.
     Incomplete,

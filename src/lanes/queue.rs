@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::spool::{Accepted, LaneRow};
 
 /// How many rows are in memory.

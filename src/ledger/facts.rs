@@ -52,7 +52,9 @@ pub(super) struct Background {
 pub(super) trait FactStore: Send + Sync {
     /// The key of the hash that makes an [`Id`].
     fn hash_key(&self) -> [u8; 16];
+    /// What is kept of a delivery; `None`: nothing. Fails if the store cannot be read.
     fn load(&self, id: Id) -> BoxFuture<'_, Result<Option<Stored>, Failure>>;
+    /// Keeps what became known, in one transaction. After a failure, the store may or may not have it.
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), Failure>>;
     /// Resolves once a load finds what was saved before, also by callers that have stopped waiting.
     fn earlier_saves(&self) -> BoxFuture<'_, Result<(), Failure>>;

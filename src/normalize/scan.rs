@@ -7,7 +7,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::mend::mend;
+use super::repair::repair;
 use crate::reason::{Failure, Reason};
 
 /// A value that an attribute or a condition can use.
@@ -37,10 +37,10 @@ pub(super) struct Scanned {
 /// expiries.
 pub(super) fn scan(text: &str, wanted: &[&str]) -> Result<Scanned, Failure> {
     read(text, wanted, true).or_else(|failure| {
-        let mended = mend(text);
-        let mended = mended.as_deref();
-        let whole = mended.and_then(|text| read(text, wanted, true).ok());
-        let text = mended.unwrap_or(text);
+        let repaired = repair(text);
+        let repaired = repaired.as_deref();
+        let whole = repaired.and_then(|text| read(text, wanted, true).ok());
+        let text = repaired.unwrap_or(text);
         whole.or_else(|| read(text, wanted, false).ok()).or_else(|| each_alone(text, wanted)).ok_or(failure)
     })
 }

@@ -1,5 +1,4 @@
-//! Every metric, once. Labels come from closed sets: the configuration's names, and the words of
-//! [`Reason`] and
+//! Every metric, once. Labels come from closed sets: the configuration's names, and the words of [`Reason`] and
 //! [`Refusal`](crate::signature::Refusal).
 
 use std::sync::atomic::AtomicU64;

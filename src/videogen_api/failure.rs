@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::text::printable;
+use crate::printable::printable;
 use crate::secret::Secret;
 
 /// Most characters of the API's own message that are shown.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 
 /// Attempts of one call, the first included.
 const ATTEMPTS: u32 = 4;

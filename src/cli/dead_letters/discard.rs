@@ -1,6 +1,6 @@
 //! `hookbridge dead-letters discard`.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _, stderr, stdin};
+use std::io::{IsTerminal as _, stdin};
 use std::process::ExitCode;
 
 use axum::http::Method;
@@ -10,7 +10,7 @@ use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
 use crate::cli::exit::failed;
 use crate::cli::inputs::wrong;
-use crate::cli::output::{line, note};
+use crate::cli::output::{confirmed, line, note};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -65,7 +65,7 @@ fn agreed(ids: &[u64], yes: bool) -> anyhow::Result<bool> {
     if ids.is_empty() {
         return line("no dead letter matches").map(|()| false);
     }
-    anyhow::ensure!(yes || confirmed(ids.len())?, "nothing was discarded");
+    anyhow::ensure!(yes || confirmed(question(ids.len()))?, "nothing was discarded");
     Ok(true)
 }
 
@@ -85,12 +85,7 @@ async fn discard(api: &BridgeApi, ids: Vec<u64>) -> anyhow::Result<usize> {
     Ok(failed)
 }
 
-/// Asks on standard error. No answer is a no.
-fn confirmed(count: usize) -> anyhow::Result<bool> {
+fn question(count: usize) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    let question = format!("discard {count} dead letter{plural}? They cannot be restored. [y/N] ");
-    let _ = write!(stderr(), "{question}").and_then(|()| stderr().flush());
-    let mut answer = String::new();
-    stdin().lock().take(100).read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    format!("discard {count} dead letter{plural}? They cannot be restored.")
 }

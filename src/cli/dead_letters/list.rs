@@ -8,16 +8,13 @@ use super::selection::LetterFilterArgs;
 use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::with_api;
 use crate::cli::output::{line, note};
-use crate::videogen_api::printable;
+use crate::printable::{MOST_CHARACTERS, printable};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
     \x20 hookbridge dead-letters list\n\
     \x20 hookbridge dead-letters list --event 'file.**' --since 2h --json\n\
     \x20 hookbridge dead-letters list --admin 10.0.0.7:9464 --admin-token-file token";
-
-/// Most characters of a text that are shown.
-pub(super) const MOST_CHARACTERS: usize = 200;
 
 /// Arguments of `dead-letters list`.
 #[derive(clap::Args, Debug)]

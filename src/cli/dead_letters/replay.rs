@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::list::MOST_CHARACTERS;
 use super::selection::{PATH, SelectionArgs};
 use crate::cli::args::SettingsArgs;
 use crate::cli::bridge_api::{BridgeApi, CallRefused, with_api};
 use crate::cli::inputs::{process_environment, wrong};
 use crate::cli::output::line;
 use crate::config::load_without_secrets;
-use crate::videogen_api::printable;
+use crate::printable::{MOST_CHARACTERS, printable};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\

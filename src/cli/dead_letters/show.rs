@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use axum::http::Method;
 use serde_json::Value;
 
-use super::list::{MOST_CHARACTERS, shown};
+use super::list::shown;
 use super::selection::PATH;
 use crate::cli::args::AccessArgs;
 use crate::cli::bridge_api::with_api;
 use crate::cli::output::line;
-use crate::videogen_api::printable;
+use crate::printable::{MOST_CHARACTERS, printable};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\

@@ -9,7 +9,8 @@ use super::connection::ApiArgs;
 use super::wanted::{RoutesArgs, WantedEndpoint, endpoint_url};
 use crate::cli::exit::block_on;
 use crate::cli::output::line;
-use crate::videogen_api::{WebhookEndpoint, printable, same_url};
+use crate::printable::{MOST_CHARACTERS, printable};
+use crate::videogen_api::{WebhookEndpoint, same_url};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -69,17 +70,17 @@ fn find<'a>(all: &'a [WebhookEndpoint], id: Option<&str>, url: Option<&str>) -> 
 }
 
 fn shown(endpoint: &WebhookEndpoint) -> String {
-    format!("{} ({})", printable(&endpoint.endpoint_id, 200), printable(&endpoint.url, 200))
+    format!("{} ({})", printable(&endpoint.endpoint_id, MOST_CHARACTERS), printable(&endpoint.url, MOST_CHARACTERS))
 }
 
 /// What differs, as a diff from the endpoints to what is wanted, and whether that is good enough: further events do no harm.
 fn differences(found: &[&WebhookEndpoint], url: Option<&str>, wanted: &WantedEndpoint) -> (Vec<String>, bool) {
     let mut lines = Vec::new();
     for endpoint in found {
-        let is = printable(&endpoint.url, 200);
+        let is = printable(&endpoint.url, MOST_CHARACTERS);
         match (url, &wanted.path) {
             (Some(url), _) if !same_url(url, &endpoint.url) => {
-                lines.extend([format!("- url {is}"), format!("+ url {}", printable(url, 200))]);
+                lines.extend([format!("- url {is}"), format!("+ url {}", printable(url, MOST_CHARACTERS))]);
             }
             (None, Some(path)) if Url::parse(&endpoint.url).is_ok_and(|url| url.path() != path) => {
                 lines.push(format!("- url {is}"));
@@ -92,7 +93,9 @@ fn differences(found: &[&WebhookEndpoint], url: Option<&str>, wanted: &WantedEnd
     lines.extend(wanted.events.iter().filter(|event| !sent.contains(event)).map(|event| format!("+ event {event}")));
     let good = lines.is_empty();
     let further = sent.iter().filter(|event| !wanted.events.contains(event));
-    lines.extend(further.map(|event| format!("- event {} (sent, and no route publishes it)", printable(event, 200))));
+    lines.extend(
+        further.map(|event| format!("- event {} (sent, and no route publishes it)", printable(event, MOST_CHARACTERS))),
+    );
     if found.len() > 1 {
         lines.push(format!("{} endpoints have this URL: events that several send arrive several times", found.len()));
     }

@@ -11,8 +11,9 @@ use super::signals::Signals;
 use super::wanted::{RoutesArgs, endpoint_url};
 use crate::cli::exit::block_on;
 use crate::cli::output::{line, note, text};
+use crate::printable::{MOST_CHARACTERS, printable};
 use crate::secret::Secret;
-use crate::videogen_api::{NewEndpoint, VideoGenApi, printable, same_url};
+use crate::videogen_api::{NewEndpoint, VideoGenApi, same_url};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -79,14 +80,14 @@ async fn create(args: &CreateArgs, events: Vec<String>, api: &VideoGenApi) -> an
         .defer(async {
             let before = api.list().await?;
             for endpoint in before.iter().filter(|endpoint| same_url(&endpoint.url, &wanted.url)) {
-                let id = printable(&endpoint.endpoint_id, 200);
+                let id = printable(&endpoint.endpoint_id, MOST_CHARACTERS);
                 note(format_args!("warning: {id} has this URL already, so events that both send arrive twice"));
             }
             let CreatedEndpoint { id, secret } = make(api, &wanted, &before).await?;
             if let Err(error) = keep(output, &secret) {
                 return Err(undo(api, &id, error).await);
             }
-            let done = format!("{} created: {} events", printable(&id, 200), wanted.events.len());
+            let done = format!("{} created: {} events", printable(&id, MOST_CHARACTERS), wanted.events.len());
             match &args.secret_out {
                 Some(path) => line(format_args!("{done}; its signing secret is in {}", path.display())),
                 None => {

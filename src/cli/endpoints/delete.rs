@@ -1,12 +1,12 @@
 //! `hookbridge endpoints delete`.
 
-use std::io::{BufRead as _, Read as _, Write as _, stderr, stdin};
 use std::process::ExitCode;
 
 use super::connection::ApiArgs;
 use crate::cli::exit::block_on;
-use crate::cli::output::line;
-use crate::videogen_api::{WebhookEndpoint, printable, same_url};
+use crate::cli::output::{confirmed, line};
+use crate::printable::{MOST_CHARACTERS, printable};
+use crate::videogen_api::{WebhookEndpoint, same_url};
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
@@ -34,18 +34,23 @@ pub(super) fn run(args: &DeleteArgs) -> ExitCode {
     block_on(async {
         let all = api.list().await?;
         let Some(endpoint) = all.iter().find(|endpoint| endpoint.endpoint_id == args.id) else {
-            let ids: Vec<String> = all.iter().map(|endpoint| printable(&endpoint.endpoint_id, 200)).collect();
-            anyhow::bail!("there is no endpoint {}: the account has {}", printable(&args.id, 200), listed(&ids));
+            let ids: Vec<String> =
+                all.iter().map(|endpoint| printable(&endpoint.endpoint_id, MOST_CHARACTERS)).collect();
+            anyhow::bail!(
+                "there is no endpoint {}: the account has {}",
+                printable(&args.id, MOST_CHARACTERS),
+                listed(&ids)
+            );
         };
         if !args.yes {
             anyhow::ensure!(
                 all.len() > 1,
                 "it is the last endpoint, and no event would arrive: add --yes if that is wanted"
             );
-            anyhow::ensure!(confirmed(endpoint, &all)?, "not deleted");
+            anyhow::ensure!(confirmed(question(endpoint, &all))?, "not deleted");
         }
         api.delete(&args.id).await?;
-        line(format_args!("{} deleted", printable(&args.id, 200)))
+        line(format_args!("{} deleted", printable(&args.id, MOST_CHARACTERS)))
     })
 }
 
@@ -53,15 +58,9 @@ fn listed(ids: &[String]) -> String {
     if ids.is_empty() { "none".into() } else { ids.join(", ") }
 }
 
-/// Asks on standard error. No answer is a no.
-fn confirmed(endpoint: &WebhookEndpoint, all: &[WebhookEndpoint]) -> anyhow::Result<bool> {
+fn question(endpoint: &WebhookEndpoint, all: &[WebhookEndpoint]) -> String {
     let alone = all.iter().filter(|other| same_url(&other.url, &endpoint.url)).count() == 1;
     let alone = if alone { " No other endpoint has this URL." } else { "" };
-    let (id, url) = (printable(&endpoint.endpoint_id, 200), printable(&endpoint.url, 200));
-    let question =
-        format!("delete {id} ({url})?{alone} VideoGen stops its deliveries at once, also those to repeat. [y/N] ");
-    let _ = write!(stderr(), "{question}").and_then(|()| stderr().flush());
-    let mut answer = String::new();
-    stdin().lock().take(100).read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let (id, url) = (printable(&endpoint.endpoint_id, MOST_CHARACTERS), printable(&endpoint.url, MOST_CHARACTERS));
+    format!("delete {id} ({url})?{alone} VideoGen stops its deliveries at once, even those that it would repeat.")
 }

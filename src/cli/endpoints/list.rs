@@ -7,15 +7,13 @@ use serde_json::{Value, json};
 use super::connection::ApiArgs;
 use crate::cli::exit::block_on;
 use crate::cli::output::line;
-use crate::videogen_api::{WebhookEndpoint, printable};
+use crate::printable::{MOST_CHARACTERS, printable};
+use crate::videogen_api::WebhookEndpoint;
 
 /// The end of the help.
 pub(super) const EXAMPLES: &str = "Examples:\n\
     \x20 VIDEOGEN_API_KEY=… hookbridge endpoints list\n\
     \x20 hookbridge endpoints list --api-key-file key --json";
-
-/// Most characters of a text that are shown.
-const MOST_CHARACTERS: usize = 200;
 
 /// Arguments of `endpoints list`.
 #[derive(clap::Args, Debug)]

@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::cli::output::note;
+use crate::printable::{MOST_CHARACTERS, printable};
 use crate::secret::Secret;
 use crate::signature::Key;
-use crate::videogen_api::{ApiFailure, NewEndpoint, VideoGenApi, WebhookEndpoint, printable, same_url};
+use crate::videogen_api::{ApiFailure, NewEndpoint, VideoGenApi, WebhookEndpoint, same_url};
 
 /// Before the second attempt, where the API does not ask for another pause.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -76,7 +77,7 @@ async fn sweep(
     let advice = || {
         format!(
             "an endpoint with the URL {} may be left: look at `hookbridge endpoints list`",
-            printable(&wanted.url, 200)
+            printable(&wanted.url, MOST_CHARACTERS)
         )
     };
     let events = |events: &[String]| events.iter().cloned().collect::<BTreeSet<String>>();
@@ -88,7 +89,7 @@ async fn sweep(
             api.delete(id).await.with_context(advice)?;
             note(format_args!(
                 "deleted {}: it was created, and its secret was lost with the answer",
-                printable(id, 200)
+                printable(id, MOST_CHARACTERS)
             ));
         }
     }
@@ -110,7 +111,7 @@ async fn usable(api: &VideoGenApi, created: WebhookEndpoint) -> anyhow::Result<C
 
 /// Deletes an endpoint whose secret cannot be kept. Returns the error with what became of the endpoint.
 pub(super) async fn undo(api: &VideoGenApi, id: &str, error: anyhow::Error) -> anyhow::Error {
-    let shown = printable(id, 200);
+    let shown = printable(id, MOST_CHARACTERS);
     match api.delete(id).await {
         Ok(()) => error.context(format!("{shown} was deleted again, as its secret could not be kept")),
         Err(failure) => error.context(left(&shown, &failure)),

@@ -47,7 +47,10 @@ fn mistakes_of_structure() {
                 "f:1:43: unknown setting `tpic`: expected one of `destination`, `topic`, `key`, `required`; did you mean `topic`?",
             ),
             ("routes: [{match: a, when: {pointer: /a}, to: []}]", "f:1:28: `in` is missing"),
-            ("routes: [{match: a, when: {pointer: /a, in: x}, to: []}]", "f:1:45: `in`: expected a list, found a string"),
+            (
+                "routes: [{match: a, when: {pointer: /a, in: x}, to: []}]",
+                "f:1:45: `in`: expected a list, found a string",
+            ),
             ("unrouted: [a]", "f:1:11: `unrouted`: expected a name or a mapping of settings, found a list"),
             ("listen: {a: b}", "f:1:9: `listen`: expected a string, found a mapping"),
             ("listen: [a]", "f:1:9: `listen`: expected a string, found a list"),

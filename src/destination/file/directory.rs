@@ -7,15 +7,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::outcome::failure;
-use super::topic_file::{EXTENSION, FileIdentity, TopicFile, identity};
-use crate::durable;
+use super::topic_file::{EXTENSION, TopicFile};
+use crate::durable::{self, Identity, identity_of};
 use crate::reason::{Failure, Reason};
 
 /// A directory that only this process writes to.
 pub(super) struct Directory {
     path: PathBuf,
     lock_path: PathBuf,
-    lock_identity: FileIdentity,
+    lock_identity: Identity,
     /// Holds the lock, which the system releases when the file is closed or the process ends.
     lock: File,
 }
@@ -39,13 +39,13 @@ impl Directory {
                     .map_err(|error| failure(&format!("cannot open {}", file.display()), &error))?;
             }
         }
-        let lock_identity = identity(&lock.metadata().map_err(cannot("read"))?);
+        let lock_identity = identity_of(&lock.metadata().map_err(cannot("read"))?);
         Ok(Directory { path: path.to_owned(), lock_path, lock_identity, lock })
     }
 
     /// Whether the path still leads to the locked directory, which may have been moved or deleted.
     pub(super) fn is_there(&self) -> bool {
-        fs::metadata(&self.lock_path).is_ok_and(|metadata| identity(&metadata) == self.lock_identity)
+        durable::identity(&self.lock_path).is_ok_and(|identity| identity == self.lock_identity)
     }
 
     /// Checks that the disk accepts data, with the file of the lock, behind the id of this process.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::topic_file::{EXTENSION, FileIdentity, TopicFile, WriteError};
+use super::topic_file::{EXTENSION, TopicFile, WriteError};
 use crate::durable;
 
 /// Most files held open.
@@ -18,7 +18,7 @@ pub(super) struct OpenFiles {
     destination: Arc<str>,
     open: HashMap<Arc<str>, OpenFile>,
     /// Files whose end may be damaged: the file, and the length up to which it was on disk before.
-    damaged: HashMap<Arc<str>, (FileIdentity, u64)>,
+    damaged: HashMap<Arc<str>, (durable::Identity, u64)>,
     /// Number of calls of [`OpenFiles::append`].
     appends: u64,
 }

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::durable::PRIVATE_FILE;
+use crate::durable::{Identity, PRIVATE_FILE, identity_of};
 
 /// The extension of a topic's file.
 pub(super) const EXTENSION: &str = "ndjson";
@@ -14,17 +14,10 @@ const BLOCK: usize = 64 * 1024;
 /// Bytes at the end of a file that may not have been synced: a batch of the writer, and the message that it ends with.
 const TAIL: u64 = 16 << 20;
 
-/// Identifies a file: device and inode.
-pub(super) type FileIdentity = (u64, u64);
-
-pub(super) fn identity(metadata: &fs::Metadata) -> FileIdentity {
-    (metadata.dev(), metadata.ino())
-}
-
 /// A topic's file, open for appending.
 pub(super) struct TopicFile {
     file: File,
-    identity: FileIdentity,
+    identity: Identity,
     /// Up to this length, every line is whole and on disk.
     durable: u64,
     /// The length with the lines that are written, but not yet synced.
@@ -46,7 +39,7 @@ impl TopicFile {
         let file = File::options().read(true).append(true).create(true).mode(PRIVATE_FILE).open(path)?;
         let metadata = file.metadata()?;
         let durable = whole_lines(&file, metadata.len())?;
-        let mut topic_file = TopicFile { file, identity: identity(&metadata), durable, written: durable };
+        let mut topic_file = TopicFile { file, identity: identity_of(&metadata), durable, written: durable };
         if durable < metadata.len() {
             let bytes = metadata.len() - durable;
             tracing::warn!(destination, file = %path.display(), bytes, "removed an incomplete last line");
@@ -68,10 +61,11 @@ impl TopicFile {
 
     /// Whether the path still leads to this file, and no other process has changed its length.
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.identity && metadata.len() == self.durable)
+        fs::metadata(path)
+            .is_ok_and(|metadata| identity_of(&metadata) == self.identity && metadata.len() == self.durable)
     }
 
-    pub(super) fn identity(&self) -> FileIdentity {
+    pub(super) fn identity(&self) -> Identity {
         self.identity
     }
 

@@ -19,7 +19,7 @@ use super::reach::reach;
 use super::tls_files::tls_files;
 use super::topology::admin::TopicAdmin;
 use super::topology::{CheckedTopics, Wanted};
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::destination::status::Status;
 use crate::destination::{Health, Opening};
 use crate::reason::{Failure, Reason};

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::denied::DeniedSubjects;
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::destination::settings::{Auth, BrokerUrl, DestinationSettings, SettingFault, SettingPart, Tls};
 use crate::destination::status::State;
 use crate::reason::{Failure, Reason};

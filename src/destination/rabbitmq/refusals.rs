@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::reason::{Failure, Reason};
 
 /// How long a topic is refused before one publish tries it again.

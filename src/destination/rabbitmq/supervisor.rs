@@ -20,7 +20,7 @@ use super::outcome::failure;
 use super::permitted;
 use super::session::{self, AmqpSession, LaneTasks};
 use super::topology::Wanted;
-use crate::destination::backoff::Backoff;
+use crate::backoff::Backoff;
 use crate::destination::found::Found;
 use crate::destination::status::Status;
 use crate::reason::{Failure, Reason};

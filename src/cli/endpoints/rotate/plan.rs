@@ -1,7 +1,8 @@
 //! The next step of a rotation, from what the API lists and what the files hold. Pure.
 
+use crate::printable::{MOST_CHARACTERS, printable};
 use crate::secret::Secret;
-use crate::videogen_api::{WebhookEndpoint, printable};
+use crate::videogen_api::WebhookEndpoint;
 
 /// Before the id of the endpoint that is replaced, at the end of a description.
 const MARK: &str = "replaces ";
@@ -124,7 +125,7 @@ fn unknown(endpoints: &[WebhookEndpoint], flag: &str) -> String {
 }
 
 fn ids<'a>(endpoints: impl Iterator<Item = &'a WebhookEndpoint>) -> String {
-    endpoints.map(|endpoint| printable(&endpoint.endpoint_id, 200)).collect::<Vec<_>>().join(", ")
+    endpoints.map(|endpoint| printable(&endpoint.endpoint_id, MOST_CHARACTERS)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use crate::cli::endpoints::signals::Signals;
 use crate::cli::endpoints::wanted::WantedEndpoint;
 use crate::cli::output::{line, note, text};
 use crate::durable;
+use crate::printable::{MOST_CHARACTERS, printable};
 use crate::secret::Secret;
 use crate::settings_file::{read_text, why};
 use crate::signature::Key;
-use crate::videogen_api::{NewEndpoint, VideoGenApi, WebhookEndpoint, printable, same_url};
+use crate::videogen_api::{NewEndpoint, VideoGenApi, WebhookEndpoint, same_url};
 
 /// Between two looks at the bridge with `--wait`.
 const LOOK: Duration = Duration::from_secs(60);
@@ -72,7 +73,7 @@ impl Rotation<'_> {
                             signals.allow(self.until_in_force(&next)).await?;
                         }
                         signals.defer(async { Ok(self.api.delete(&old).await?) }).await?;
-                        self.say(format_args!("{} deleted", printable(&old, 200)))?;
+                        self.say(format_args!("{} deleted", printable(&old, MOST_CHARACTERS)))?;
                         continue;
                     }
                     if !self.wait {
@@ -125,14 +126,14 @@ impl Rotation<'_> {
             return Err(undo(self.api, &created.id, error).await);
         }
         Progress::new(&fingerprint(&created.secret)?, before).store(&Progress::path(self.next))?;
-        let (id, old) = (printable(&created.id, 200), printable(old, 200));
+        let (id, old) = (printable(&created.id, MOST_CHARACTERS), printable(old, MOST_CHARACTERS));
         self.say(format_args!("{id} created beside {old}; its signing secret is in {}", self.next.display()))
     }
 
     async fn delete(&self, orphans: &[String]) -> anyhow::Result<()> {
         for orphan in orphans {
             self.api.delete(orphan).await?;
-            let orphan = printable(orphan, 200);
+            let orphan = printable(orphan, MOST_CHARACTERS);
             note(format_args!("{orphan} deleted: an interrupted rotation left it, and its secret is lost"));
         }
         Ok(())
@@ -140,7 +141,7 @@ impl Rotation<'_> {
 
     /// Whether the old endpoint is no longer needed.
     async fn is_over(&self, next: &Secret, new: &str) -> anyhow::Result<bool> {
-        let (path, fingerprint, new) = (Progress::path(self.next), fingerprint(next)?, printable(new, 200));
+        let (path, fingerprint, new) = (Progress::path(self.next), fingerprint(next)?, printable(new, MOST_CHARACTERS));
         let mut progress = Progress::load(&path, &fingerprint);
         let now = Timestamp::now().as_second();
         match BridgeKeys::read(self.admin, &self.wanted.source).await {

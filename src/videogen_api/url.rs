@@ -1,4 +1,4 @@
-//! URLs and texts that come from a user or from the API. Pure.
+//! URLs that come from a user or from the API. Pure.
 
 use std::net::IpAddr;
 
@@ -35,22 +35,6 @@ pub fn same_url(one: &str, other: &str) -> bool {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }
-}
-
-/// A text without control characters, cut after so many characters.
-pub fn printable(text: &str, most: usize) -> String {
-    let mut shown = String::new();
-    for (count, character) in text.chars().enumerate() {
-        if count == most {
-            shown.push('…');
-            break;
-        }
-        match character {
-            '"' | '\'' => shown.push(character),
-            _ => shown.extend(character.escape_debug()),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 /// The text with replacements, if there are any.
-pub(super) fn mend(text: &str) -> Option<String> {
+pub(super) fn repair(text: &str) -> Option<String> {
     let characters = characters(text);
     let numbers = numbers(characters.as_deref().unwrap_or(text));
     numbers.or(characters)
@@ -15,24 +15,24 @@ fn characters(text: &str) -> Option<String> {
         Some(hex) => u16::from_str_radix(hex, 16).ok(),
         None => None,
     };
-    let (mut mended, mut at) = (None, 0);
+    let (mut repaired, mut at) = (None, 0);
     while let Some(found) = text.get(at..)?.find('\\') {
         at += found;
         at += match (unit(at), unit(at + 6)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
             (Some(0xd800..=0xdfff), _) => {
-                mended.get_or_insert_with(|| text.to_owned()).replace_range(at..at + 6, "\\ufffd");
+                repaired.get_or_insert_with(|| text.to_owned()).replace_range(at..at + 6, "\\ufffd");
                 6
             }
             _ => 2,
         };
     }
-    mended
+    repaired
 }
 
 /// Numbers that no double can hold become `null`.
 fn numbers(text: &str) -> Option<String> {
-    let (mut mended, mut copied, mut at) = (None, 0, 0);
+    let (mut repaired, mut copied, mut at) = (None, 0, 0);
     while let Some(found) = text[at..].find(|c: char| matches!(c, '"' | '-' | '0'..='9')) {
         at += found;
         let rest = &text[at..];
@@ -41,14 +41,14 @@ fn numbers(text: &str) -> Option<String> {
         let is_infinite = token.parse::<f64>().is_ok_and(f64::is_infinite);
         // The grammar is stricter than Rust's: it has no 01e400.
         if is_infinite && serde_json::from_str::<IgnoredAny>(token).is_ok() {
-            let mended: &mut String = mended.get_or_insert_default();
-            mended.push_str(&text[copied..at]);
-            mended.push_str("null");
+            let repaired: &mut String = repaired.get_or_insert_default();
+            repaired.push_str(&text[copied..at]);
+            repaired.push_str("null");
             copied = at + length;
         }
         at += length;
     }
-    mended.map(|mended| mended + &text[copied..])
+    repaired.map(|repaired| repaired + &text[copied..])
 }
 
 /// Length in bytes of the string that the text begins with, or of the whole text if it does not end.
