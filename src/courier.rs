@@ -308,9 +308,12 @@ impl Courier {
         if !self.ledger.keeps_dead_letters() {
             return publish.await;
         }
-        let no_confirm =
-            |_| Outcome::Unknown(Failure::new(Reason::Timeout, "no confirm in time: the store keeps it too"));
-        timeout(LETTER, publish).await.unwrap_or_else(no_confirm)
+        // The destination holds the message until the publish ends, so the publish keeps its place there until then.
+        let publish = self.late.tasks.spawn(publish);
+        match timeout(LETTER, publish).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Outcome::Unknown(Reason::Failed.into())),
+            Err(_) => Outcome::Unknown(Failure::new(Reason::Timeout, "no confirm in time: the store keeps it too")),
+        }
     }
 
     /// Room for another dead letter.

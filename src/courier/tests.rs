@@ -16,6 +16,7 @@ use crate::message::Message;
 use crate::naming::Kind;
 use crate::protocol::Entry;
 use crate::route::{Pattern, Rule, To, Unrouted};
+use crate::telemetry::metrics::DestinationLabel;
 use crate::template::Template;
 
 mod optional;
@@ -151,6 +152,29 @@ async fn a_dead_letter_whose_publish_hangs_is_kept_in_the_store() {
     let ended = timeout(Duration::from_secs(5), Arc::new(courier).deliver(job, Duration::from_secs(2))).await;
     assert_eq!(ended, Ok(Ok(End::DeadLettered)));
     assert_eq!(*ledger.letters.lock(), BTreeSet::from([Target::whole()]));
+}
+
+/// The destination holds the message of a publish that has no outcome, whether or not somebody waits for it.
+#[tokio::test(start_paused = true)]
+async fn dead_letters_whose_publishes_hang_are_bounded() {
+    let ledger = Arc::new(Recorded { keeps_dead_letters: true, ..Recorded::default() });
+    let metrics = Arc::<Metrics>::default();
+    let settings =
+        DestinationSettings { in_flight: 2, ..DestinationSettings::new("letters", BrokerUrl::File("nowhere".into())) };
+    let silent = Arc::new(Answers(Mutex::default()));
+    let handle = Handle::new(silent, &settings, Duration::from_secs(120), Arc::clone(&metrics));
+    let courier = Courier::new([handle], ledger, None, Some("letters".into()), Arc::clone(&metrics));
+    let planned = dead_letter::planned(
+        &"letters".into(),
+        &Delivered { delivery: delivery(), event: None }.letter(Reason::NotJson.into()),
+        &Target::whole(),
+    );
+    let label = DestinationLabel { destination: "letters".into() };
+    for (expected, in_flight) in [(Reason::Timeout, 1), (Reason::Timeout, 2), (Reason::Busy, 2)] {
+        let outcome = courier.publish_letter(planned.clone()).await;
+        assert_eq!(outcome.failure().map(|failure| failure.reason), Some(expected));
+        assert_eq!(metrics.publishing.get_or_create(&label).get(), in_flight);
+    }
 }
 
 #[test]

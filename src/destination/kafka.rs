@@ -111,7 +111,11 @@ impl Destination for Kafka {
     }
 
     fn ensure(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        self.supervisor.check_topics().boxed()
+        async {
+            self.supervisor.check_topics().await?;
+            self.supervisor.refused_producer().await.map_or(Ok(()), Err)
+        }
+        .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Failure>> {
@@ -149,7 +153,8 @@ impl Destination for Kafka {
                 }
                 drop(producer);
             });
-            let _ = tokio::time::timeout(at_most + THREADS, drained).await;
+            // Together with those that were replaced.
+            let _ = tokio::time::timeout(at_most + THREADS, async { tokio::join!(drained, ending.wait()) }).await;
         }
         .boxed()
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use rdkafka::ClientConfig;
 use rdkafka::producer::Producer as _;
 use tokio::runtime::Handle as Runtime;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::blocking;
@@ -30,8 +31,10 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// How long a failed producer may take to report its messages before it is replaced: messages of the next producer must
 /// not overtake them.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
-/// How long a probe waits for the producer to be refused.
+/// How long a check waits for the producer to be refused.
 const PRODUCER_ID: Duration = Duration::from_millis(500);
+/// How long a producer in the place of a refused one is waited for, likewise.
+const PROOF: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 /// Shortest time between two checks of the topics.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +60,7 @@ pub(super) struct ProducerSupervisor {
     admin_config: ClientConfig,
     pub(super) oversize: Oversize,
     files: WatchedFiles,
+    publish_timeout: Duration,
 }
 
 impl ProducerSupervisor {
@@ -77,6 +81,7 @@ impl ProducerSupervisor {
             admin_config: admin_config(settings),
             oversize,
             files,
+            publish_timeout: opening.publish_timeout,
         })
     }
 
@@ -179,6 +184,10 @@ impl ProducerSupervisor {
         });
         // Without an answer, what was known of the topics stays.
         let fits = checked.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
+        // Before the destination is up: the producer may have been refused in the meantime.
+        if let Some(fatal) = self.slot.fatal_error() {
+            self.cluster.producer_inspected(Some(fatal));
+        }
         self.cluster.topics_checked(fits.clone());
         fits
     }
@@ -195,30 +204,16 @@ impl ProducerSupervisor {
 
     /// Why the producer is refused: without the right to write to any topic, the cluster gives it no id. It asks for one as
     /// soon as it is connected, so the answer is there soon.
-    async fn refused_producer(&self) -> Option<Failure> {
-        let end = Instant::now() + PRODUCER_ID;
-        loop {
-            let fatal = self.cluster.fatal().or_else(|| self.slot.fatal_error());
-            let refused = fatal.filter(|failure| failure.reason == Reason::NotAuthorized);
-            if refused.is_some() {
-                return refused;
-            }
-            if Instant::now() >= end {
-                // A producer that replaced a refused one has no answer yet.
-                return match self.cluster.status().health() {
-                    Health::Starting(Some(failure)) | Health::Down(failure) => {
-                        Some(failure).filter(|failure| failure.reason == Reason::NotAuthorized)
-                    }
-                    Health::Starting(None) | Health::Up => None,
-                };
-            }
-            tokio::time::sleep(POLL).await;
-        }
+    pub(super) async fn refused_producer(&self) -> Option<Failure> {
+        // The supervisor may be replacing it.
+        let fatal = || self.cluster.fatal().or_else(|| self.slot.fatal_error());
+        within(PRODUCER_ID, || fatal().filter(|failure| failure.reason == Reason::NotAuthorized)).await
     }
 
     /// Waits for the messages of a failed producer, and puts a new one in its place.
     async fn replace_producer(self: &Arc<Self>, replacement: &mut Replacement) -> bool {
-        if let Some(left) = self.retire_producer().await {
+        if let Some(old) = self.slot.take() {
+            let left = self.retire(old, LAST_REPORTS).await.unwrap_or_default();
             let Failure { reason, detail } = self.cluster.fatal().unwrap_or_else(|| Reason::ConnectionLost.into());
             let destination = self.cluster.status().name();
             tracing::warn!(%destination, %reason, %detail, left, "producer failed and is replaced");
@@ -230,7 +225,12 @@ impl ProducerSupervisor {
             this.create_producer()
         });
         let created = created.await.unwrap_or_else(|_| Err(Reason::Failed.into()));
-        let replaced = created.map(|new| discard(self.slot.put(new)));
+        let mut replaced = created.map(|new| discard(self.slot.put(new)));
+        // It has proved nothing yet: the next one of a user without rights would be up for a moment.
+        let was_refused = self.cluster.fatal().is_some_and(|failure| failure.reason == Reason::NotAuthorized);
+        if replaced.is_ok() && was_refused {
+            replaced = within(PROOF, || self.slot.fatal_error()).await.map_or(Ok(()), Err);
+        }
         let done = replaced.is_ok();
         self.cluster.producer_replaced(replaced);
         done
@@ -248,9 +248,14 @@ impl ProducerSupervisor {
                 tracing::warn!(%destination, %reason, %detail, "TLS files have changed and cannot be used");
             }
             Some(Ok(new)) => {
-                let left = self.retire_producer().await;
-                discard(self.slot.put(new));
-                tracing::info!(%destination, left, "TLS files have changed: the producer is replaced");
+                // While the old producer is connected, its messages need no other. What was confirmed before precedes what
+                // the new one sends (G6).
+                let is_up = self.cluster.status().health() == Health::Up;
+                let at_most = if is_up { self.publish_timeout } else { LAST_REPORTS };
+                if let Some(old) = self.slot.put(new) {
+                    drop(self.retire(old, at_most));
+                }
+                tracing::info!(%destination, "TLS files have changed: the producer is replaced");
             }
         }
     }
@@ -260,21 +265,31 @@ impl ProducerSupervisor {
         create_producer(&self.producer_config, Context::new(Arc::clone(&self.cluster), self.oversize))
     }
 
-    /// Takes the producer out and waits for the reports of its messages. Returns the number of messages without one; `None`
-    /// if there is no producer.
-    async fn retire_producer(&self) -> Option<usize> {
-        let old = self.slot.take()?;
+    /// Waits for the reports of a producer that was replaced, on a thread of its own. The receiver gets the number of
+    /// messages without one.
+    fn retire(&self, old: Producer, at_most: Duration) -> oneshot::Receiver<usize> {
         let (metrics, label) = self.cluster.status().metrics();
         metrics.kafka_replaced.get_or_create(label).inc();
         let ending = self.ending.token();
-        let drained = blocking::spawn(move || {
-            let left = drain(&old, LAST_REPORTS, false);
+        blocking::spawn(move || {
+            let left = drain(&old, at_most, false);
             drop(ending);
             // All its messages have outcomes. Its threads may take longer to end.
             discard(Some(old));
             left
-        });
-        Some(drained.await.unwrap_or_default())
+        })
+    }
+}
+
+/// The failure, if there is one by then.
+async fn within(at_most: Duration, failure: impl Fn() -> Option<Failure>) -> Option<Failure> {
+    let end = Instant::now() + at_most;
+    loop {
+        let found = failure();
+        if found.is_some() || Instant::now() >= end {
+            return found;
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! The address of a broker: its URL with the credentials, and the TLS files.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::tcp::RustlsConnector;
@@ -25,6 +27,8 @@ pub(super) struct BrokerAddress {
     pub(super) uri: AMQPUri,
     pub(super) connect_timeout: Duration,
     tls: Option<Tls>,
+    /// How many attempts to connect have failed, of all clones.
+    failed: Arc<AtomicUsize>,
 }
 
 impl BrokerAddress {
@@ -47,7 +51,7 @@ impl BrokerAddress {
         uri.query.frame_max.get_or_insert(FRAME_MAX);
         let connect_timeout = uri.query.connection_timeout.map_or(CONNECT_TIMEOUT, Duration::from_millis);
         let tls = (uri.scheme == AMQPScheme::AMQPS).then(|| tls.clone());
-        let address = BrokerAddress { uri, connect_timeout, tls };
+        let address = BrokerAddress { uri, connect_timeout, tls, failed: Arc::default() };
         address.tls_connector()?;
         Ok(address)
     }
@@ -58,6 +62,20 @@ impl BrokerAddress {
 
     pub(super) fn host(&self) -> (&str, u16) {
         (&self.uri.authority.host, self.uri.authority.port)
+    }
+
+    /// An attempt to connect failed: the next one begins with the host name's next address, as one that takes connections
+    /// and never answers would hold up every attempt.
+    pub(super) fn attempt_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The addresses of the host name, in the order in which the next attempt tries them.
+    pub(super) fn in_order(&self, resolved: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = resolved.collect();
+        let first = self.failed.load(Ordering::Relaxed).checked_rem(addresses.len()).unwrap_or_default();
+        addresses.rotate_left(first);
+        addresses
     }
 
     /// TLS for one connection; `None` for `amqp://`. Each call reads the files again, so that rotated certificates are

@@ -48,7 +48,7 @@ impl AmqpConnection {
                 let connecting = async {
                     let (host, port) = target.host();
                     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-                    for resolved in tokio::net::lookup_host((host, port)).await? {
+                    for resolved in target.in_order(tokio::net::lookup_host((host, port)).await?) {
                         match AsyncTcpStream::connect(&runtime, resolved).await {
                             Ok(stream) => {
                                 if let AsyncTcpStream::Plain(plain) = &stream {
@@ -79,6 +79,7 @@ impl AmqpConnection {
             }
             Err(failure) => {
                 socket.shut_down();
+                address.attempt_failed();
                 Err(failure)
             }
         }
@@ -181,5 +182,26 @@ impl SocketHandle {
             // It only fails when the connection has ended already.
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::settings::Tls;
+    use crate::secret::Secret;
+
+    /// Of a host name with several addresses, one that takes connections and never answers must not hold up every attempt.
+    #[tokio::test]
+    async fn each_attempt_begins_with_another_address() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("amqp://{}?connection_timeout=100", silent.local_addr().unwrap());
+        let address = BrokerAddress::new(&Secret::new(url), &Tls::default()).unwrap();
+        let all = ["127.0.0.1:1", "127.0.0.2:1"].map(|text| text.parse().unwrap());
+        assert_eq!(address.in_order(all.into_iter()), all);
+        assert!(AmqpConnection::open(&address.clone(), "test").await.is_err(), "it never answers");
+        assert_eq!(address.in_order(all.into_iter()), [all[1], all[0]]);
+        assert!(AmqpConnection::open(&address, "test").await.is_err());
+        assert_eq!(address.in_order(all.into_iter()), all);
     }
 }

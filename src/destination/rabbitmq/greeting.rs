@@ -26,8 +26,8 @@ pub(super) async fn describe(address: BrokerAddress) -> String {
 
 fn read(address: &BrokerAddress) -> io::Result<FieldTable> {
     let (host, port) = address.host();
-    let resolved = (host, port).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-    let mut socket = TcpStream::connect_timeout(&resolved, TIMEOUT)?;
+    let addresses = address.in_order((host, port).to_socket_addrs()?);
+    let mut socket = TcpStream::connect_timeout(addresses.first().ok_or(io::ErrorKind::NotFound)?, TIMEOUT)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     match address.tls_connector().map_err(io::Error::other)? {
