@@ -251,7 +251,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.bounds.publishing.dec();
-        self.bounds.topics.lock().end(&self.topic, self.number, self.answered, Instant::now());
+        self.bounds.topics.lock().end(&self.topic, self.number, self.answered);
     }
 }
 

@@ -26,17 +26,18 @@ pub(super) struct TopicsInFlight {
 struct TopicInFlight {
     /// When each was published, in this order.
     publishes: BTreeMap<u64, Instant>,
-    /// The last answer, or the first publish.
-    answered: Instant,
+    /// The number of the first publish after the last answer.
+    unanswered: u64,
     /// The last publish.
     begun: Instant,
 }
 
 impl TopicInFlight {
-    /// How long it has stalled, if it has.
+    /// How long it has stalled, if it has: since the first publish after the last answer. The answer to an earlier one may be
+    /// lost, which says nothing of the topic.
     fn stalled(&self, now: Instant) -> Option<Duration> {
-        let first = *self.publishes.first_key_value()?.1;
-        let waited = now.saturating_duration_since(first.max(self.answered));
+        let first = *self.publishes.range(self.unanswered..).next()?.1;
+        let waited = now.saturating_duration_since(first);
         (waited >= STALLED).then_some(waited)
     }
 }
@@ -49,7 +50,7 @@ impl TopicsInFlight {
     pub(super) fn begin(&mut self, topic: &Arc<str>, now: Instant) -> Result<u64, Failure> {
         let number = self.next;
         self.next += 1;
-        let new = || TopicInFlight { publishes: BTreeMap::new(), answered: now, begun: now };
+        let new = || TopicInFlight { publishes: BTreeMap::new(), unanswered: number, begun: now };
         let topic = self.topics.entry(Arc::clone(topic)).or_insert_with(new);
         let recent = now.saturating_duration_since(topic.begun) < TRY_AGAIN;
         if let Some(waited) = topic.stalled(now).filter(|_| recent) {
@@ -62,11 +63,11 @@ impl TopicsInFlight {
     }
 
     /// A publish has ended; `answered`: the broker answered it.
-    pub(super) fn end(&mut self, topic: &str, number: u64, answered: bool, now: Instant) {
+    pub(super) fn end(&mut self, topic: &str, number: u64, answered: bool) {
         let Some(in_flight) = self.topics.get_mut(topic) else { return };
         in_flight.publishes.remove(&number);
         if answered {
-            in_flight.answered = now;
+            in_flight.unanswered = self.next;
         }
         if in_flight.publishes.is_empty() {
             self.topics.remove(topic);
@@ -101,16 +102,31 @@ mod tests {
         assert_eq!((refused.reason, &*refused.detail), (Reason::Timeout, "no answer to 2 publishes for 10 s"));
         assert!(topics.warnings(at(10))[0].starts_with("topic a: no answer to 2 publishes"));
         topics.begin(&b, at(10)).expect("another topic");
-        topics.end("a", first, false, at(11));
+        topics.end("a", first, false);
         topics.begin(&a, at(11)).expect("the other one has not waited so long");
         topics.begin(&a, at(15)).expect("the same");
         assert!(topics.begin(&a, at(19)).is_err());
         topics.begin(&a, at(20)).expect("one more is tried");
         assert!(topics.begin(&a, at(20)).is_err(), "only one");
-        topics.end("a", second, true, at(21));
+        topics.end("a", second, true);
         topics.begin(&a, at(22)).expect("there was an answer");
-        topics.begin(&a, at(30)).expect("less than ten seconds ago");
-        assert!(topics.begin(&a, at(31)).is_err(), "the one of second 11 waits");
+        topics.begin(&a, at(31)).expect("less than ten seconds ago");
+        assert!(topics.begin(&a, at(32)).is_err(), "the one of second 22 waits");
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_refuses_nothing_after_a_quiet_time() {
+        let mut topics = TopicsInFlight::default();
+        let (start, topic): (_, Arc<str>) = (Instant::now(), "a".into());
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        topics.begin(&topic, at(0)).expect("its answer is lost");
+        let second = topics.begin(&topic, at(1)).unwrap();
+        topics.end("a", second, true);
+        for _ in 0..3 {
+            topics.begin(&topic, at(30)).expect("nothing was published for 28 s");
+        }
+        topics.begin(&topic, at(39)).expect("the others wait for less than ten seconds");
+        assert!(topics.begin(&topic, at(40)).is_err());
     }
 
     #[test]
@@ -118,8 +134,8 @@ mod tests {
         let mut topics = TopicsInFlight::default();
         let (now, topic): (_, Arc<str>) = (Instant::now(), "a".into());
         let number = topics.begin(&topic, now).unwrap();
-        topics.end("a", number, true, now);
-        topics.end("a", number, true, now);
+        topics.end("a", number, true);
+        topics.end("a", number, true);
         assert!(topics.topics.is_empty());
     }
 }

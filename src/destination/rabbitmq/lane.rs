@@ -24,7 +24,7 @@ use super::lane_channel::{LaneChannel, publish};
 use super::load::{LaneLoad, PublishReply};
 use super::message::Encoded;
 use super::outcome::{ChannelFault, too_large};
-use super::refusals::Retry;
+use super::refusals::{Retry, TopicRefusals};
 use crate::message::Outcome;
 use crate::reason::{Failure, Reason};
 
@@ -46,6 +46,16 @@ pub(super) struct QueuedPublish {
     /// Whether it tries a refused topic.
     pub(super) trial: bool,
     pub(super) reply: PublishReply,
+}
+
+impl QueuedPublish {
+    /// Ends it without sending it.
+    fn not_sent(self, outcome: Outcome, refusals: &TopicRefusals) {
+        if self.trial {
+            refusals.not_tried(&self.topic);
+        }
+        self.reply.send(outcome);
+    }
 }
 
 /// The future that owns a channel. It ends when nothing waits for an outcome and the queue's senders are gone or the lane
@@ -205,7 +215,7 @@ impl Lane {
         // Deadlines come in order.
         while self.waiting.front().is_some_and(|queued| queued.deadline <= now) {
             let Some(queued) = self.waiting.pop_front() else { break };
-            queued.reply.send(Outcome::Again(Reason::Timeout.into()));
+            queued.not_sent(Outcome::Again(Reason::Timeout.into()), &publish.refusals);
             late = true;
         }
         if late {
@@ -222,7 +232,7 @@ impl Lane {
     fn refuse_waiting(&mut self) {
         for queued in std::mem::take(&mut self.waiting) {
             match self.refusal(&queued) {
-                Some(outcome) => queued.reply.send(outcome),
+                Some(outcome) => queued.not_sent(outcome, &self.context.publish.refusals),
                 None => self.waiting.push_back(queued),
             }
         }
@@ -236,7 +246,7 @@ impl Lane {
         self.load.set_stalled(self.progress.elapsed() >= STALL);
         while self.load.is_over() {
             let Some(queued) = self.waiting.pop_back() else { break };
-            queued.reply.send(Outcome::Again(Reason::Busy.into()));
+            queued.not_sent(Outcome::Again(Reason::Busy.into()), &self.context.publish.refusals);
         }
     }
 
@@ -271,7 +281,7 @@ impl Lane {
             }
             let Some(queued) = self.waiting.pop_front() else { break };
             if let Some(outcome) = self.refusal(&queued) {
-                queued.reply.send(outcome);
+                queued.not_sent(outcome, &self.context.publish.refusals);
                 continue;
             }
             let QueuedPublish { topic, encoded, deadline, reply, .. } = queued;

@@ -77,6 +77,13 @@ impl TopicRefusals {
         Ok(true)
     }
 
+    /// The publish that was to try a topic was not sent: the next one tries it.
+    pub(super) fn not_tried(&self, topic: &str) {
+        if let Some(refusal) = self.topics.lock().get_mut(topic) {
+            refusal.retry = Some(Instant::now());
+        }
+    }
+
     /// Why a topic is refused.
     pub(super) fn failure(&self, topic: &str) -> Option<Failure> {
         if self.number.load(Ordering::Relaxed) == 0 {
@@ -195,6 +202,9 @@ mod tests {
             assert_eq!(enter("a"), Err(denied()), "one at a time");
         }
         assert!((Duration::from_secs(15)..=Duration::from_secs(31)).contains(&longest), "{longest:?}");
+        refusals.not_tried("a");
+        assert_eq!(enter("a"), Ok(true), "the first trial was not sent");
+        assert_eq!(enter("a"), Err(denied()));
         tokio::time::advance(TRIAL).await;
         assert_eq!(enter("a"), Ok(true), "a trial without an outcome does not refuse the topic forever");
         refusals.answered("a");
