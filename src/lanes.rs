@@ -114,13 +114,17 @@ impl Lanes {
             return Err(failure.reason);
         }
         let facts = vec![Fact::Accepted];
-        let record = Record { targets, facts, accepted: Some(Arc::clone(&accepted)), body_hash, ..Record::default() };
-        match self.ledger.record(&key, ticket, record).await {
-            Ok(end) => {
+        let offer = {
+            let (lanes, accepted) = (Arc::clone(self), Arc::clone(&accepted));
+            move || {
                 fail_point(Step::Accepted);
-                self.offer(&accepted);
-                end.ok_or(Reason::InFlight)
+                lanes.offer(&accepted);
             }
+        };
+        let on_saved = Some(Box::new(offer) as _);
+        let record = Record { targets, facts, dead: None, accepted: Some(Arc::clone(&accepted)), body_hash, on_saved };
+        match self.ledger.record(&key, ticket, record).await {
+            Ok(end) => end.ok_or(Reason::InFlight),
             Err(failure) => {
                 if let Some(suppressed) = self.refusals.admit(failure.reason) {
                     tracing::warn!(webhook_id = %key.id, %failure, suppressed, "not accepted");

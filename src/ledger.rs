@@ -59,6 +59,8 @@ pub struct Record {
     pub accepted: Option<Arc<Accepted>>,
     /// Hash of the body, to detect another body under the same id.
     pub body_hash: u32,
+    /// Runs once the record is durable, before tasks that wait for the delivery learn of it.
+    pub on_saved: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What is known of a delivery, for operators.

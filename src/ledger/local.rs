@@ -152,7 +152,8 @@ impl<S: FactStore> LocalLedger<S> {
         Some(Claim::Mine(ticket, slot.entry.known.clone()))
     }
 
-    async fn record_id(&self, id: Id, ticket: Ticket, record: Record) -> Result<Option<End>, Failure> {
+    async fn record_id(&self, id: Id, ticket: Ticket, mut record: Record) -> Result<Option<End>, Failure> {
+        let on_saved = record.on_saved.take();
         let (recording, turn) = Recording::begin(&self.slots, &self.behind, id, ticket, record);
         let _turn = turn.lock_owned().await;
         let mut recording = recording; // dropped before the turn is given up
@@ -169,7 +170,10 @@ impl<S: FactStore> LocalLedger<S> {
         if self.behind.swap(false, Ordering::Relaxed) {
             self.save_unsaved().await;
         }
-        // Copies that wait are answered only now that the caller goes on: an event that follows must not overtake this one.
+        // Before copies that wait are answered: an event that follows must not overtake this one.
+        if let Some(on_saved) = on_saved {
+            on_saved();
+        }
         drop(recording);
         Ok(end)
     }

@@ -157,7 +157,8 @@ pub(super) fn rules() -> Vec<IntegrityRule> {
 fn keep_facts(transaction: &Transaction<'_>, id: &[u8; 16], known: &Known, now: i64) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO facts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id, target) DO UPDATE SET
-         kind = max(kind, excluded.kind), frozen = max(frozen, excluded.frozen), reason = excluded.reason",
+         kind = max(kind, excluded.kind), frozen = max(frozen, excluded.frozen), reason = excluded.reason,
+         at = excluded.at",
     )?;
     let frozen = known.frozen.as_deref().unwrap_or_default();
     let others = known.confirmed.iter().chain(known.dead.keys()).filter(|target| !frozen.contains(target));

@@ -7,6 +7,7 @@ use crate::ledger::{Claim, Record};
 use crate::letters::{Letters, ReservedLetters};
 use crate::protocol::{Fact, Target};
 use crate::reason::Reason;
+use crate::store::Batch;
 
 mod accepted;
 
@@ -77,5 +78,26 @@ async fn dead_letters_of_an_older_table_expire_from_now_on() {
     opened.ledger.forget(&delivery().key).await.expect("forgotten");
     let letters = kept(&opened, &[Target::new("d", "b")]).await;
     assert_eq!(letters.delete_older(90, &ReservedLetters::default()).await, Ok(0), "a new one");
+    opened.ledger.close().await;
+}
+
+/// An event of many targets may take long, and a retry must not publish again to those that have confirmed.
+#[tokio::test]
+async fn each_fact_of_an_open_delivery_expires_a_window_after_the_last() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let opened = open(directory.path(), Duration::from_secs(3600)).expect("opened");
+    let (key, targets) = (delivery().key, ["a", "b", "c"].map(|topic| Target::new("d", topic)));
+    let Ok(Claim::Mine(ticket, _)) = opened.ledger.claim(&key, 0).await else { panic!("not granted") };
+    for target in &targets[..2] {
+        let move_back = |batch: &mut Batch<'_>| batch.transaction.execute("UPDATE facts SET at = at - 100", []);
+        opened.store.write(move_back).await.expect("changed");
+        let (targets, facts) = (targets.to_vec(), vec![Fact::Confirmed(target.clone())]);
+        opened.ledger.record(&key, ticket, Record { targets, facts, ..Record::default() }).await.expect("recorded");
+    }
+    let oldest = |connection: &rusqlite::Connection, now: i64| {
+        connection.query_row("SELECT ?1 - min(at) FROM facts", [now], |row| row.get::<_, i64>(0))
+    };
+    let age = opened.store.read(oldest).await.expect("read");
+    assert!((0..100).contains(&age), "{age} s");
     opened.ledger.close().await;
 }

@@ -47,7 +47,7 @@ impl<'a> Recording<'a> {
         ticket: Ticket,
         record: Record,
     ) -> (Self, Arc<Turn>) {
-        let Record { targets, facts, dead: letter, accepted, body_hash } = record;
+        let Record { targets, facts, dead: letter, accepted, body_hash, on_saved: _ } = record;
         let (confirms, held_back): (Vec<_>, Vec<_>) =
             facts.into_iter().partition(|fact| matches!(fact, Fact::Confirmed(_)));
         let mut all = slots.lock();

@@ -136,7 +136,7 @@ fn key(id: &str) -> DeliveryKey {
 
 fn record(confirmed: &[&str]) -> Record {
     let facts = confirmed.iter().map(|name| Fact::Confirmed(target(name))).collect();
-    Record { targets: vec![target("a"), target("b")], facts, dead: None, accepted: None, body_hash: 7 }
+    Record { targets: vec![target("a"), target("b")], facts, body_hash: 7, ..Record::default() }
 }
 
 /// What needs nobody else.
