@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, AdminAccess};
 use crate::admission::Limits;
-use crate::config::{Ack, Settings, StoreKind};
+use crate::config::{Ack, Settings};
 use crate::courier::Courier;
 use crate::dead_letter;
 use crate::destination::settings::DestinationSettings;
@@ -24,7 +24,7 @@ use crate::destination::{self, Handle, OpenDestination, Opening};
 use crate::ingress::Ingress;
 use crate::keyring::Keyring;
 use crate::lanes::Lanes;
-use crate::ledger::{self, Ledger};
+use crate::ledger::Ledger;
 use crate::letters::{Letters, ReservedLetters, expire};
 use crate::listener::{descriptors, serve};
 use crate::management::Management;
@@ -33,10 +33,11 @@ use crate::pipeline::Pipeline;
 use crate::reason::Failure;
 use crate::reload::SecretsInForce;
 use crate::replay::Replayer;
-use crate::spool::{self, Spool};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 use crate::vitals::Vitals;
+use store::OpenStore;
+pub use store::StartOptions;
 
 /// The part of the shutdown time that is reserved for closing destinations.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -44,15 +45,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 const RECORDING: Duration = Duration::from_secs(1);
 /// Most connections of the admin listener.
 const ADMIN_CONNECTIONS: usize = 64;
-
-/// What the operator decides at one start.
-#[derive(Clone, Debug, Default)]
-pub struct StartOptions {
-    /// Destinations whose events in the spool are deleted.
-    pub discard_spool: Vec<String>,
-    /// Whether the data directory may be on a disk that does not outlive this machine or container.
-    pub ephemeral: bool,
-}
 
 /// A bridge with an open ledger and open destinations that does not serve yet.
 pub struct App {
@@ -71,21 +63,7 @@ impl App {
     /// destination's settings can never work.
     pub async fn open(settings: Settings, options: &StartOptions) -> Result<App, Failure> {
         let metrics = Arc::new(Metrics::default());
-        if settings.ack == Ack::Stored && !options.ephemeral {
-            spool::check_disk(&settings.data)?;
-        }
-        let (ledger, spool, letters) = match settings.store {
-            StoreKind::Memory => (ledger::memory::open(settings.dedup_window), None, None),
-            StoreKind::Embedded => {
-                let opened = ledger::embedded::open(&settings.data, settings.dedup_window)?;
-                let letters = Letters::new(Arc::clone(&opened.store), settings.dead_letters_max_bytes);
-                (opened.ledger, Some(Spool::new(opened.store, settings.spool_max_bytes)), Some(Arc::new(letters)))
-            }
-        };
-        if let Some(spool) = &spool {
-            let named: Vec<&str> = settings.destinations.iter().map(|destination| &*destination.name).collect();
-            spool.check_destinations(&named, &options.discard_spool).await?;
-        }
+        let OpenStore { ledger, spool, letters } = store::open(&settings, options).await?;
         let (destinations, courier) = publishing(&settings, &ledger, letters.as_ref(), &metrics)?;
         let keyrings = keyrings(&settings, &metrics);
         let draining = CancellationToken::new();
@@ -280,5 +258,6 @@ pub fn opening(settings: &Settings, destination: &DestinationSettings, metrics: 
 }
 
 pub mod offline;
+mod store;
 #[cfg(test)]
 mod tests;

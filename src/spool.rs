@@ -19,7 +19,7 @@ use crate::protocol::Target;
 use crate::reason::{Failure, Reason};
 use crate::store::{Store, Volume};
 pub use accepted::{Accepted, Depth, SpooledTarget};
-pub use rows::{LaneRow, TABLES, count, has, insert, rules, waiting};
+pub use rows::{LaneRow, TABLES, count, depths_in, has, insert, rules, waiting};
 
 mod accepted;
 mod rows;
@@ -109,32 +109,38 @@ impl Spool {
         self.store.write(move |batch| rows::settle(batch, number, &target, &accepted, letter.as_ref())).await
     }
 
-    /// Deletes what waits for the destinations to discard, and then checks that all others are named by the configuration.
+    /// Deletes what waits for these destinations.
     ///
     /// # Errors
-    /// A destination to discard is named by the configuration, which publishes its events; events wait for one that is not
-    /// named; or the store may not have deleted them.
-    pub async fn check_destinations(&self, named: &[&str], discard: &[String]) -> Result<(), Failure> {
-        if let Some(destination) = discard.iter().find(|destination| named.contains(&destination.as_str())) {
-            let why = format!(
-                "--discard-spool {destination}: the configuration names this destination, so its events are published: \
-                 remove the flag"
-            );
-            return Err(Failure::new(Reason::Store, why));
-        }
-        for destination in discard {
+    /// The store may not have deleted it.
+    pub async fn discard(&self, destinations: &[String]) -> Result<(), Failure> {
+        for destination in destinations {
             let name = destination.clone();
             let events = self.store.write(move |batch| rows::discard(batch, &name)).await?;
             tracing::warn!(%destination, events, "the spool's events for this destination were discarded");
         }
-        let lost = |depth: &Depth| depth.events > 0 && !named.contains(&&*depth.destination);
-        let Some(Depth { destination, events, .. }) = self.depths().into_iter().find(lost) else { return Ok(()) };
-        let why = format!(
-            "the spool has {events} events for the destination `{destination}`, which the configuration does not name: \
-             restore it, or start once with --discard-spool {destination} to delete them"
-        );
-        Err(Failure::new(Reason::Store, why))
+        Ok(())
     }
+}
+
+/// Checks that nothing of what waits would wait forever.
+///
+/// # Errors
+/// Events wait for a destination that is not `named` by the configuration; or, with `None`, for any: without a store,
+/// nothing publishes them.
+pub fn check_destinations(depths: &[Depth], named: Option<&[&str]>) -> Result<(), Failure> {
+    let is_named = |depth: &Depth| named.is_some_and(|named| named.contains(&&*depth.destination));
+    let left = depths.iter().find(|depth| depth.events > 0 && !is_named(depth));
+    let Some(Depth { destination, events, .. }) = left else { return Ok(()) };
+    let but = match named {
+        Some(_) => "which the configuration does not name: restore it",
+        None => "which `store: memory` does not publish: start with `store: embedded` until they are published",
+    };
+    let why = format!(
+        "the spool has {events} events for the destination `{destination}`, {but}, or start once with --discard-spool \
+         {destination} to delete them"
+    );
+    Err(Failure::new(Reason::Store, why))
 }
 
 /// Whether a directory is on a disk that outlives this machine's power and a container's end.

@@ -23,7 +23,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
 pub use database::{Expiring, Schema, Tallies, inspect, meta};
-pub use integrity::{IntegrityRule, back_up, check, exists, is_in_use};
+pub use integrity::{IntegrityRule, back_up, check, exists, is_in_use, look_up};
 pub use upkeep::Volume;
 pub use writer::Batch;
 

@@ -177,6 +177,36 @@ async fn a_destination_with_events_is_not_forgotten() {
     assert_eq!(site.ids("file.playback_ready"), ["b"]);
 }
 
+/// They were answered 200, and the store `memory` would never publish them.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_not_left_behind_by_a_start_without_a_store() {
+    let site = Site::new(&format!("{{d: {{url: '{NOWHERE}'}}}}"), "");
+    let program = site.serve();
+    let event = body("file.playback_ready", "f");
+    assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 accepted");
+    let memory = ["--store", "memory", "--ack", "published"];
+    let check = || {
+        let config = site.config();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookbridge"));
+        command.args(["check", "--connect", "--config", &config, "--secret", SECRET]).args(memory).env_clear();
+        String::from_utf8_lossy(&command.output().expect("it runs").stdout).into_owned()
+    };
+    let found = check();
+    assert!(!found.contains("store: warning"), "the other process publishes it: {found}");
+    drop(program); // killed
+    let found = check();
+    assert!(found.contains("store: warning: the spool has 1 events for the destination `d`"), "{found}");
+    let refused = site.output(&memory);
+    let log = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && log.contains("the spool has 1 events"), "{log}");
+    assert!(log.contains("`store: embedded`") && log.contains("--discard-spool d"), "{log}");
+    let config = site.config();
+    let program = Program::serve(&Site::arguments(&config, &[&memory[..], &["--discard-spool", "d"]].concat()));
+    program.logged("were discarded");
+    drop(program);
+    drop(Program::serve(&Site::arguments(&config, &memory)));
+}
+
 /// What no broker would ever take, and what goes nowhere, is no event of the spool.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_and_ignored_events_are_answered_as_ever() {

@@ -173,6 +173,25 @@ fn stores_that_cannot_be_opened_are_left_as_they_are() {
         .expect("a count");
     assert_eq!(tables, 1, "nothing was added");
 
+    // An older store is as it was until `serve` opens it: the older version may go on with it.
+    std::fs::remove_file(&database).expect("removed");
+    drop(site.serve());
+    let version = |sql: &str| -> i64 {
+        let connection = Connection::open(&database).expect("opened");
+        connection.query_row(sql, [], |row| row.get(0)).expect("a version")
+    };
+    assert_eq!(version("UPDATE meta SET value = 3 WHERE name = 'version' RETURNING value"), 3);
+    let check = || run(&["check", "--connect", "--config", &site.config(), "--secret", SECRET], &[], "");
+    let (code, out, err) = check();
+    assert!(code == 0 && out.contains("can be opened"), "{out}{err}");
+    assert_eq!(version("SELECT value FROM meta WHERE name = 'version'"), 3);
+    let lock = std::fs::File::open(site.data().join("lock")).expect("opened");
+    lock.lock().expect("locked");
+    assert_eq!(version("UPDATE meta SET value = 99 WHERE name = 'version' RETURNING value"), 99);
+    let (code, out, err) = check();
+    assert!(code == 1 && out.contains("made by a newer version of hookbridge (schema 99"), "{out}{err}");
+    drop(lock);
+
     // Where nothing can be written.
     let (code, _, err) = run(&["store", "check", "--data", "/proc/nothing"], &[], "");
     assert!(code == 1 && err.contains("there is no store here"), "{err}");

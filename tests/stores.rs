@@ -4,6 +4,8 @@ mod support;
 
 use support::bridge::Bridge;
 use support::sender::{body, post};
+use support::site::Site;
+use support::wait::{SOON, until};
 
 #[tokio::test]
 async fn memory_answers_503_to_what_would_be_a_dead_letter() {
@@ -57,10 +59,7 @@ async fn a_ledger_that_cannot_be_written_answers_503_until_it_can() {
     let more = futures_util::future::join_all(ids.iter().map(|id| post(&url, id, &event))).await;
     assert!(more.iter().all(|answer| answer.word() == "503 store"));
     other.execute_batch("ROLLBACK").expect("unlocked");
-    support::wait::until("ready again", support::wait::SOON, async || {
-        (bridge.program.get("/readyz").await.0 == 200).then_some(())
-    })
-    .await;
+    until("ready again", SOON, async || (bridge.program.get("/readyz").await.0 == 200).then_some(())).await;
     let log = bridge.program.log();
     let lines = log.matches("not claimed").count() + log.matches("facts not recorded").count();
     assert!((1..10).contains(&lines), "{lines} lines about one fault: {log}");
@@ -110,6 +109,25 @@ async fn a_data_directory_that_is_gone_is_noticed() {
     let word = post(&url, "b", &body("file.playback_ready", "f")).await.word();
     assert!(word == "200 duplicate" || word == "200 accepted", "{word}");
     assert_eq!(bridge.ids("file.playback_ready"), ["a", "b"]);
+}
+
+/// The log has what the database lacks: it is moved there before anything else is accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_noticed_and_nothing_is_lost() {
+    let site = Site::new("destinations: {files: {url: 'file:DIR/events'}}");
+    let program = site.serve();
+    let event = body("file.playback_ready", "f");
+    assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 accepted");
+    std::fs::remove_file(site.data().join("ledger.sqlite-wal")).expect("removed");
+    // Also while no delivery comes.
+    until("noticed", SOON, async || (program.get("/readyz").await.0 == 503).then_some(())).await;
+    program.logged("put it back, or restart hookbridge");
+    assert_eq!(post(&program.url("videogen"), "b", &event).await.word(), "503 store");
+    drop(program); // killed
+    let program = site.serve();
+    assert_eq!(post(&program.url("videogen"), "a", &event).await.word(), "200 duplicate");
+    assert_eq!(post(&program.url("videogen"), "b", &event).await.word(), "200 accepted");
+    assert_eq!(site.ids("events", "file.playback_ready"), ["a", "b"]);
 }
 
 /// Bodies hold signed URLs, which let anyone download.

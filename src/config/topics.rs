@@ -19,6 +19,11 @@ impl Settings {
         possible_topics(&self.routes, std::slice::from_ref(source), destination, "*")
     }
 
+    /// The destinations' names.
+    pub fn destination_names(&self) -> Vec<&str> {
+        self.destinations.iter().map(|destination| &*destination.name).collect()
+    }
+
     /// The destinations that no delivery needs: only optional targets are there, and neither unrouted events nor dead letters.
     pub fn optional_destinations(&self) -> HashSet<Arc<str>> {
         let all = |required: bool| {

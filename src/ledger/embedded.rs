@@ -12,7 +12,7 @@ use super::local::LocalLedger;
 use super::{Forgotten, Ledger};
 use crate::letters::{self, LetterCount};
 use crate::reason::Failure;
-use crate::spool;
+use crate::spool::{self, Depth};
 use crate::store::{self, IntegrityRule, Schema, Store};
 use filter::IdFilter;
 use recent::RecentIds;
@@ -64,6 +64,17 @@ pub fn back_up(directory: &Path, file: &Path) -> Result<u64, Failure> {
 /// There is none.
 pub fn exists(directory: &Path) -> Result<(), Failure> {
     store::exists(directory, &SCHEMA)
+}
+
+/// What waits for each destination in the store of a directory, if there is one. Changes nothing.
+///
+/// # Errors
+/// It cannot be read.
+pub fn waiting(directory: &Path) -> Result<Vec<Depth>, Failure> {
+    match exists(directory) {
+        Ok(()) => store::look_up(directory, &SCHEMA, spool::depths_in),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 fn rules() -> Vec<IntegrityRule> {

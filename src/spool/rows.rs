@@ -73,14 +73,27 @@ struct Attributes<'a> {
 /// # Errors
 /// What SQLite reports.
 pub fn count(transaction: &Transaction<'_>, tallies: &mut Tallies) -> rusqlite::Result<()> {
-    let mut select = transaction.prepare("SELECT destination, count(*), sum(bytes) FROM lanes GROUP BY destination")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let destination: String = row.get(0)?;
-        tallies.insert(format!("{EVENTS}{destination}").into(), row.get::<_, i64>(1)?.unsigned_abs());
-        tallies.insert(format!("{BYTES}{destination}").into(), row.get::<_, i64>(2)?.unsigned_abs());
+    for Depth { destination, events, bytes } in depths_in(transaction)? {
+        tallies.insert(format!("{EVENTS}{destination}").into(), events);
+        tallies.insert(format!("{BYTES}{destination}").into(), bytes);
     }
     Ok(())
+}
+
+/// What waits for each destination in a database, which may be older than these tables.
+///
+/// # Errors
+/// What SQLite reports.
+pub fn depths_in(connection: &Connection) -> rusqlite::Result<Vec<Depth>> {
+    if !connection.table_exists(None, "lanes")? {
+        return Ok(Vec::new());
+    }
+    let mut select = connection.prepare("SELECT destination, count(*), sum(bytes) FROM lanes GROUP BY destination")?;
+    let depth = |row: &Row<'_>| {
+        let count = |column| row.get(column).map(i64::unsigned_abs);
+        Ok(Depth { destination: row.get(0)?, events: count(1)?, bytes: count(2)? })
+    };
+    select.query_map([], depth)?.collect()
 }
 
 pub(super) fn depths(store: &Store) -> Vec<Depth> {

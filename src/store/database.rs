@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, ToSql};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::disk::{check_local, explained};
 use crate::durable::{self, Identity, PRIVATE_FILE};
@@ -79,9 +79,14 @@ pub(super) const LOCK: &str = "lock";
 pub(super) struct Presence(Vec<(PathBuf, Identity)>);
 
 impl Presence {
-    fn of(paths: [PathBuf; 2]) -> io::Result<Self> {
+    fn of(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
         let found = paths.into_iter().map(|path| durable::identity(&path).map(|identity| (path, identity)));
         found.collect::<io::Result<_>>().map(Presence)
+    }
+
+    fn and(mut self, other: Presence) -> Self {
+        self.0.extend(other.0);
+        self
     }
 
     /// # Errors
@@ -144,27 +149,58 @@ pub(super) fn open<T>(
         // What an earlier process left in the log must not keep a full volume full.
         checkpoint(&connection, LogSpace::Freed)?;
         let transaction = connection.transaction()?;
-        transaction.execute_batch(META)?;
-        let version = meta(&transaction, "version", || schema.version)?;
-        if !(schema.oldest..=schema.version).contains(&version) {
-            return Ok(Err(version));
+        let extended = extend(&transaction, schema, prepare)?;
+        if extended.is_ok() {
+            transaction.commit()?;
+        } else {
+            drop(transaction);
         }
-        for tables in schema.tables {
-            transaction.execute_batch(tables)?;
-        }
-        set_meta(&transaction, "version", schema.version)?;
-        let elapsed = meta(&transaction, "elapsed", || 0)?;
-        let mut tallies = Tallies::new();
-        for name in schema.tallies {
-            let value: i64 = meta(&transaction, name, || 0)?;
-            tallies.insert((*name).into(), u64::try_from(value).unwrap_or(0));
-        }
-        let prepared = prepare(&transaction, &mut tallies)?;
-        transaction.commit()?;
-        Ok(Ok((connection, Opened { presence, elapsed, tallies, prepared })))
+        Ok(extended.map(|extended| (connection, extended)))
     };
     let opened = create().map_err(|error: rusqlite::Error| named(&explained(&error)))?;
-    opened.map_err(|found| named(&refused_version(schema, found).unwrap_or_default()))
+    let (connection, Extended { elapsed, tallies, prepared }) = opened.map_err(|refused| named(&refused))?;
+    // The log is there since the first read. SQLite deletes it with the last connection.
+    let log = Presence::of([log_of(&path)]).map_err(|error| named(&error))?;
+    Ok((connection, Opened { presence: presence.and(log), elapsed, tallies, prepared }))
+}
+
+/// What a store holds.
+struct Extended<T> {
+    elapsed: i64,
+    tallies: Tallies,
+    prepared: T,
+}
+
+/// Creates the tables that are missing; or tells why a store of this version is refused.
+fn extend<T>(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    prepare: impl FnOnce(&Transaction<'_>, &mut Tallies) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Result<Extended<T>, String>> {
+    transaction.execute_batch(META)?;
+    let version = meta(transaction, "version", || schema.version)?;
+    if let Some(refused) = refused_version(schema, version) {
+        return Ok(Err(refused));
+    }
+    for tables in schema.tables {
+        transaction.execute_batch(tables)?;
+    }
+    set_meta(transaction, "version", schema.version)?;
+    let elapsed = meta(transaction, "elapsed", || 0)?;
+    let mut tallies = Tallies::new();
+    for name in schema.tallies {
+        let value: i64 = meta(transaction, name, || 0)?;
+        tallies.insert((*name).into(), u64::try_from(value).unwrap_or(0));
+    }
+    let prepared = prepare(transaction, &mut tallies)?;
+    Ok(Ok(Extended { elapsed, tallies, prepared }))
+}
+
+/// The write-ahead log of a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// Why a store of a version is refused, if it is.
@@ -200,12 +236,22 @@ pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failur
         return Ok("can be created");
     }
     match lock(directory) {
-        Ok(_lock) => open(directory, schema, |_, _| Ok(())).map(|_| "can be opened"),
+        Ok(_lock) => {
+            let extended = || {
+                let mut connection = Connection::open(&path)?;
+                // Rolled back.
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                extend(&transaction, schema, |_, _| Ok(()))
+            };
+            let extended = extended().map_err(|error: rusqlite::Error| named(&explained(&error)))?;
+            extended.map(|_| "can be opened").map_err(|refused| named(&refused))
+        }
         Err(_) => {
-            let version =
-                reader(directory, schema)?
-                    .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get::<_, i64>(0));
-            version.map_err(|error| named(&error)).map(|_| "can be read; another process has it open")
+            let version = reader(directory, schema)?
+                .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
+                .map_err(|error| named(&error))?;
+            let refused = refused_version(schema, version).map_or(Ok(()), |refused| Err(named(&refused)));
+            refused.map(|()| "can be read; another process has it open")
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database::{LOCK, Schema, failure, refused_version};
+use super::database::{LOCK, Schema, failure, log_of, refused_version};
 use super::disk::explained;
 use crate::durable::{self, PRIVATE_FILE};
 use crate::reason::Failure;
@@ -104,6 +104,19 @@ pub fn back_up(directory: &Path, file: &Path, schema: &Schema, rules: &[Integrit
     result.and_then(|bytes| durable::sync(parent).map(|()| bytes).map_err(|error| named(&error)))
 }
 
+/// Looks rows up in the store of a directory, whether a process has it open or not. Changes nothing.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub fn look_up<T>(
+    directory: &Path,
+    schema: &Schema,
+    look_up: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Failure> {
+    let path = directory.join(schema.file);
+    look_up(&read_only(&path)?).map_err(|error| failure(&path.display().to_string(), &explained(&error)))
+}
+
 /// The directory's lock, if there is one, without a trace of this process in it.
 fn lock_unchanged(directory: &Path) -> Result<Option<File>, Failure> {
     let path = directory.join(LOCK);
@@ -151,9 +164,7 @@ fn read_only(path: &Path) -> Result<Connection, Failure> {
 
 /// Whether the database file has everything.
 fn has_no_log(path: &Path) -> bool {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    fs::metadata(log).map_or_else(|error| error.kind() == ErrorKind::NotFound, |log| log.len() == 0)
+    fs::metadata(log_of(path)).map_or_else(|error| error.kind() == ErrorKind::NotFound, |log| log.len() == 0)
 }
 
 fn check_file(path: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<Vec<String>, Failure> {

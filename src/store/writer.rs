@@ -196,7 +196,7 @@ impl WriterThread {
         loop {
             let first = match jobs.recv_timeout(REST) {
                 Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) if self.reporter.is_failing() => None,
+                Err(RecvTimeoutError::Timeout) if self.reporter.is_failing() || self.presence.check().is_err() => None,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };

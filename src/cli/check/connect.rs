@@ -10,6 +10,7 @@ use crate::config::{Ack, Settings, StoreKind};
 use crate::destination::{self, Destination as _, Opening};
 use crate::oversize::ObjectStorage;
 use crate::reason::{Failure, Reason};
+use crate::store::is_in_use;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger, spool};
 
@@ -24,21 +25,11 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<bool> {
         async move { (&destination.name, probe(opening).await) }
     });
     let mut all_usable = true;
-    if settings.store == StoreKind::Embedded {
-        match ledger::embedded::inspect(&settings.data) {
-            Ok(how) => {
-                line(format_args!("store: {} {how}", settings.data.display()))?;
-                // `serve` refuses it without a flag that only `serve` has.
-                if settings.ack == Ack::Stored
-                    && let Err(failure) = spool::check_disk(&settings.data)
-                {
-                    line(format_args!("store: warning: {}", failure.detail))?;
-                }
-            }
-            Err(failure) => {
-                line(format_args!("store: failed: {failure}"))?;
-                all_usable = false;
-            }
+    match store(settings) {
+        Ok(lines) => lines.iter().try_for_each(|found| line(format_args!("store: {found}")))?,
+        Err(failure) => {
+            line(format_args!("store: failed: {failure}"))?;
+            all_usable = false;
         }
     }
     if let Some(objects) = &settings.claim_check {
@@ -63,6 +54,23 @@ pub(super) async fn connect(settings: &Settings) -> anyhow::Result<bool> {
         }
     }
     Ok(all_usable)
+}
+
+/// How the store can be used, and what `serve` refuses without a flag that only `serve` has.
+fn store(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let (mut found, mut refused, named) = (Vec::new(), Vec::new(), settings.destination_names());
+    if settings.store == StoreKind::Embedded {
+        found.push(format!("{} {}", settings.data.display(), ledger::embedded::inspect(&settings.data)?));
+        refused.push(spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, Some(&named)));
+    } else if !is_in_use(&settings.data) {
+        refused.push(spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, None));
+    }
+    if settings.ack == Ack::Stored {
+        refused.push(spool::check_disk(&settings.data));
+    }
+    let why = refused.into_iter().filter_map(Result::err);
+    found.extend(why.map(|failure| format!("warning: {}", failure.detail)));
+    Ok(found)
 }
 
 async fn probe(opening: Opening) -> Result<Vec<String>, Failure> {
