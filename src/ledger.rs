@@ -59,7 +59,7 @@ pub struct Record {
     pub accepted: Option<Arc<Accepted>>,
     /// Hash of the body, to detect another body under the same id.
     pub body_hash: u32,
-    /// Runs once the record is durable, before tasks that wait for the delivery learn of it.
+    /// Runs once the record was saved, before tasks that wait for the delivery learn of it; not if nothing was to be saved.
     pub on_saved: Option<Box<dyn FnOnce() + Send>>,
 }
 

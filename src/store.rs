@@ -22,8 +22,8 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Transaction};
 
 use crate::reason::Failure;
-pub use database::{Expiring, Schema, Tallies, inspect, meta};
-pub use integrity::{IntegrityRule, back_up, check, exists, is_in_use, look_up};
+pub use database::{Expiring, Schema, Tallies, inspect, is_in_use, meta};
+pub use integrity::{IntegrityRule, back_up, check, exists, is_there, look_up};
 pub use upkeep::Volume;
 pub use writer::Batch;
 
@@ -180,6 +180,31 @@ mod tests {
         counted.await.unwrap();
         drop(store);
         assert_eq!(open().tallies("t"), [("t".to_owned(), 1)]);
+    }
+
+    /// Whoever learns that the log is gone may kill the process.
+    #[tokio::test]
+    async fn what_a_removed_log_held_is_in_the_database_before_a_write_fails() {
+        const SCHEMA: Schema = Schema {
+            file: "s.sqlite",
+            version: 1,
+            oldest: 1,
+            tables: &["CREATE TABLE IF NOT EXISTS t (a INTEGER)"],
+            expiring: &[],
+            tallies: &[],
+            window: 60,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let (store, ()) = Store::open(directory.path(), &SCHEMA, |_, _| Ok(())).unwrap();
+        let insert = || store.write(|batch| batch.transaction.execute("INSERT INTO t VALUES (7)", []));
+        insert().await.unwrap();
+        std::fs::remove_file(directory.path().join("s.sqlite-wal")).unwrap();
+        assert!(insert().await.is_err());
+        let copy = directory.path().join("copy.sqlite");
+        std::fs::copy(directory.path().join("s.sqlite"), &copy).unwrap();
+        let rows = Connection::open(&copy).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+        assert_eq!(rows, Ok(2));
+        store.close().await;
     }
 
     #[tokio::test]

@@ -193,6 +193,9 @@ async fn events_are_not_left_behind_by_a_start_without_a_store() {
     };
     let found = check();
     assert!(!found.contains("store: warning"), "the other process publishes it: {found}");
+    let refused = site.output(&[&memory[..], &["--discard-spool", "d"]].concat());
+    let log = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && log.contains("in use by another process"), "{log}");
     drop(program); // killed
     let found = check();
     assert!(found.contains("store: warning: the spool has 1 events for the destination `d`"), "{found}");

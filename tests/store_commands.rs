@@ -20,6 +20,12 @@ fn store(site: &Site, arguments: &[&str]) -> (i32, String, String) {
     run(&[&["store"], arguments, &["--config", &site.config()]].concat(), &[], "")
 }
 
+/// `check --connect` with a store.
+fn connect(site: &Site, store: &str) -> (i32, String, String) {
+    let config = site.config();
+    run(&["check", "--connect", "--config", &config, "--secret", SECRET], &[("HOOKBRIDGE_STORE", store)], "")
+}
+
 /// For a start that fails.
 fn serve(site: &Site) -> Output {
     let config = site.config();
@@ -181,16 +187,19 @@ fn stores_that_cannot_be_opened_are_left_as_they_are() {
         connection.query_row(sql, [], |row| row.get(0)).expect("a version")
     };
     assert_eq!(version("UPDATE meta SET value = 3 WHERE name = 'version' RETURNING value"), 3);
-    let check = || run(&["check", "--connect", "--config", &site.config(), "--secret", SECRET], &[], "");
-    let (code, out, err) = check();
+    let (code, out, err) = connect(&site, "embedded");
     assert!(code == 0 && out.contains("can be opened"), "{out}{err}");
     assert_eq!(version("SELECT value FROM meta WHERE name = 'version'"), 3);
     let lock = std::fs::File::open(site.data().join("lock")).expect("opened");
     lock.lock().expect("locked");
     assert_eq!(version("UPDATE meta SET value = 99 WHERE name = 'version' RETURNING value"), 99);
-    let (code, out, err) = check();
+    let (code, out, err) = connect(&site, "embedded");
     assert!(code == 1 && out.contains("made by a newer version of hookbridge (schema 99"), "{out}{err}");
     drop(lock);
+    std::fs::remove_file(site.data().join("lock")).expect("removed");
+    std::fs::create_dir(site.data().join("lock")).expect("created");
+    let (code, out, err) = connect(&site, "embedded");
+    assert!(code == 1 && out.contains("Is a directory"), "{out}{err}");
 
     // Where nothing can be written.
     let (code, _, err) = run(&["store", "check", "--data", "/proc/nothing"], &[], "");
@@ -205,4 +214,46 @@ fn stores_that_cannot_be_opened_are_left_as_they_are() {
     assert!(refused.status.code() == Some(1) && log.contains("data directory /proc/nothing"), "{log}");
     let (code, _, err) = run(&["store", "check", "--config", &site.config()], &[("HOOKBRIDGE_STORE", "memory")], "");
     assert!(code == 2 && err.contains("the store `memory` is not on disk"), "{err}");
+}
+
+/// It may have events, which the store `memory` would leave behind.
+#[test]
+fn a_store_that_cannot_be_read_is_not_left_behind() {
+    let site = Site::new(FILES);
+    let refused = || {
+        let (code, out, err) = connect(&site, "memory");
+        assert!(code == 1 && out.contains("events may wait in the data directory, which cannot be read"), "{out}{err}");
+        out
+    };
+    // As a directory that this user may not search.
+    std::os::unix::fs::symlink(site.data(), site.data()).expect("a loop");
+    refused();
+    std::fs::remove_file(site.data()).expect("removed");
+    std::fs::create_dir(site.data()).expect("created");
+    let database = site.data().join("ledger.sqlite");
+    std::fs::write(&database, vec![0x5a; 100_000]).expect("written");
+    assert!(refused().contains("damaged"));
+    std::fs::remove_file(&database).expect("removed");
+    drop(site.serve());
+    let newer = "UPDATE meta SET value = 99 WHERE name = 'version'; DROP TABLE lanes";
+    Connection::open(&database).expect("opened").execute_batch(newer).expect("changed");
+    assert!(refused().contains("made by a newer version of hookbridge"));
+    // Of a process that was killed before its first commit.
+    std::fs::write(&database, b"").expect("emptied");
+    let (code, out, err) = connect(&site, "memory");
+    assert!(code == 0 && !out.contains("store:"), "{out}{err}");
+}
+
+/// SQLite keeps the log beside the database that a link leads to.
+#[tokio::test]
+async fn the_database_may_be_a_link() {
+    let site = Site::new(FILES);
+    let elsewhere = site.path().join("elsewhere.sqlite");
+    std::fs::create_dir(site.data()).expect("created");
+    std::os::unix::fs::symlink(&elsewhere, site.data().join("ledger.sqlite")).expect("linked");
+    for word in ["200 accepted", "200 duplicate"] {
+        let program = site.serve();
+        assert_eq!(post(&program.url("videogen"), "a", &body("file.playback_ready", "f")).await.word(), word);
+        assert_ne!(std::fs::metadata(site.path().join("elsewhere.sqlite-wal")).expect("a log").len(), 0);
+    }
 }

@@ -121,7 +121,7 @@ async fn a_log_that_is_gone_is_noticed_and_nothing_is_lost() {
     std::fs::remove_file(site.data().join("ledger.sqlite-wal")).expect("removed");
     // Also while no delivery comes.
     until("noticed", SOON, async || (program.get("/readyz").await.0 == 503).then_some(())).await;
-    program.logged("put it back, or restart hookbridge");
+    program.logged("restart hookbridge, and do not put it back");
     assert_eq!(post(&program.url("videogen"), "b", &event).await.word(), "503 store");
     drop(program); // killed
     let program = site.serve();

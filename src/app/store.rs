@@ -6,7 +6,7 @@ use crate::config::{Ack, Settings, StoreKind};
 use crate::ledger::{self, Ledger};
 use crate::letters::Letters;
 use crate::reason::{Failure, Reason};
-use crate::spool::{self, Spool};
+use crate::spool::{self, Depth, Spool};
 use crate::store::is_in_use;
 
 /// What the operator decides at one start.
@@ -59,17 +59,32 @@ pub(super) async fn open(settings: &Settings, options: &StartOptions) -> Result<
     }
 }
 
-/// Whether the data directory has events of an earlier process that used the store `embedded`. If a process has it open, that
-/// process publishes them.
+/// Refuses to leave events of an earlier process, which used the store `embedded`, in the data directory.
 async fn check_left(settings: &Settings, discard: &[String]) -> Result<(), Failure> {
-    if is_in_use(&settings.data) {
-        return Ok(());
-    }
     if !discard.is_empty() && ledger::embedded::exists(&settings.data).is_ok() {
         let opened = ledger::embedded::open(&settings.data, settings.dedup_window)?;
         let discarded = Spool::new(opened.store, settings.spool_max_bytes).discard(discard).await;
         opened.ledger.close().await;
         discarded?;
     }
-    spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, None)
+    spool::check_destinations(&left(settings)?, None)
+}
+
+/// What waits in the data directory, and would wait forever with the store `memory`. If a process has it open, that process
+/// publishes it.
+///
+/// # Errors
+/// There may be a store, and it cannot be read.
+pub fn left(settings: &Settings) -> Result<Vec<Depth>, Failure> {
+    if is_in_use(&settings.data) {
+        return Ok(Vec::new());
+    }
+    ledger::embedded::waiting(&settings.data).map_err(|failure| {
+        let why = format!(
+            "`store: memory`, but events may wait in the data directory, which cannot be read: {}: name another \
+             directory with --data",
+            failure.detail
+        );
+        Failure::new(failure.reason, why)
+    })
 }

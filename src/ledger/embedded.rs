@@ -66,15 +66,15 @@ pub fn exists(directory: &Path) -> Result<(), Failure> {
     store::exists(directory, &SCHEMA)
 }
 
-/// What waits for each destination in the store of a directory, if there is one. Changes nothing.
+/// What waits for each destination in the store of a directory, if there is one. Changes nothing that it holds.
 ///
 /// # Errors
-/// It cannot be read.
+/// It cannot be read, or another version made it that is refused.
 pub fn waiting(directory: &Path) -> Result<Vec<Depth>, Failure> {
-    match exists(directory) {
-        Ok(()) => store::look_up(directory, &SCHEMA, spool::depths_in),
-        Err(_) => Ok(Vec::new()),
+    if !store::is_there(directory, &SCHEMA)? {
+        return Ok(Vec::new());
     }
+    store::look_up(directory, &SCHEMA, spool::depths_in)
 }
 
 fn rules() -> Vec<IntegrityRule> {

@@ -167,12 +167,12 @@ impl<S: FactStore> LocalLedger<S> {
         };
         self.store.save(save).await?;
         (recording.failed, recording.saved) = (false, version);
-        if self.behind.swap(false, Ordering::Relaxed) {
-            self.save_unsaved().await;
-        }
         // Before copies that wait are answered: an event that follows must not overtake this one.
         if let Some(on_saved) = on_saved {
             on_saved();
+        }
+        if self.behind.swap(false, Ordering::Relaxed) {
+            self.save_unsaved().await;
         }
         drop(recording);
         Ok(end)

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,25 +75,26 @@ pub(super) const LOCK: &str = "lock";
 
 /// Whether the data directory still leads to the files that were opened: whatever is written to a file without a path is
 /// lost with the process.
-pub(super) struct Presence(Vec<(PathBuf, Identity)>);
+pub(super) struct Presence(Vec<(PathBuf, Identity, &'static str)>);
+
+/// What to do about a file that is gone.
+const PUT_BACK: &str = "put it back, or restart hookbridge";
+/// The writer moves what an open log holds into the database. SQLite would apply an older copy to the newer database.
+const LEAVE: &str = "restart hookbridge, and do not put it back: it is older than the database";
 
 impl Presence {
-    fn of(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Self> {
-        let found = paths.into_iter().map(|path| durable::identity(&path).map(|identity| (path, identity)));
-        found.collect::<io::Result<_>>().map(Presence)
-    }
-
-    fn and(mut self, other: Presence) -> Self {
-        self.0.extend(other.0);
-        self
+    fn add(&mut self, path: PathBuf, advice: &'static str) -> Result<(), Failure> {
+        let identity = durable::identity(&path).map_err(|error| failure(&path.display().to_string(), &error))?;
+        self.0.push((path, identity, advice));
+        Ok(())
     }
 
     /// # Errors
     /// Which file was removed or replaced.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let gone = self.0.iter().find(|(path, identity)| durable::identity(path).ok() != Some(*identity));
-        gone.map_or(Ok(()), |(path, _)| {
-            let why = "it was removed or replaced while hookbridge runs: put it back, or restart hookbridge";
+        let gone = self.0.iter().find(|(path, identity, _)| durable::identity(path).ok() != Some(*identity));
+        gone.map_or(Ok(()), |(path, _, advice)| {
+            let why = format!("it was removed or replaced while hookbridge runs: {advice}");
             Err(failure(&path.display().to_string(), &why))
         })
     }
@@ -119,6 +119,12 @@ pub(super) fn lock(directory: &Path) -> Result<File, Failure> {
     check_local(directory).map(|()| lock).map_err(|why| named(&why))
 }
 
+/// Whether a process has the store of a directory open, as far as the lock tells. Several may ask at the same time.
+pub fn is_in_use(directory: &Path) -> bool {
+    let lock = File::open(directory.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Opens the database for writing.
 pub(super) fn open<T>(
     directory: &Path,
@@ -134,7 +140,9 @@ pub(super) fn open<T>(
     if exists {
         durable::warn_if_public(&path);
     }
-    let presence = Presence::of([path.clone(), directory.join(LOCK)]).map_err(|error| named(&error))?;
+    let mut presence = Presence(Vec::new());
+    presence.add(path.clone(), PUT_BACK)?;
+    presence.add(directory.join(LOCK), PUT_BACK)?;
     let create = || {
         let mut connection = Connection::open(&path)?;
         connection.pragma_update(None, "page_size", 4096)?;
@@ -160,8 +168,8 @@ pub(super) fn open<T>(
     let opened = create().map_err(|error: rusqlite::Error| named(&explained(&error)))?;
     let (connection, Extended { elapsed, tallies, prepared }) = opened.map_err(|refused| named(&refused))?;
     // The log is there since the first read. SQLite deletes it with the last connection.
-    let log = Presence::of([log_of(&path)]).map_err(|error| named(&error))?;
-    Ok((connection, Opened { presence: presence.and(log), elapsed, tallies, prepared }))
+    presence.add(log_of(&path), LEAVE)?;
+    Ok((connection, Opened { presence, elapsed, tallies, prepared }))
 }
 
 /// What a store holds.
@@ -196,11 +204,16 @@ fn extend<T>(
     Ok(Ok(Extended { elapsed, tallies, prepared }))
 }
 
-/// The write-ahead log of a database.
+/// The write-ahead log of a database. SQLite follows links to the database, and keeps the log beside the file.
 pub(super) fn log_of(database: &Path) -> PathBuf {
-    let mut log = database.as_os_str().to_owned();
+    let mut log = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned()).into_os_string();
     log.push("-wal");
     log.into()
+}
+
+/// The version of a store.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
 }
 
 /// Why a store of a version is refused, if it is.
@@ -227,13 +240,13 @@ pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failur
     let probe = directory.join("probe");
     let write = || {
         durable::create_dir_all(directory)?;
-        std::fs::write(&probe, b"probe\n")?;
+        fs::write(&probe, b"probe\n")?;
         File::open(&probe)?.sync_all()?;
-        std::fs::remove_file(&probe)
+        fs::remove_file(&probe)
     };
     write().map_err(|error| failure(&directory.display().to_string(), &error))?;
     if !path.exists() {
-        return Ok("can be created");
+        return check_local(directory).map(|()| "can be created").map_err(|why| named(&why));
     }
     match lock(directory) {
         Ok(_lock) => {
@@ -246,10 +259,9 @@ pub fn inspect(directory: &Path, schema: &Schema) -> Result<&'static str, Failur
             let extended = extended().map_err(|error: rusqlite::Error| named(&explained(&error)))?;
             extended.map(|_| "can be opened").map_err(|refused| named(&refused))
         }
+        Err(failure) if !is_in_use(directory) => Err(failure),
         Err(_) => {
-            let version = reader(directory, schema)?
-                .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
-                .map_err(|error| named(&error))?;
+            let version = version(&reader(directory, schema)?).map_err(|error| named(&error))?;
             let refused = refused_version(schema, version).map_or(Ok(()), |refused| Err(named(&refused)));
             refused.map(|()| "can be read; another process has it open")
         }

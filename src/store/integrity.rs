@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database::{LOCK, Schema, failure, log_of, refused_version};
+use super::database::{LOCK, Schema, failure, log_of, refused_version, version};
 use super::disk::explained;
 use crate::durable::{self, PRIVATE_FILE};
 use crate::reason::Failure;
@@ -44,22 +44,25 @@ pub fn check(directory: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Resu
 /// Whether a store is there.
 ///
 /// # Errors
-/// It is not.
+/// It is not, or the system does not tell.
 pub fn exists(directory: &Path, schema: &Schema) -> Result<(), Failure> {
-    let path = directory.join(schema.file);
-    match fs::metadata(&path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(failure(&path.display().to_string(), &"there is no store here: check --data"))
-        }
-        Err(error) => Err(failure(&path.display().to_string(), &error)),
+    if is_there(directory, schema)? {
+        return Ok(());
     }
+    Err(failure(&directory.join(schema.file).display().to_string(), &"there is no store here: check --data"))
 }
 
-/// Whether a process has the store of a directory open, as far as the lock tells.
-pub fn is_in_use(directory: &Path) -> bool {
-    let lock = File::open(directory.join(LOCK));
-    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+/// Whether a store is there.
+///
+/// # Errors
+/// The system does not tell.
+pub fn is_there(directory: &Path, schema: &Schema) -> Result<bool, Failure> {
+    let path = directory.join(schema.file);
+    match fs::metadata(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(failure(&path.display().to_string(), &error)),
+    }
 }
 
 /// Copies the store of a directory to a new file, whether a process has it open or not, and checks the copy.
@@ -104,17 +107,28 @@ pub fn back_up(directory: &Path, file: &Path, schema: &Schema, rules: &[Integrit
     result.and_then(|bytes| durable::sync(parent).map(|()| bytes).map_err(|error| named(&error)))
 }
 
-/// Looks rows up in the store of a directory, whether a process has it open or not. Changes nothing.
+/// Looks rows up in the store of a directory, whether a process has it open or not. Changes nothing that it holds.
 ///
 /// # Errors
-/// There is no store, or it cannot be read.
+/// There is no store, another version made it that is refused, or it cannot be read.
 pub fn look_up<T>(
     directory: &Path,
     schema: &Schema,
     look_up: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, Failure> {
     let path = directory.join(schema.file);
-    look_up(&read_only(&path)?).map_err(|error| failure(&path.display().to_string(), &explained(&error)))
+    let connection = read_only(&path)?;
+    let named = |error: &dyn std::fmt::Display| failure(&path.display().to_string(), error);
+    let found = || {
+        // A process that was killed before its first commit leaves an empty database.
+        if connection.table_exists(None, "meta")?
+            && let Some(refused) = refused_version(schema, version(&connection)?)
+        {
+            return Ok(Err(named(&refused)));
+        }
+        look_up(&connection).map(Ok)
+    };
+    found().map_err(|error: rusqlite::Error| named(&explained(&error)))?
 }
 
 /// The directory's lock, if there is one, without a trace of this process in it.
@@ -174,8 +188,7 @@ fn check_file(path: &Path, schema: &Schema, rules: &[IntegrityRule]) -> Result<V
     if !findings.is_empty() {
         return Ok(findings);
     }
-    let version = "SELECT value FROM meta WHERE name = 'version'";
-    let version: i64 = connection.query_row(version, [], |row| row.get(0)).map_err(named)?;
+    let version = version(&connection).map_err(named)?;
     if let Some(refused) = refused_version(schema, version) {
         return Err(failure(&path.display().to_string(), &refused));
     }

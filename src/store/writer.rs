@@ -237,7 +237,9 @@ impl WriterThread {
 
     fn commit(&mut self, mut writes: Vec<Box<dyn PendingWrite>>) {
         let committed = self.transact(&mut writes).map_err(|error| failure("commit", &error));
-        let result = committed.and_then(|()| self.presence.check());
+        // Before anyone learns of it: nothing that was committed may be only in a log that has no path.
+        let present = || self.presence.check().inspect_err(|_| self.checkpoint(LogSpace::Freed));
+        let result = committed.and_then(|()| present());
         match (&result, self.reporter.end(result.as_ref().err().cloned())) {
             (Err(failure), false) => tracing::error!(%failure, "the store cannot be written"),
             (Ok(()), true) => tracing::info!("the store can be written again"),

@@ -10,7 +10,6 @@ use crate::config::{Ack, Settings, StoreKind};
 use crate::destination::{self, Destination as _, Opening};
 use crate::oversize::ObjectStorage;
 use crate::reason::{Failure, Reason};
-use crate::store::is_in_use;
 use crate::telemetry::metrics::Metrics;
 use crate::{app, ledger, spool};
 
@@ -62,8 +61,8 @@ fn store(settings: &Settings) -> Result<Vec<String>, Failure> {
     if settings.store == StoreKind::Embedded {
         found.push(format!("{} {}", settings.data.display(), ledger::embedded::inspect(&settings.data)?));
         refused.push(spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, Some(&named)));
-    } else if !is_in_use(&settings.data) {
-        refused.push(spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, None));
+    } else {
+        refused.push(spool::check_destinations(&app::left(settings)?, None));
     }
     if settings.ack == Ack::Stored {
         refused.push(spool::check_disk(&settings.data));
