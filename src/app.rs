@@ -37,7 +37,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 use crate::vitals::Vitals;
 use store::OpenStore;
-pub use store::{StartOptions, left};
+pub use store::{StartOptions, left_behind};
 
 /// The part of the shutdown time that is reserved for closing destinations.
 const CLOSING: Duration = Duration::from_secs(5);

@@ -36,7 +36,7 @@ pub(super) async fn open(settings: &Settings, options: &StartOptions) -> Result<
     let discard = &options.discard_spool;
     match settings.store {
         StoreKind::Memory => {
-            check_left(settings, discard).await?;
+            refuse_to_leave(settings, discard).await?;
             let ledger = ledger::memory::open(settings.dedup_window);
             Ok(OpenStore { ledger, spool: None, letters: None })
         }
@@ -60,14 +60,14 @@ pub(super) async fn open(settings: &Settings, options: &StartOptions) -> Result<
 }
 
 /// Refuses to leave events of an earlier process, which used the store `embedded`, in the data directory.
-async fn check_left(settings: &Settings, discard: &[String]) -> Result<(), Failure> {
+async fn refuse_to_leave(settings: &Settings, discard: &[String]) -> Result<(), Failure> {
     if !discard.is_empty() && ledger::embedded::exists(&settings.data).is_ok() {
         let opened = ledger::embedded::open(&settings.data, settings.dedup_window)?;
         let discarded = Spool::new(opened.store, settings.spool_max_bytes).discard(discard).await;
         opened.ledger.close().await;
         discarded?;
     }
-    spool::check_destinations(&left(settings)?, None)
+    spool::check_destinations(&left_behind(settings)?, None)
 }
 
 /// What waits in the data directory, and would wait forever with the store `memory`. If a process has it open, that process
@@ -75,7 +75,7 @@ async fn check_left(settings: &Settings, discard: &[String]) -> Result<(), Failu
 ///
 /// # Errors
 /// There may be a store, and it cannot be read.
-pub fn left(settings: &Settings) -> Result<Vec<Depth>, Failure> {
+pub fn left_behind(settings: &Settings) -> Result<Vec<Depth>, Failure> {
     if is_in_use(&settings.data) {
         return Ok(Vec::new());
     }

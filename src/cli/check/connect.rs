@@ -62,7 +62,7 @@ fn store(settings: &Settings) -> Result<Vec<String>, Failure> {
         found.push(format!("{} {}", settings.data.display(), ledger::embedded::inspect(&settings.data)?));
         refused.push(spool::check_destinations(&ledger::embedded::waiting(&settings.data)?, Some(&named)));
     } else {
-        refused.push(spool::check_destinations(&app::left(settings)?, None));
+        refused.push(spool::check_destinations(&app::left_behind(settings)?, None));
     }
     if settings.ack == Ack::Stored {
         refused.push(spool::check_disk(&settings.data));
